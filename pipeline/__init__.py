@@ -1,0 +1,1 @@
+"""Distributed stages on Ray: preprocess, train, reconstruct, evaluate; and the command line."""

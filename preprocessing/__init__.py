@@ -1,0 +1,1 @@
+"""Geometry of scans, meshes and scenes: plain functions on arrays, without Ray or torch."""

@@ -1,0 +1,17 @@
+"""The errors of geometry and files. Each message names the file and the cure."""
+
+
+class GeometryError(Exception):
+    """Base of every error that `preprocessing` raises on purpose."""
+
+
+class ScanError(GeometryError):
+    """A point cloud cannot be read or cannot be reconstructed."""
+
+
+class MeshError(GeometryError):
+    """A mesh cannot be read, written or measured."""
+
+
+class DatasetError(GeometryError):
+    """A training data store is missing, incomplete or of another version."""
