@@ -1,0 +1,42 @@
+"""Features at a query position to its occupancy logit."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from convonet.resnet_block import ResnetBlockFC
+
+
+def periodic_position(queries: Tensor) -> Tensor:
+    """Position inside the voxel as sine and cosine: continuous everywhere, equal in every voxel.
+
+    Args:
+        queries: (N, 3) in voxel units.
+
+    Returns:
+        (N, 6). An absolute position would break equivariance under shifts by whole voxels; the offset
+        from the voxel's centre would jump at its faces.
+    """
+    phase = (2 * math.pi) * (queries - torch.floor(queries))
+    return torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)
+
+
+class LocalDecoder(nn.Module):
+    """Residual blocks, each conditioned on the sampled feature by addition (Peng et al. 2020, section 3.3)."""
+
+    def __init__(self, feature_size: int, hidden_size: int, blocks: int) -> None:
+        super().__init__()
+        self.fc_position = nn.Linear(6, hidden_size)
+        self.fc_feature = nn.ModuleList(nn.Linear(feature_size, hidden_size) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResnetBlockFC(hidden_size, hidden_size, hidden_size) for _ in range(blocks))
+        self.fc_out = nn.Linear(hidden_size, 1)
+
+    def forward(self, queries: Tensor, features: Tensor) -> Tensor:
+        """(N, 3) queries in voxel units and their (N, C) features to (N,) logits."""
+        x = self.fc_position(periodic_position(queries).to(features.dtype))
+        for fc_feature, block in zip(self.fc_feature, self.blocks, strict=True):
+            x = block(x + fc_feature(features))
+        return self.fc_out(torch.relu(x)).squeeze(1)  # type: ignore[no-any-return]

@@ -1,0 +1,205 @@
+"""The plain-torch training step and loop. Nothing here knows of Ray: `pipeline.train` wraps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convonet.precision import network_precision
+from convonet.volume_network import VolumeNetwork
+
+
+class CropArrays(Protocol):
+    """A batch of training crops as arrays; see `CropBatch` for the shapes."""
+
+    points: NDArray[np.float32]
+    point_batch: NDArray[np.int64]
+    queries: NDArray[np.float32]
+    query_batch: NDArray[np.int64]
+    occupancy: NDArray[np.float32]
+    batch_size: int
+    grid_shape: tuple[int, int, int]
+
+
+class BatchSource(Protocol):
+    """Where batches come from: batch `step` of process `rank` must depend on nothing else."""
+
+    def batch(self, step: int, batch_size: int, rank: int = 0) -> CropArrays:
+        """Draw one batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """A batch of training crops on a device.
+
+    Attributes:
+        points: (N, 3) float32 in voxel units of each crop; point_batch: (N,) int64 its crop.
+        queries: (Q, 3) float32; query_batch: (Q,) int64; occupancy: (Q,) float32 of 0 and 1.
+        batch_size: number of crops; grid_shape: voxels along z, y, x.
+    """
+
+    points: Tensor
+    point_batch: Tensor
+    queries: Tensor
+    query_batch: Tensor
+    occupancy: Tensor
+    batch_size: int
+    grid_shape: tuple[int, int, int]
+
+    @classmethod
+    def from_arrays(cls, arrays: CropArrays, device: torch.device) -> CropBatch:
+        """Move a numpy batch to a device."""
+        tensors = {
+            name: torch.from_numpy(getattr(arrays, name)).to(device)
+            for name in ("points", "point_batch", "queries", "query_batch", "occupancy")
+        }
+        return cls(**tensors, batch_size=arrays.batch_size, grid_shape=arrays.grid_shape)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: optimiser steps of the whole schedule.
+        batch_size: crops in one step of one process.
+        learning_rate: peak; warmed up linearly, then lowered along half a cosine to 1%.
+        warmup_steps: steps of the warm-up.
+        weight_decay: of AdamW.
+        averaging: decay of the running average of the weights, which is what gets saved as the model.
+        gradient_clip: largest norm of the gradient.
+        seed: of the initial weights and the batches.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 2
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    averaging: float = 0.998
+    gradient_clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError("steps and batch_size must be at least 1")
+        if not 0 <= self.averaging < 1:
+            raise ValueError("averaging must lie in [0, 1)")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step: a function of the step alone, so resuming is exact."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.learning_rate * float(0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(progress, 1.0))))
+
+
+@dataclass
+class TrainingState:
+    """Everything that a checkpoint holds: weights, their running average, the optimiser and the step."""
+
+    network: VolumeNetwork
+    optimiser: torch.optim.Optimizer
+    averaged: dict[str, Tensor]
+    step: int = 0
+
+    @classmethod
+    def fresh(cls, network: VolumeNetwork, config: TrainingConfig) -> TrainingState:
+        """A state before the first step."""
+        optimiser = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        )
+        averaged = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        return cls(network, optimiser, averaged)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint that appears whole or not at all."""
+        temporary = path.with_suffix(".tmp")
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "averaged": self.averaged,
+                "step": self.step,
+            },
+            temporary,
+        )
+        temporary.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint; only tensors and numbers are unpickled."""
+        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(stored["network"])
+        self.optimiser.load_state_dict(stored["optimiser"])
+        for name, value in stored["averaged"].items():
+            self.averaged[name].copy_(value)
+        self.step = int(stored["step"])
+
+
+def batch_logits(network: nn.Module, batch: CropBatch, use_bf16: bool = True) -> Tensor:
+    """Occupancy logits (Q,) float32 of a batch's queries; `network` is called whole, so DDP may wrap it."""
+    with network_precision(batch.points.device, use_bf16):
+        logits: Tensor = network(
+            batch.points, batch.point_batch, batch.batch_size, batch.grid_shape, batch.queries, batch.query_batch
+        )
+    return logits.float()
+
+
+def occupancy_iou(logits: Tensor, occupancy: Tensor, threshold: float = 0.5) -> float:
+    """Intersection over union of predicted and true occupancy over the given queries."""
+    predicted = torch.sigmoid(logits) > threshold
+    actual = occupancy > 0.5
+    union = (predicted | actual).sum().item()
+    return float((predicted & actual).sum().item() / union) if union else 1.0
+
+
+def train_step(model: nn.Module, state: TrainingState, batch: CropBatch, config: TrainingConfig) -> dict[str, float]:
+    """One optimiser step on one batch; `model` is the network or its distributed wrapper."""
+    model.train()
+    for group in state.optimiser.param_groups:
+        group["lr"] = config.rate_at(state.step)
+    logits = batch_logits(model, batch)
+    loss = F.binary_cross_entropy_with_logits(logits, batch.occupancy)
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+    state.optimiser.step()
+    decay = min(config.averaging, (state.step + 1) / (state.step + 10))
+    with torch.no_grad():
+        for name, value in state.network.state_dict().items():
+            state.averaged[name].lerp_(value, 1 - decay)
+    state.step += 1
+    return {
+        "loss": loss.item(),
+        "iou": occupancy_iou(logits.detach(), batch.occupancy),
+        "gradient_norm": float(norm),
+        "learning_rate": config.rate_at(state.step - 1),
+    }
+
+
+@dataclass
+class Fit:
+    """A training run: where batches come from, and what happens between steps."""
+
+    source: BatchSource
+    config: TrainingConfig
+    device: torch.device
+    rank: int = 0
+    on_step: Callable[[TrainingState, dict[str, float]], None] = field(default=lambda state, metrics: None)
+
+    def run(self, model: nn.Module, state: TrainingState) -> None:
+        """Train from the state's step to the last step of the schedule."""
+        while state.step < self.config.steps:
+            arrays = self.source.batch(state.step, self.config.batch_size, self.rank)
+            batch = CropBatch.from_arrays(arrays, self.device)
+            metrics = train_step(model, state, batch, self.config)
+            self.on_step(state, metrics)

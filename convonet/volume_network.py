@@ -1,0 +1,106 @@
+"""The volume Convolutional Occupancy Network: points of a crop to a field of occupancy logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from convonet.decoder import LocalDecoder
+from convonet.point_encoder import LocalPoolPointNet
+from convonet.pooling import OccupiedVoxels
+from convonet.sampling import sample_trilinear
+from convonet.unet3d import UNet3D
+
+
+@dataclass(frozen=True)
+class VolumeNetworkConfig:
+    """Sizes of a `VolumeNetwork`.
+
+    Attributes:
+        feature_size: channels of the feature volume.
+        encoder_hidden: width of the point encoder.
+        encoder_blocks: residual blocks of the point encoder.
+        unet_levels: resolutions of the 3D U-Net.
+        decoder_hidden: width of the decoder.
+        decoder_blocks: residual blocks of the decoder.
+    """
+
+    feature_size: int = 32
+    encoder_hidden: int = 32
+    encoder_blocks: int = 3
+    unet_levels: int = 3
+    decoder_hidden: int = 32
+    decoder_blocks: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+
+
+class VolumeNetwork(nn.Module):
+    """Encoder with local pooling, 3D U-Net, trilinear query and decoder (Peng et al. 2020).
+
+    All positions are in voxel units, so one set of weights serves every scale.
+    """
+
+    def __init__(self, config: VolumeNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = LocalPoolPointNet(config.feature_size, config.encoder_hidden, config.encoder_blocks)
+        self.unet = UNet3D(config.feature_size, config.unet_levels)
+        self.decoder = LocalDecoder(config.feature_size, config.decoder_hidden, config.decoder_blocks)
+
+    @property
+    def receptive_radius(self) -> int:
+        """Voxels around a query that its logit may depend on: the U-Net's reach and one of interpolation."""
+        return self.unet.receptive_radius + 1
+
+    @property
+    def pooling_factor(self) -> int:
+        """Crop origins and sides are multiples of this number of voxels."""
+        return self.unet.pooling_factor
+
+    def encode(self, points: Tensor, batch_index: Tensor, batch_size: int, grid_shape: tuple[int, int, int]) -> Tensor:
+        """Feature volume of a batch of crops.
+
+        Args:
+            points: (N, 3) float32 x, y, z in voxel units of each crop, inside the grid.
+            batch_index: (N,) int64 crop of each point.
+            batch_size: B, the number of crops.
+            grid_shape: (D, H, W) voxels along z, y, x; multiples of `pooling_factor`.
+
+        Returns:
+            (B, C, D, H, W) in channels-last memory order.
+
+        Raises:
+            ValueError: if a side of the grid is not a multiple of the pooling factor, or a point is outside.
+        """
+        if any(side % self.pooling_factor for side in grid_shape):
+            raise ValueError(f"grid sides {grid_shape} must be multiples of {self.pooling_factor}")
+        voxels = OccupiedVoxels.of_points(points, batch_index, grid_shape)
+        features = self.encoder(points, voxels)
+        depth, height, width = grid_shape
+        dense = features.new_zeros(batch_size * depth * height * width, features.shape[1])
+        dense = dense.index_copy(0, voxels.flat_index, features)
+        volume = dense.view(batch_size, depth, height, width, -1).permute(0, 4, 1, 2, 3)
+        return self.unet(volume)  # type: ignore[no-any-return]
+
+    def decode(self, volume: Tensor, queries: Tensor, batch_index: Tensor) -> Tensor:
+        """Occupancy logits (N,) at (N, 3) float32 queries in voxel units of crop `batch_index`."""
+        features = sample_trilinear(volume, queries, batch_index)
+        return self.decoder(queries, features)  # type: ignore[no-any-return]
+
+    def forward(
+        self,
+        points: Tensor,
+        point_batch: Tensor,
+        batch_size: int,
+        grid_shape: tuple[int, int, int],
+        queries: Tensor,
+        query_batch: Tensor,
+    ) -> Tensor:
+        """Encode and decode in one call, as training does: (Q,) logits."""
+        volume = self.encode(points, point_batch, batch_size, grid_shape)
+        return self.decode(volume, queries, query_batch)

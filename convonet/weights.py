@@ -1,0 +1,90 @@
+"""Weights on disk: safetensors with the network's configuration in the header, never a pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from convonet.errors import WeightsError
+from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
+
+PACKAGED = Path(__file__).parent / "weights"
+DEFAULT_MODEL = "volume-default"
+
+
+def packaged_models() -> list[str]:
+    """Names of the weights that ship with the package."""
+    return sorted(path.stem for path in PACKAGED.glob("*.safetensors"))
+
+
+def model_file(model: str) -> Path:
+    """The file of a packaged model's name, or of a path.
+
+    Raises:
+        WeightsError: if it is neither.
+    """
+    packaged = PACKAGED / f"{model}.safetensors"
+    if "/" not in model and packaged.exists():
+        return packaged
+    path = Path(model)
+    if path.is_file():
+        return path
+    names = ", ".join(packaged_models()) or "none"
+    raise WeightsError(f"{model}: no such weights file, nor a packaged model (there are: {names})")
+
+
+def save_network(path: Path, network: VolumeNetwork, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
+    """Write weights that appear whole or not at all.
+
+    Args:
+        path: the safetensors file.
+        network: whose configuration goes into the header.
+        tensors: its state dict, or a running average of it.
+        facts: provenance such as steps, data and metrics, stored beside the configuration.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    header = {"tessera_network": "volume", "tessera_config": json.dumps(asdict(network.config)), **facts}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata=header)
+    temporary.replace(path)
+
+
+def read_header(model: str) -> dict[str, str]:
+    """The header of a weights file: configuration and provenance.
+
+    Raises:
+        WeightsError: if the file is not one of ours, or is damaged.
+    """
+    path = model_file(model)
+    try:
+        with safe_open(path, framework="pt") as stored:
+            header: dict[str, str] = stored.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error}); download or train it again") from error
+    if header.get("tessera_network") != "volume":
+        raise WeightsError(f"{path}: holds no Tessera volume network; pass weights made by `tessera train`")
+    return header
+
+
+def load_network(model: str) -> VolumeNetwork:
+    """A network with its weights, ready for inference on the CPU.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, or does not match its own configuration.
+    """
+    path = model_file(model)
+    header = read_header(model)
+    network = VolumeNetwork(VolumeNetworkConfig(**json.loads(header["tessera_config"])))
+    with safe_open(path, framework="pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: weights do not fit their configuration: {error}") from error
+    network.requires_grad_(False)
+    return network.eval()

@@ -1,0 +1,11 @@
+"""The version that stores and reports carry."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def software_version() -> str:
+    """Version of the installed distribution, or `unknown` in a bare checkout (as a Ray job's folder is)."""
+    try:
+        return version("tessera")
+    except PackageNotFoundError:
+        return "unknown"
