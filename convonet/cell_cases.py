@@ -32,7 +32,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-CORNERS = tuple(product((0, 1), repeat=3))
+CORNERS = tuple((x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1))
 """Offsets of the eight corners, in the order of `corner_values`."""
 
 
@@ -89,7 +89,7 @@ def face_cycles() -> list[tuple[int, int, int, int]]:
 
 
 def _segments(case: int) -> dict[int, int]:
-    """Directed segments (from edge, to edge) of all faces; the inside lies right of each, seen from outside."""
+    """Directed segments (from edge, to edge) of all faces; seen from outside, the inside is on the right."""
     follow: dict[int, int] = {}
     for cycle in face_cycles():
         inside = [bool(case >> c & 1) for c in cycle]
@@ -146,7 +146,8 @@ def triangulate(loop: Loop) -> tuple[Triangle, ...]:
             return 0, ()
         found = None
         for middle in range(low + 1, high):
-            cost, triangles = 0, ((loop[low], loop[middle], loop[high]),)
+            cost = 0
+            triangles: tuple[Triangle, ...] = ((loop[low], loop[middle], loop[high]),)
             for a, b in ((low, middle), (middle, high)):
                 part = best(a, b)
                 is_inner = b - a > 1

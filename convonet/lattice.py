@@ -42,11 +42,13 @@ class Lattice:
 
     def world(self, ijk: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
         """World positions (N, 3) float64 of lattice positions (N, 3), whole or fractional."""
-        return np.asarray(self.origin, dtype=np.float64) + self.spacing * np.asarray(ijk, dtype=np.float64)
+        positions: NDArray[np.float64] = np.asarray(self.origin, dtype=np.float64) + self.spacing * ijk
+        return positions
 
     def fractional(self, world: NDArray[np.float64]) -> NDArray[np.float64]:
         """Lattice positions (N, 3) float64 of world positions (N, 3)."""
-        return (np.asarray(world, dtype=np.float64) - np.asarray(self.origin)) / self.spacing
+        positions: NDArray[np.float64] = (world - np.asarray(self.origin, dtype=np.float64)) / self.spacing
+        return positions
 
     def cell_of(self, world: NDArray[np.float64]) -> NDArray[np.int64]:
         """Lower corner (N, 3) int64 of the half-open cell that holds each world position (N, 3)."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convonet.cell_cases import CORNERS, EDGES, cell_cases
-from convonet.lattice import key_step, pack, unpack_vertex
+from convonet.lattice import HALF_RANGE, key_step, pack, unpack_vertex
 
 MIN_FRACTION = 1e-3
 """Vertices keep this distance (in cells) from lattice points, so that no two coincide and no triangle
@@ -37,7 +37,7 @@ class CellSurface:
     Args:
         vertex_keys: (V,) int64, sorted, unique.
         positions: (V, 3) float64, lattice units.
-        faces: (F, 3) int64 vertex keys, counter-clockwise seen from outside; in the order of their cells' keys.
+        faces: (F, 3) int64 vertex keys, counter-clockwise seen from outside, in the order of the cells' keys.
     """
 
     vertex_keys: NDArray[np.int64]
@@ -71,7 +71,7 @@ def extract_cells(
         )
     cases = np.packbits(corner_values > 0, axis=1, bitorder="little")[:, 0]
     active = np.flatnonzero((cases != 0) & (cases != 255))
-    return _triangulate(pack(cells[active]), corner_values[active], cases[active])
+    return _triangulate(_cell_keys(cells[active]), corner_values[active], cases[active])
 
 
 def extract_blocks(
@@ -81,8 +81,8 @@ def extract_blocks(
 
     Args:
         block_origins: (B, 3) int64 lower corner of each block; blocks do not overlap.
-        values: (B, n + 1, n + 1, n + 1) values at the blocks' lattice points, indexed [block, x, y, z]. Blocks
-            that share a lattice point must give the same value for it.
+        values: (B, n + 1, n + 1, n + 1) values at the blocks' lattice points, indexed [block, x, y, z].
+            Blocks that share a lattice point must give the same value for it.
 
     Returns:
         The surface, as `extract_cells` gives it for all the blocks' cells.
@@ -96,13 +96,13 @@ def extract_blocks(
             f"need block origins (B, 3) and values (B, n + 1, n + 1, n + 1), got {block_origins.shape} and "
             f"{values.shape}"
         )
-    keys, corners, cases = [], [], []
     step = max(1, CHUNK_VALUES // side**3)
-    for start in range(0, max(len(values), 1), step):
-        part = _active_cells(block_origins[start : start + step], values[start : start + step])
-        for collected, piece in zip((keys, corners, cases), part, strict=True):
-            collected.append(piece)
-    return _triangulate(np.concatenate(keys), np.concatenate(corners), np.concatenate(cases))
+    parts = [
+        _active_cells(block_origins[start : start + step], values[start : start + step])
+        for start in range(0, max(len(values), 1), step)
+    ]
+    keys, corner_values, cases = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+    return _triangulate(keys, corner_values, cases)
 
 
 def index_faces(vertex_keys: NDArray[np.int64], faces: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -117,6 +117,13 @@ def index_faces(vertex_keys: NDArray[np.int64], faces: NDArray[np.int64]) -> NDA
     if len(faces) and (rows.max() >= len(vertex_keys) or not np.array_equal(vertex_keys[rows], faces)):
         raise ValueError("a face names a vertex key that is not among the vertices")
     return rows
+
+
+def _cell_keys(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Keys of cells' lower corners; their upper corners must be in range too."""
+    if len(cells) and cells.max() >= HALF_RANGE - 1:
+        raise ValueError(f"cells must lie below {HALF_RANGE - 1}: use a larger voxel size")
+    return pack(cells)
 
 
 def _active_cells(
@@ -135,11 +142,11 @@ def _active_cells(
         cases |= inside[shift : shift + flat.size] << np.uint8(corner)
     starts_cell = np.zeros((side, side, side), dtype=np.bool_)
     starts_cell[:-1, :-1, :-1] = True
-    crossed = ((cases + np.uint8(1)) > 1).reshape(len(values), -1) & starts_cell.ravel()
+    crossed = ((cases + np.uint8(1)) > 1).reshape(len(values), side**3) & starts_cell.ravel()
     found = np.flatnonzero(crossed)
     block, local = np.divmod(found, side**3)
     cells = origins[block] + np.stack(np.unravel_index(local, (side, side, side)), axis=1)
-    return pack(cells), flat[found[:, None] + steps], cases[found]
+    return _cell_keys(cells), flat[found[:, None] + steps], cases[found]
 
 
 def _triangulate(

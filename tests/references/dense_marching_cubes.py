@@ -1,0 +1,50 @@
+"""Slow and plain: one surface from a dense array, and the checks of a closed manifold by counting."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convonet.cell_cases import CORNERS
+from convonet.marching_cubes import CellSurface, extract_cells
+from tests.references.fields import Field
+
+
+def grid_points(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All lattice points (N, 3) of the half-open box, x-major."""
+    axes = [np.arange(low[i], high[i], dtype=np.int64) for i in range(3)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+def extract_dense(field: Field, low: NDArray[np.int64], high: NDArray[np.int64]) -> CellSurface:
+    """Surface of every cell of the half-open box, each corner evaluated on its own."""
+    cells = grid_points(low, high)
+    values = np.stack([field(cells + np.array(corner)) for corner in CORNERS], axis=1)
+    return extract_cells(cells, values)
+
+
+def edges_not_shared_by_two(faces: NDArray[np.int64]) -> int:
+    """How many undirected edges have other than two faces."""
+    counts = Counter(frozenset((int(f[i]), int(f[(i + 1) % 3]))) for f in faces for i in range(3))
+    return sum(n != 2 for n in counts.values())
+
+
+def assert_closed_manifold(faces: NDArray[np.int64]) -> None:
+    """Every directed edge once, its reverse once, one cycle of faces around each vertex, no face twice."""
+    directed = Counter((int(f[i]), int(f[(i + 1) % 3])) for f in faces for i in range(3))
+    assert all(n == 1 for n in directed.values()), "a directed edge is used twice"
+    assert all((b, a) in directed for a, b in directed), "an edge has one face only"
+    assert len({frozenset(map(int, f)) for f in faces}) == len(faces), "a face comes twice"
+    around: dict[int, dict[int, int]] = defaultdict(dict)
+    for face in faces:
+        for i in range(3):
+            v, a, b = (int(face[(i + k) % 3]) for k in range(3))
+            around[v][a] = b
+    for v, ring in around.items():
+        start = next(iter(ring))
+        at, steps = ring[start], 1
+        while at != start:
+            at, steps = ring[at], steps + 1
+        assert steps == len(ring), f"vertex {v} joins two sheets"
