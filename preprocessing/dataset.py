@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -265,9 +266,7 @@ def write_shard(path: Path, shard: int, shapes: Sequence[ShapeSamples | Rejected
 def check_shard(path: Path, shard: int) -> list[str]:
     """Names of the arrays whose bytes differ from the shard's record: empty when all is well."""
     record = read_record(path, shard)
-    layout, _ = read_layout(path)
     group = zarr.open_group(str(path), mode="r")
-    del layout
     return [
         name
         for name, checksum in record.checksums.items()
@@ -277,7 +276,9 @@ def check_shard(path: Path, shard: int) -> list[str]:
 
 def finish_dataset(path: Path) -> None:
     """Consolidate the metadata, once, after the last shard."""
-    zarr.consolidate_metadata(str(path))
+    with warnings.catch_warnings():  # zarr warns of its own format's draft state and of the records folder
+        warnings.simplefilter("ignore", category=zarr.errors.ZarrUserWarning)
+        zarr.consolidate_metadata(str(path))
 
 
 def _shard_checksum(path: Path, name: str, shard: int, ndim: int) -> str:

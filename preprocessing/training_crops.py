@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -25,6 +26,7 @@ class CropConfig:
         context: distance from a cut border within which nothing is asked, because the network lacks context.
         noise: largest standard deviation added to noise-free points.
         outliers: largest share of points replaced by uniform ones.
+        cache_bytes: memory that may keep shapes decoded between their uses.
     """
 
     grid: int = 64
@@ -34,6 +36,7 @@ class CropConfig:
     context: float = 6.0
     noise: float = 0.6
     outliers: float = 0.01
+    cache_bytes: int = 7 * 2**30
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class CropSource:
         self.is_room = np.asarray(self.group["scale"][:])[self.shapes] == 1.0
         self.config = config
         self.seed = seed
+        self._cache: dict[int, _Shape] = {}
+        self._cached_bytes = 0
 
     def batch(self, step: int, batch_size: int, rank: int = 0) -> TrainingCrops:
         """Batch number `step`: crops of one grid size each time."""
@@ -95,9 +100,9 @@ class CropSource:
         self, shape: int, is_whole: bool, grid: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         config = self.config
-        is_room = bool(self.group["scale"][shape] == 1.0)  # type: ignore[index]
-        count = int(self.group["point_count"][shape])  # type: ignore[index, arg-type]
-        points = self._read("points", shape)[:count]
+        stored = self._shape(shape)
+        is_room, points = stored.is_room, stored.points
+        count = len(points)
         rotation = _random_rotation(rng, is_upright=is_whole)
         if is_whole:
             kept = int(np.exp(rng.uniform(np.log(3_000), np.log(40_000))))
@@ -115,8 +120,7 @@ class CropSource:
             return (local * np.float32(voxels_per_unit) + np.float32(grid / 2)).astype(np.float32)
 
         cloud = to_crop(points)
-        has_noise = bool(self.group["has_scan_noise"][shape])  # type: ignore[index]
-        sigma = rng.uniform(0, 0.15 if has_noise else config.noise)
+        sigma = rng.uniform(0, 0.15 if stored.has_scan_noise else config.noise)
         cloud += (rng.standard_normal(cloud.shape, dtype=np.float32)) * np.float32(sigma)
         stray = rng.random(len(cloud)) < rng.uniform(0, config.outliers) * (rng.random() < 0.5)
         cloud[stray] = rng.uniform(0, grid, (int(stray.sum()), 3))
@@ -127,20 +131,50 @@ class CropSource:
             ("near", round(config.queries * config.near_share)),
             ("uniform", config.queries - round(config.queries * config.near_share)),
         ):
-            stored = self._read(f"{kind}_queries", shape)
-            local = to_crop(stored)
+            asked, occupied = stored.queries[kind]
+            local = to_crop(asked)
             margin = 0.0 if is_whole else config.context
             usable = ((local > margin) & (local < grid - margin)).all(axis=1)
             if not is_room:  # beyond the window nothing was kept: stay away from its faces too
-                usable &= np.abs(stored).max(axis=1) < 0.5 - margin / voxels_per_unit
+                usable &= np.abs(asked).max(axis=1) < 0.5 - margin / voxels_per_unit
             chosen = rng.permutation(np.flatnonzero(usable))[:wanted]
-            bits = np.unpackbits(self._read(f"{kind}_occupancy", shape))
             queries.append(local[chosen])
-            labels.append(bits[chosen].astype(np.float32))
+            labels.append(occupied[chosen].astype(np.float32))
         return cloud, np.concatenate(queries), np.concatenate(labels)
 
-    def _read(self, name: str, shape: int) -> NDArray[np.float32]:
+    def _shape(self, shape: int) -> _Shape:
+        """A shape's arrays, decoded once while the cache has room."""
+        if shape in self._cache:
+            return self._cache[shape]
+        count = int(self._read("point_count", shape))
+        queries = {
+            kind: (self._read(f"{kind}_queries", shape), np.unpackbits(self._read(f"{kind}_occupancy", shape)))
+            for kind in ("near", "uniform")
+        }
+        loaded = _Shape(
+            points=self._read("points", shape)[:count],
+            has_scan_noise=bool(self._read("has_scan_noise", shape)),
+            is_room=bool(self._read("scale", shape) == 1.0),
+            queries=queries,
+        )
+        size = loaded.points.nbytes + sum(asked.nbytes + bits.nbytes for asked, bits in queries.values())
+        if self._cached_bytes + size <= self.config.cache_bytes:
+            self._cache[shape] = loaded
+            self._cached_bytes += size
+        return loaded
+
+    def _read(self, name: str, shape: int) -> NDArray[Any]:
         return np.asarray(self.group[name][shape])  # type: ignore[index]
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """One shape's arrays; see `ShapeSamples`."""
+
+    points: NDArray[np.float32]
+    has_scan_noise: bool
+    is_room: bool
+    queries: dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 
 def _random_rotation(rng: np.random.Generator, is_upright: bool) -> NDArray[np.float32]:

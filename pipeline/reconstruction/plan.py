@@ -1,0 +1,179 @@
+"""The plan of a scene: one lattice, its tiles, their regions and crops. Pure integer geometry."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convonet.mise import MiseConfig
+from pipeline.reconstruction.config import ReconstructConfig
+from preprocessing.errors import ScanError
+
+MISE = MiseConfig(steps=(8, 4, 1))
+PADDING_VOXELS = 8  # free space kept around the scan, so that the surface closes inside the scene
+LARGEST_CELLS = 1 << 19  # lattice keys hold 20 bits for each axis
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of lattice cells, half-open: `low` inclusive, `high` exclusive; x, y, z."""
+
+    low: Triple
+    high: Triple
+
+    def grown(self, cells: int) -> Box:
+        """The box with a margin on every side."""
+        low = (self.low[0] - cells, self.low[1] - cells, self.low[2] - cells)
+        return Box(low, (self.high[0] + cells, self.high[1] + cells, self.high[2] + cells))
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """How one scene is cut up.
+
+    Attributes:
+        origin: world position of lattice point (0, 0, 0), metres.
+        voxel_size: metres.
+        cells_per_voxel: lattice cells along a voxel.
+        tile_voxels: sides of a tile along x, y, z; all tiles are equal.
+        grid: number of tiles along x, y, z.
+        halo_voxels: what a crop adds on every side of its tile.
+        blend_voxels: half width of the blending band; also how far a crop is queried beyond its tile.
+    """
+
+    origin: tuple[float, float, float]
+    voxel_size: float
+    cells_per_voxel: int
+    tile_voxels: Triple
+    grid: Triple
+    halo_voxels: int
+    blend_voxels: int
+
+    @property
+    def spacing(self) -> float:
+        """Metres between neighbouring lattice points."""
+        return self.voxel_size / self.cells_per_voxel
+
+    @property
+    def tile_cells(self) -> Triple:
+        """Lattice cells along a tile."""
+        x, y, z = self.tile_voxels
+        return x * self.cells_per_voxel, y * self.cells_per_voxel, z * self.cells_per_voxel
+
+    @property
+    def blend_cells(self) -> int:
+        """Half width of the blending band in lattice cells."""
+        return self.blend_voxels * self.cells_per_voxel
+
+    @property
+    def scene_cells(self) -> Triple:
+        """Lattice cells along the scene: the scene's box is [0, scene_cells]."""
+        cells, grid = self.tile_cells, self.grid
+        return cells[0] * grid[0], cells[1] * grid[1], cells[2] * grid[2]
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles of the scene, occupied or not."""
+        return self.grid[0] * self.grid[1] * self.grid[2]
+
+    @property
+    def crop_shape(self) -> Triple:
+        """Voxels of a crop along z, y, x."""
+        x, y, z = (side + 2 * self.halo_voxels for side in self.tile_voxels)
+        return z, y, x
+
+    def position(self, tile: int) -> Triple:
+        """Place of a tile in the grid."""
+        x, rest = tile % self.grid[0], tile // self.grid[0]
+        return x, rest % self.grid[1], rest // self.grid[1]
+
+    def number(self, position: Triple) -> int | None:
+        """Tile at a place of the grid, or None beyond it."""
+        if any(not 0 <= place < count for place, count in zip(position, self.grid, strict=True)):
+            return None
+        return (position[2] * self.grid[1] + position[1]) * self.grid[0] + position[0]
+
+    def tile_box(self, tile: int) -> Box:
+        """The lattice cells that a tile owns."""
+        x, y, z = self.position(tile)
+        a, b, c = self.tile_cells
+        return Box((x * a, y * b, z * c), ((x + 1) * a, (y + 1) * b, (z + 1) * c))
+
+    def region_box(self, tile: int) -> Box:
+        """The lattice cells in which a tile's crop is queried: the tile and the blending band."""
+        return self.tile_box(tile).grown(self.blend_cells)
+
+    def crop_low(self, tile: int) -> Triple:
+        """Lowest voxel of a tile's crop."""
+        x, y, z = self.position(tile)
+        a, b, c = self.tile_voxels
+        return x * a - self.halo_voxels, y * b - self.halo_voxels, z * c - self.halo_voxels
+
+    def around(self, tile: int) -> list[int]:
+        """The tile and its existing neighbours, in ascending order."""
+        x, y, z = self.position(tile)
+        places = itertools.product((-1, 0, 1), repeat=3)
+        tiles = (self.number((x + dx, y + dy, z + dz)) for dx, dy, dz in places)
+        return sorted(tile for tile in tiles if tile is not None)
+
+    def voxel_position(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """World positions (N, 3) in voxel units of the scene."""
+        return np.asarray((points - np.asarray(self.origin)) / self.voxel_size)
+
+    def tile_of_points(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The tile that holds each world position (N, 3)."""
+        places = np.floor(self.voxel_position(points) / self.tile_voxels).astype(np.int64)
+        return np.asarray((places[:, 2] * self.grid[1] + places[:, 1]) * self.grid[0] + places[:, 0])
+
+
+def make_plan(
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    voxel_size: float,
+    config: ReconstructConfig,
+    receptive_radius: int,
+    pooling_factor: int,
+    name: str,
+) -> ScenePlan:
+    """Cut the box of a scan into equal tiles.
+
+    Args:
+        low, high: corners of the scan's bounding box, metres.
+        voxel_size: metres.
+        config: the request.
+        receptive_radius: voxels around a query that the network's answer depends on.
+        pooling_factor: crops start and end on multiples of this number of voxels.
+        name: the scan's file name, for the error.
+
+    Raises:
+        ScanError: if the scene is too wide for its voxel size.
+    """
+    coarse_voxels = max(1, MISE.steps[0] // config.cells_per_voxel)
+    grain = int(np.lcm(pooling_factor, coarse_voxels))
+    start = np.floor(low / voxel_size) - PADDING_VOXELS
+    origin = start * voxel_size
+    extent = np.ceil((high - origin) / voxel_size).astype(np.int64) + PADDING_VOXELS
+    if extent.max() * config.cells_per_voxel >= LARGEST_CELLS:
+        wide = float((high - low).max())
+        raise ScanError(
+            f"{name}: {wide:,.0f} m wide is too much for a voxel of {voxel_size:.4g} m; "
+            "check the scan's unit and stray points, or pass a larger --voxel-size"
+        )
+    counts = -(-extent // config.max_tile_voxels)
+    sides = -(-extent // (counts * grain)) * grain
+    sides = np.maximum(sides, -(-4 * config.blend_voxels // grain) * grain)
+    halo = -(-(receptive_radius + config.blend_voxels) // grain) * grain
+    return ScenePlan(
+        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
+        voxel_size=voxel_size,
+        cells_per_voxel=config.cells_per_voxel,
+        tile_voxels=(int(sides[0]), int(sides[1]), int(sides[2])),
+        grid=(int(counts[0]), int(counts[1]), int(counts[2])),
+        halo_voxels=halo,
+        blend_voxels=config.blend_voxels,
+    )

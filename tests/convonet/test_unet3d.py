@@ -1,0 +1,35 @@
+"""The U-Net's reach, by perturbing its input."""
+
+import pytest
+import torch
+
+from convonet.unet3d import UNet3D
+
+
+def measured_reach(unet: UNet3D, side: int, position: int) -> int:
+    """Largest distance along x at which changing one input voxel changes the output at `position`."""
+    torch.manual_seed(0)
+    volume = torch.randn(1, 4, side, side, side, dtype=torch.float64, requires_grad=True)
+    middle = side // 2
+    unet(volume)[0, :, middle, middle, position].sum().backward()
+    assert volume.grad is not None
+    touched = torch.nonzero(volume.grad[0].abs().amax(dim=(0, 1, 2))).flatten()
+    return int((touched - position).abs().max())
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_receptive_radius_bounds_every_dependence(levels: int) -> None:
+    unet = UNet3D(4, levels).double()
+    side, factor = (32 if levels == 2 else 56), unet.pooling_factor
+    start = side // 2 // factor * factor
+    reached = [measured_reach(unet, side, start + offset) for offset in range(factor)]
+    assert max(reached) <= unet.receptive_radius
+    # Max pooling follows one of the eight children, so a single random input may fall short of the bound
+    # by the children it did not choose, but not by more.
+    assert max(reached) >= unet.receptive_radius - factor
+
+
+def test_output_shape_and_memory_order() -> None:
+    unet = UNet3D(4, 3)
+    volume = torch.zeros(2, 4, 8, 12, 16).to(memory_format=torch.channels_last_3d)
+    assert unet(volume).shape == volume.shape
