@@ -1,0 +1,35 @@
+"""The evaluation stage: a mesh file against a reference mesh file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from preprocessing.mesh_files import read_mesh
+from preprocessing.metrics import MeshMetrics, evaluate_mesh
+
+
+def evaluate(
+    mesh: Path, reference: Path, thresholds_m: tuple[float, ...] = (), samples: int = 100_000, seed: int = 0
+) -> MeshMetrics:
+    """Measure a mesh against a reference.
+
+    Args:
+        mesh, reference: mesh files (PLY, OBJ, OFF, GLB, STL) in the same unit and frame.
+        thresholds_m: distances in that unit for further F-scores.
+        samples: points drawn on each surface, and queries for the IoU.
+        seed: of the samples.
+
+    Raises:
+        MeshError: if a file cannot be read as a mesh.
+    """
+    measured, truth = read_mesh(Path(mesh)), read_mesh(Path(reference))
+    return evaluate_mesh(
+        measured.vertices,
+        measured.triangles,
+        truth.vertices,
+        truth.triangles,
+        sample_count=samples,
+        volume_queries=samples,
+        thresholds_m=tuple(thresholds_m),
+        seed=seed,
+    )
