@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
@@ -24,7 +23,9 @@ Address = Annotated[str, arg(help=ADDRESS)]
 
 
 @app.command
-def demo(out: Path = Path("out/demo"), *, seed: int = 7, device: Device = "auto", address: Address = "auto") -> None:
+def demo(
+    out: Path = Path("out/demo"), *, seed: int = 7, device: Device = "auto", address: Address = "auto"
+) -> None:
     """Scan a procedural two-floor building, reconstruct it, measure it against the exact one.
 
     Writes mesh.ply, preview.png and report.json.

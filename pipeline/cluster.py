@@ -12,7 +12,7 @@ from pipeline.errors import ClusterError
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks without a GPU keep seeing none
 
-import ray  # noqa: E402  (Ray reads its environment at import)
+import ray
 
 Item = TypeVar("Item")
 
@@ -43,7 +43,9 @@ def ray_session(address: str = "auto", cpus: int | None = None) -> Iterator[None
     try:
         if joins:
             target = "auto" if address == "auto" else address
-            ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, runtime_env=runtime_env)
+            ray.init(
+                address=target, logging_level=logging.ERROR, log_to_driver=False, runtime_env=runtime_env
+            )
         else:
             ray.init(
                 address="local",
@@ -55,7 +57,9 @@ def ray_session(address: str = "auto", cpus: int | None = None) -> Iterator[None
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ClusterError(f"cannot reach Ray at {address}: {reason}; check --address and RAY_AUTH_MODE") from error
+        raise ClusterError(
+            f"cannot reach Ray at {address}: {reason}; check --address and RAY_AUTH_MODE"
+        ) from error
     try:
         yield
     finally:

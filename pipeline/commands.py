@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,3 +58,78 @@ def train(data: Path, out: Path, options: TrainOptions, device: str, address: st
         f"{summary.model}: {summary.steps} steps, validation IoU {summary.validation_iou:.3f}, "
         f"{summary.seconds:.0f} s"
     )
+
+
+def reconstruct(
+    scan: Path,
+    out: Path,
+    model: str,
+    voxel_size: float | None,
+    mesh: Path | None,
+    drop_invalid: bool,
+    device: str,
+    address: str,
+) -> None:
+    """`tessera reconstruct`."""
+    from pipeline.reconstruction import ReconstructConfig
+    from pipeline.reconstruction import reconstruct as run
+
+    config = ReconstructConfig(model=model, voxel_size=voxel_size, drop_invalid=drop_invalid)
+    report = run(scan, out, config, mesh, device, address)
+    chosen = "" if voxel_size else " (three times the median point spacing)"
+    print(f"{report.mesh}: {report.vertices:,} vertices, {report.faces:,} faces")
+    print(f"watertight: {'yes' if report.is_watertight else 'NO'}")
+    print(f"voxel size: {report.voxel_size:.4g} m{chosen}; surface lattice {report.spacing:.4g} m")
+    print(f"tiles: {report.tiles_computed} computed, {report.tiles_kept} kept from an earlier run")
+    print("time: " + ", ".join(f"{stage} {value:.1f} s" for stage, value in report.seconds.items()))
+    print(f"peak memory: {report.peak_memory_bytes / 2**30:.2f} GiB")
+
+
+def demo(out: Path, seed: int, device: str, address: str) -> None:
+    """`tessera demo`."""
+    from pipeline.demo import demo as run
+
+    report = run(out, seed, device, address)
+    size = " x ".join(f"{side:.1f}" for side in report.building_size_m)
+    made = report.reconstruction
+    print(f"building of {size} m, {report.scan_points:,} scan points, {made.faces:,} faces")
+    print(f"watertight: {'yes' if made.is_watertight else 'NO'}")
+    print(report.metrics.table())
+    print("time: " + ", ".join(f"{stage} {value:.1f} s" for stage, value in report.seconds.items()))
+    print(f"peak memory: {made.peak_memory_bytes / 2**30:.2f} GiB")
+    print(f"look at {out / 'preview.png'} and {out / 'mesh.ply'}")
+
+
+def evaluate(
+    mesh: Path, reference: Path, thresholds: tuple[float, ...], samples: int, seed: int, target: Path | None
+) -> None:
+    """`tessera evaluate`."""
+    from pipeline.evaluation import evaluate as run
+
+    metrics = run(mesh, reference, thresholds, samples, seed)
+    print(metrics.table())
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(asdict(metrics), indent=1))
+
+
+def models() -> None:
+    """`tessera models`."""
+    from convonet.weights import DEFAULT_MODEL, load_network, model_file, packaged_models, read_header
+
+    for name in packaged_models():
+        network, header, path = load_network(name), read_header(name), model_file(name)
+        parameters = sum(value.numel() for value in network.state_dict().values())
+        mark = " (default)" if name == DEFAULT_MODEL else ""
+        print(
+            f"{name}{mark}: {parameters:,} parameters, {path.stat().st_size / 2**20:.1f} MiB, "
+            f"trained {header.get('steps', '?')} steps, receptive radius {network.receptive_radius} voxels"
+        )
+        print(f"  card: {path.with_suffix('.md')}")
+
+
+def info(path: Path | None) -> None:
+    """`tessera info`."""
+    from pipeline.description import describe, describe_installation
+
+    print("\n".join(describe_installation() if path is None else describe(path)))

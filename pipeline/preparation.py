@@ -84,7 +84,8 @@ def prepare_shard(path: Path, shard: int, config: RoomsConfig) -> ShardRecord:
             shapes.extend(building_windows(seed, layout))
         except (ValueError, RuntimeError) as error:
             shapes.extend(
-                RejectedShape(shape, f"building-{seed:08d}", str(error)) for shape in layout.shard_shapes(shard)
+                RejectedShape(shape, f"building-{seed:08d}", str(error))
+                for shape in layout.shard_shapes(shard)
             )
     return write_shard(path, shard, shapes)
 

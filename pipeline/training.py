@@ -181,5 +181,8 @@ def train(
         raise ClusterError(f"training failed: {result.error}; logs are in {out}/ray")
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     return TrainSummary(
-        out / "model.safetensors", int(last["step"]), float(last["validation_iou"]), time.monotonic() - started
+        out / "model.safetensors",
+        int(last["step"]),
+        float(last["validation_iou"]),
+        time.monotonic() - started,
     )

@@ -40,7 +40,9 @@ class ReconstructConfig:
         if self.cells_per_voxel not in (1, 2, 4, 8):
             raise ValueError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
         if self.blend_voxels * self.cells_per_voxel % 8:
-            raise ValueError("the blend band must span whole coarse cells: blend_voxels * cells_per_voxel % 8 == 0")
+            raise ValueError(
+                "the blend band must span whole coarse cells: blend_voxels * cells_per_voxel % 8 == 0"
+            )
         if self.max_tile_voxels < 4 * self.blend_voxels:
             raise ValueError(f"max_tile_voxels must be at least {4 * self.blend_voxels}")
 

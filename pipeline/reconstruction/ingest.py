@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-
-from pipeline.reconstruction.plan import ScenePlan
-from pipeline.reconstruction.store import RunStore
-from preprocessing.errors import ScanError
 from preprocessing.scan_files import ScanChunk, open_scan
 
+from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.spacing import PROBES, VOXELS_PER_SPACING, median_spacing
+from pipeline.reconstruction.store import RunStore
+from preprocessing.errors import ScanError
 
 CHUNK_POINTS = 1_000_000
 FEWEST_POINTS = 100
@@ -91,7 +90,9 @@ def summarise_scan(scan: Path, drop_invalid: bool) -> ScanSummary:
     if total == 0:
         raise ScanError(f"{name}: holds no points; check that the export finished")
     if total < FEWEST_POINTS:
-        raise ScanError(f"{name}: holds {total} point{'s' * (total > 1)}; a surface needs at least {FEWEST_POINTS}")
+        raise ScanError(
+            f"{name}: holds {total} point{'s' * (total > 1)}; a surface needs at least {FEWEST_POINTS}"
+        )
     if (high - low).max() == 0:
         raise ScanError(f"{name}: all {total:,} points lie at the same position {tuple(low.tolist())}")
     kept, _ = _keep_lowest(probes, priorities)
@@ -112,9 +113,13 @@ def default_voxel_size(scan: Path, summary: ScanSummary) -> float:
     Raises:
         ScanError: if the points are too few or too repeated to have a spacing.
     """
-    spacing = median_spacing((chunk.points for chunk, _ in finite_chunks(scan) if len(chunk.points)), summary.probes)
+    spacing = median_spacing(
+        (chunk.points for chunk, _ in finite_chunks(scan) if len(chunk.points)), summary.probes
+    )
     if spacing <= 0:
-        raise ScanError(f"{scan.name}: the points repeat too few positions to measure a spacing; pass --voxel-size")
+        raise ScanError(
+            f"{scan.name}: the points repeat too few positions to measure a spacing; pass --voxel-size"
+        )
     return float(f"{VOXELS_PER_SPACING * spacing:.2g}")
 
 
@@ -136,7 +141,9 @@ def bucket_points(scan: Path, plan: ScenePlan, store: RunStore) -> None:
             index.append((int(present[group]), number, group, len(rows)))
         store.write_tables(f"points/chunk-{number:06d}.parquet", groups)
     columns = np.asarray(index, dtype=np.int64).reshape(-1, 4).T
-    store.write_tables(INDEX, [pa.table(dict(zip(("tile", "chunk", "row_group", "count"), columns, strict=True)))])
+    store.write_tables(
+        INDEX, [pa.table(dict(zip(("tile", "chunk", "row_group", "count"), columns, strict=True)))]
+    )
 
 
 def _point_table(chunk: ScanChunk, rows: NDArray[np.int64]) -> pa.Table:

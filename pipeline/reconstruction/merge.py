@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from preprocessing.mesh_files import open_mesh_writer
 
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.tile_surface import TileSurface, owner_of
-from preprocessing.mesh_files import open_mesh_writer
 
 COLOR_NAMES = ("red", "green", "blue")
 TILES_IN_MEMORY = 64
@@ -146,7 +146,9 @@ class TileReader:
             mine = np.flatnonzero(owners == owner)
             keys = self.owned_border_keys(int(owner))
             place = np.searchsorted(keys, foreign[mine])
-            assert np.array_equal(keys[np.minimum(place, len(keys) - 1)], foreign[mine]), "a shared vertex is missing"
+            assert np.array_equal(keys[np.minimum(place, len(keys) - 1)], foreign[mine]), (
+                "a shared vertex is missing"
+            )
             final[facts["owned"] + mine] = self._first[int(owner)] + place
         with self.store.open_table(f"tiles/{tile:08d}.faces.parquet") as file:
             table = file.read()

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import ray
+from preprocessing.mesh_files import MESH_SUFFIXES
 from tqdm import tqdm
 
 from convonet.precision import choose_device
@@ -19,14 +20,20 @@ from convonet.weights import load_network, model_file
 from pipeline.cluster import TASKS_IN_FLIGHT_PER_CPU, available_cpus, ray_session, run_windowed
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
-from pipeline.reconstruction.ingest import INDEX, bucket_points, default_voxel_size, occupied_tiles, summarise_scan
+from pipeline.reconstruction.field_store import field_file
+from pipeline.reconstruction.ingest import (
+    INDEX,
+    bucket_points,
+    default_voxel_size,
+    occupied_tiles,
+    summarise_scan,
+)
 from pipeline.reconstruction.merge import MeshSummary, finished_tiles, merge_tiles
 from pipeline.reconstruction.plan import ScenePlan, make_plan
-from pipeline.reconstruction.stages import TileJob, TileRecord, field_file, sample_tile, surface_tile
+from pipeline.reconstruction.stages import TileJob, TileRecord, sample_tile, surface_tile
 from pipeline.reconstruction.store import RunStore
 from pipeline.version import software_version
 from preprocessing.errors import ScanError
-from preprocessing.mesh_files import MESH_SUFFIXES
 
 MANIFEST = "manifest.json"
 
@@ -155,7 +162,9 @@ def reconstruct(
 def _mesh_path(store: RunStore, mesh: Path | None) -> Path:
     if mesh is None:
         if not store.is_local:
-            raise RunDirectoryError(f"{store.url}: is not on this machine; pass --mesh FILE for the final mesh")
+            raise RunDirectoryError(
+                f"{store.url}: is not on this machine; pass --mesh FILE for the final mesh"
+            )
         return store.local_path / "mesh.ply"
     if mesh.suffix.lower() not in MESH_SUFFIXES:
         raise RunDirectoryError(f"{mesh}: mesh formats are {', '.join(MESH_SUFFIXES)}")
@@ -185,7 +194,13 @@ def _open_run(store: RunStore, scan: Path, config: ReconstructConfig) -> dict[st
     summary = summarise_scan(scan, config.drop_invalid)
     voxel_size = config.voxel_size or default_voxel_size(scan, summary)
     plan = make_plan(
-        summary.low, summary.high, voxel_size, config, network.receptive_radius, network.pooling_factor, scan.name
+        summary.low,
+        summary.high,
+        voxel_size,
+        config,
+        network.receptive_radius,
+        network.pooling_factor,
+        scan.name,
     )
     manifest = {
         "hash": identity,
@@ -236,7 +251,9 @@ class _Stages:
     def run(self) -> None:
         """Compute what is missing and note it in the manifest."""
         job, plan = self.job, self.job.plan
-        candidates = sorted({tile for occupied in occupied_tiles(job.store) for tile in plan.around(int(occupied))})
+        candidates = sorted(
+            {tile for occupied in occupied_tiles(job.store) for tile in plan.around(int(occupied))}
+        )
         done = set(finished_tiles(job.store))
         unfinished = [tile for tile in candidates if tile not in done]
         needed = sorted({near for tile in unfinished for near in plan.around(tile)} & set(candidates))

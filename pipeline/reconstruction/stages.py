@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import psutil
-import pyarrow as pa
+from convonet.mise import SampledField, refine
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from convonet.lattice import pack
-from convonet.mise import SampledField, refine
-from convonet.precision import choose_device
 from pipeline.reconstruction.crop_field import QUERY_BATCH, CropField, network_on, thin_points
+from pipeline.reconstruction.field_store import field_file, read_field, write_field
 from pipeline.reconstruction.ingest import read_points
 from pipeline.reconstruction.merge import vertices_file, write_tile
-from pipeline.reconstruction.plan import MISE, Box, ScenePlan
+from pipeline.reconstruction.plan import MISE, ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.tile_surface import tile_surface
 
@@ -62,11 +60,6 @@ class TileRecord:
     peak_memory_bytes: int
 
 
-def field_file(tile: int) -> str:
-    """Name of a crop's field; present, though empty, for crops without points."""
-    return f"fields/tile-{tile:08d}.parquet"
-
-
 def peak_memory_bytes() -> int:
     """Largest resident size of this process so far."""
     info = psutil.Process().memory_info()
@@ -85,7 +78,7 @@ def sample_tile(job: TileJob, tile: int) -> TileRecord:
     was_finished = store.exists(name)
     if not was_finished:
         field = _sample(job, tile)
-        store.write_tables(name, _field_tables(field, plan, tile), {"seconds": time.monotonic() - started})
+        write_field(store, plan, tile, field, time.monotonic() - started)
     return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
 
 
@@ -115,7 +108,7 @@ def load_fields(job: TileJob, tile: int) -> dict[int, SampledField]:
     """The fields that a tile's surface needs: its own whole, its neighbours' near the shared faces."""
     fields = {}
     for number in job.plan.around(tile):
-        field = _read_field(job.store, job.plan, number, whole=number == tile)
+        field = read_field(job.store, number, is_whole=number == tile)
         if field is not None:
             fields[number] = field
     return fields
@@ -140,7 +133,9 @@ def _vertex_colors(job: TileJob, tile: int, positions: NDArray[np.float64]) -> N
         return np.zeros((len(positions), 3), np.uint8)
     scaled = job.plan.voxel_position(world) * job.plan.cells_per_voxel
     margin = job.plan.halo_voxels * job.plan.cells_per_voxel
-    near = ((scaled >= positions.min(axis=0) - margin) & (scaled <= positions.max(axis=0) + margin)).all(axis=1)
+    near = ((scaled >= positions.min(axis=0) - margin) & (scaled <= positions.max(axis=0) + margin)).all(
+        axis=1
+    )
     chosen = np.flatnonzero(near) if near.any() else np.arange(len(scaled))
     _, nearest = cKDTree(scaled[chosen]).query(positions)
     return np.asarray(colors[chosen[nearest]])

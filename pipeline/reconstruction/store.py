@@ -56,7 +56,9 @@ class RunStore:
         selector = fs.FileSelector(self._full(folder), allow_not_found=True)
         entries = self._place[0].get_file_info(selector)
         return sorted(
-            entry.base_name for entry in entries if entry.type == fs.FileType.File and not _is_partial(entry.base_name)
+            entry.base_name
+            for entry in entries
+            if entry.type == fs.FileType.File and not _is_partial(entry.base_name)
         )
 
     def is_empty(self) -> bool:
@@ -103,7 +105,9 @@ class RunStore:
         """Write tables of one schema as the row groups of a Parquet file, with JSON facts in its footer."""
         schema = tables[0].schema.with_metadata({"tessera": json.dumps(facts or {})})
         buffer = pa.BufferOutputStream()
-        with pq.ParquetWriter(buffer, schema, compression="zstd", compression_level=1, use_dictionary=False) as writer:
+        with pq.ParquetWriter(
+            buffer, schema, compression="zstd", compression_level=1, use_dictionary=False
+        ) as writer:
             for table in tables:
                 writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
         self.write_bytes(name, buffer.getvalue().to_pybytes())
@@ -115,8 +119,13 @@ class RunStore:
     def read_facts(self, name: str) -> dict[str, Any]:
         """The JSON facts in a Parquet file's footer."""
         with self.open_table(name) as file:
-            facts: dict[str, Any] = json.loads(file.schema_arrow.metadata[b"tessera"])
-            return facts
+            return self.facts_of(file)
+
+    @staticmethod
+    def facts_of(file: pq.ParquetFile) -> dict[str, Any]:
+        """The JSON facts in the footer of an open Parquet file."""
+        facts: dict[str, Any] = json.loads(file.schema_arrow.metadata[b"tessera"])
+        return facts
 
 
 def _is_partial(name: str) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from convonet.mise import SampledField
 from numpy.typing import NDArray
 
 from convonet.lattice import unpack_vertex
 from convonet.marching_cubes import CellSurface, extract_blocks, index_faces
-from convonet.mise import SampledField
 from pipeline.reconstruction.blending import blended_values
 from pipeline.reconstruction.plan import MISE, ScenePlan
 
@@ -70,10 +70,18 @@ def active_blocks(plan: ScenePlan, tile: int, fields: Mapping[int, SampledField]
         chosen = ((blocks >= start) & (blocks < stop)).all(axis=1)
         refined[tuple(((blocks[chosen] - low) // BLOCK).T)] = True
         extent = (stop - start) // BLOCK
-        corners = np.stack(np.meshgrid(*(np.arange(n) for n in extent), indexing="ij"), axis=-1).reshape(-1, 3)
+        corners = np.stack(np.meshgrid(*(np.arange(n) for n in extent), indexing="ij"), axis=-1).reshape(
+            -1, 3
+        )
         is_inside = (field.value_at(corners * BLOCK + start) > 0).reshape(tuple(extent))
         inside[where] |= is_inside
         free[where] |= ~is_inside
+    position = plan.position(tile)
+    for axis in range(3):  # the scene's outer faces are free whatever the crops say
+        if position[axis] == 0:
+            np.moveaxis(free, axis, 0)[0] = True
+        if position[axis] == plan.grid[axis] - 1:
+            np.moveaxis(free, axis, 0)[-1] = True
     active = refined | (inside & free)
     return np.argwhere(active) * BLOCK + low
 

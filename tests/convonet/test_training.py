@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convonet.training import CropBatch, Fit, TrainingConfig, TrainingState, batch_logits, occupancy_iou, train_step
+from convonet.training import (
+    CropBatch,
+    Fit,
+    TrainingConfig,
+    TrainingState,
+    batch_logits,
+    occupancy_iou,
+    train_step,
+)
 from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
 
 SMALL = VolumeNetworkConfig(

@@ -43,7 +43,9 @@ def test_points_beyond_the_receptive_radius_change_nothing() -> None:
     network = random_network().double()
     radius, side = network.receptive_radius, 64
     points, query = cloud(24, 40).double(), torch.tensor([[32.3, 31.6, 32.9]], dtype=torch.float64)
-    far = torch.tensor([[32.3 - radius - 1.5, 31.6, 32.9], [32.3, 32.0, 32.9 + radius + 1.5]], dtype=torch.float64)
+    far = torch.tensor(
+        [[32.3 - radius - 1.5, 31.6, 32.9], [32.3, 32.0, 32.9 + radius + 1.5]], dtype=torch.float64
+    )
     alone = logits(network, points, query, side)
     together = logits(network, torch.cat([points, far]), query, side)
     assert torch.equal(alone, together)

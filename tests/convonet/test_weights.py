@@ -9,7 +9,9 @@ from convonet.errors import WeightsError
 from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
 from convonet.weights import load_network, read_header, save_network
 
-SMALL = VolumeNetworkConfig(feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8)
+SMALL = VolumeNetworkConfig(
+    feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8
+)
 
 
 def saved(path: Path) -> VolumeNetwork:

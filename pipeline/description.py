@@ -1,0 +1,110 @@
+"""What `tessera info` says of a dataset, a run directory, a weights file, a mesh-less scan, or this machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import PipelineError
+from pipeline.version import software_version
+
+
+def describe_installation() -> list[str]:
+    """Versions and what the machine offers."""
+    import psutil
+    import ray
+    import torch
+
+    from convonet.precision import choose_device, cpu_has_bf16_units
+    from preprocessing.native import load_open3d
+
+    precision = "bfloat16" if cpu_has_bf16_units() else "float32"
+    memory = psutil.virtual_memory().total / 2**30
+    return [
+        f"tessera {software_version()} on Python {platform.python_version()}",
+        f"ray {ray.__version__}, torch {torch.__version__}, open3d {load_open3d().__version__}",
+        f"{psutil.cpu_count()} processors, {memory:.1f} GiB memory; networks run in {precision} on the CPU",
+        f"device auto: {choose_device('auto').type}",
+    ]
+
+
+def describe(path: Path) -> list[str]:
+    """Lines about a path.
+
+    Raises:
+        PipelineError: if it is none of the things that Tessera knows.
+        DatasetError, ScanError, WeightsError: if it is one, but damaged.
+    """
+    if (path / "manifest.json").is_file():
+        return _run(path)
+    if (path / "zarr.json").is_file():
+        return _dataset(path)
+    if path.suffix == ".safetensors":
+        from convonet.weights import read_header
+
+        return [f"{path}: weights"] + [
+            f"  {name}: {value}" for name, value in sorted(read_header(str(path)).items())
+        ]
+    if path.is_file():
+        return _scan(path)
+    raise PipelineError(f"{path}: neither a dataset, a run directory, a weights file nor a scan")
+
+
+def _run(path: Path) -> list[str]:
+    manifest = json.loads((path / "manifest.json").read_text())
+    plan = manifest["plan"]
+    done = len(list((path / "tiles").glob("*.vertices.parquet")))
+    lines = [
+        f"{path}: reconstruction of {manifest['scan']} ({manifest['points']:,} points)",
+        f"  voxel size {plan['voxel_size']:.4g} m, grid of {' x '.join(map(str, plan['grid']))} tiles "
+        f"of {' x '.join(map(str, plan['tile_voxels']))} voxels",
+        f"  finished surfaces: {done}",
+    ]
+    if (path / "report.json").is_file():
+        report = json.loads((path / "report.json").read_text())
+        lines.append(
+            f"  mesh {report['mesh']}: {report['vertices']:,} vertices, {report['faces']:,} faces, "
+            f"watertight: {'yes' if report['is_watertight'] else 'NO'}"
+        )
+    return lines
+
+
+def _dataset(path: Path) -> list[str]:
+    import zarr
+
+    from preprocessing.dataset import SPLITS, finished_shards, read_layout, read_record
+
+    layout, provenance = read_layout(path)
+    group = zarr.open_group(str(path), mode="r")
+    valid = np.asarray(group["valid"][:])
+    splits = Counter(np.asarray(group["split"][:])[valid].tolist())
+    categories = Counter(np.asarray(group["category"][:])[valid].tolist())
+    shards = finished_shards(path, layout)
+    rejected = [entry for shard in shards for entry in read_record(path, shard).rejected]
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return [
+        f"{path}: dataset from {provenance}",
+        f"  {int(valid.sum()):,} of {layout.shapes:,} shapes; {len(shards)} of {layout.shards} shards; "
+        f"{size / 2**20:,.0f} MiB",
+        "  splits: " + ", ".join(f"{SPLITS[number]} {count:,}" for number, count in sorted(splits.items())),
+        "  categories: "
+        + ", ".join(f"{layout.categories[n]} {count:,}" for n, count in sorted(categories.items())),
+        f"  rejected: {len(rejected)}",
+        *(f"    {entry.name}: {entry.reason}" for entry in rejected),
+    ]
+
+
+def _scan(path: Path) -> list[str]:
+    from pipeline.reconstruction.ingest import default_voxel_size, summarise_scan
+
+    summary = summarise_scan(path, drop_invalid=True)
+    size = " x ".join(f"{side:.2f}" for side in summary.high - summary.low)
+    return [
+        f"{path}: scan of {summary.points:,} points ({summary.dropped:,} not finite), {size} m",
+        f"  low corner {np.round(summary.low, 3).tolist()}, colours: {'yes' if summary.has_colors else 'no'}",
+        f"  default voxel size {default_voxel_size(path, summary):.4g} m",
+    ]

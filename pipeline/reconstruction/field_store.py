@@ -1,0 +1,89 @@
+"""A crop's sampled field in the run directory: the inside of the tile, and the shell that neighbours read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from convonet.lattice import unpack
+from convonet.mise import MiseConfig, SampledField
+from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.store import RunStore
+
+INNER, SHELL, REFINED = 0, 1, 2  # row kinds; REFINED + level for refined cells
+
+
+def field_file(tile: int) -> str:
+    """Name of a crop's field; present, though without rows, for crops that have no points."""
+    return f"fields/tile-{tile:08d}.parquet"
+
+
+def write_field(
+    store: RunStore, plan: ScenePlan, tile: int, field: SampledField | None, seconds: float
+) -> None:
+    """Write a field in two row groups: points deep inside the tile, then everything else.
+
+    The second holds what a neighbour may ask for: its points within the blending band, and one coarse
+    cell more, whose corners interpolation needs.
+    """
+    if field is None:
+        store.write_tables(field_file(tile), [_rows([])], {"is_empty": True, "seconds": seconds})
+        return
+    box, margin = plan.tile_box(tile), field.config.steps[0]
+    points = unpack(field.keys)
+    inner = ((points > np.add(box.low, margin)) & (points < np.subtract(box.high, margin))).all(axis=1)
+    arrays = field.to_arrays()
+    shell = [(SHELL, field.keys[~inner], field.values[~inner])]
+    for level in range(len(field.refined)):
+        cells = arrays[f"refined_{level}"].astype(np.int64)
+        shell.append((REFINED + level, cells, np.zeros(len(cells), np.float32)))
+    facts = {
+        "is_empty": False,
+        "box": arrays["box"].tolist(),
+        "steps": list(field.config.steps),
+        "evaluated": len(field.keys),
+        "seconds": seconds,
+    }
+    groups = [_rows([(INNER, field.keys[inner], field.values[inner])]), _rows(shell)]
+    store.write_tables(field_file(tile), groups, facts)
+
+
+def read_field(store: RunStore, tile: int, is_whole: bool) -> SampledField | None:
+    """Read a field whole or its shell only; None for crops without points, or never sampled."""
+    if not store.exists(field_file(tile)):
+        return None
+    with store.open_table(field_file(tile)) as file:
+        facts = store.facts_of(file)
+        if facts["is_empty"]:
+            return None
+        has_inner = file.num_row_groups == 2
+        table = file.read() if is_whole or not has_inner else file.read_row_groups([1])
+    kind, key = table["kind"].to_numpy(), table["key"].to_numpy()
+    is_point = kind < REFINED
+    keys, values = key[is_point], table["value"].to_numpy()[is_point]
+    if is_whole:
+        order = np.argsort(keys, kind="stable")
+        keys, values = keys[order], values[order]
+    config = MiseConfig(tuple(facts["steps"]))
+    arrays: dict[str, NDArray[np.int64] | NDArray[np.float32]] = {
+        "box": np.asarray(facts["box"], np.int64),
+        "steps": np.asarray(config.steps, np.int64),
+        "keys": keys,
+        "values": values,
+    }
+    for level in range(len(config.steps) - 1):
+        arrays[f"refined_{level}"] = key[kind == REFINED + level]
+    return SampledField.from_arrays(arrays)
+
+
+def _rows(parts: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]) -> pa.Table:
+    return pa.table(
+        {
+            "kind": np.concatenate(
+                [np.zeros(0, np.int8)] + [np.full(len(keys), kind, np.int8) for kind, keys, _ in parts]
+            ),
+            "key": np.concatenate([np.zeros(0, np.int64)] + [keys for _, keys, _ in parts]),
+            "value": np.concatenate([np.zeros(0, np.float32)] + [values for _, _, values in parts]),
+        }
+    )

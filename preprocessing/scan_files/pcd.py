@@ -1,0 +1,199 @@
+"""PCD (Point Cloud Library) files: ASCII, binary, and binary_compressed with its LZF coding."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.errors import ScanError
+from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk
+
+_NAMES = {"normal_x": "nx", "normal_y": "ny", "normal_z": "nz"}
+LONGEST_HEADER = 1 << 14
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Parsed PCD header: fields as (name, numpy type, count)."""
+
+    fields: list[tuple[str, str, int]]
+    points: int
+    data: str
+    data_start: int
+
+    @property
+    def rows(self) -> np.dtype[np.void]:
+        """Structured type of one point."""
+        spec = [
+            (f"{number}_{name}", kind, (count,)) for number, (name, kind, count) in enumerate(self.fields)
+        ]
+        return np.dtype(spec)
+
+
+def _parse_header(path: Path) -> _Header:
+    words: dict[str, list[str]] = {}
+    with path.open("rb") as file:
+        while "DATA" not in words:
+            raw = file.readline(4096)
+            if not raw or file.tell() > LONGEST_HEADER:
+                raise ScanError(f"{path}: the PCD header does not end; the file is truncated or no PCD file")
+            parts = raw.decode("latin-1").split()
+            if parts and not parts[0].startswith("#"):
+                words[parts[0].upper()] = parts[1:]
+        start = file.tell()
+    try:
+        names = words["FIELDS"]
+        counts = [int(value) for value in words.get("COUNT", ["1"] * len(names))]
+        kinds = [
+            "<" + {"F": "f", "I": "i", "U": "u"}[kind] + size
+            for kind, size in zip(words["TYPE"], words["SIZE"], strict=True)
+        ]
+        points = (
+            int(words["POINTS"][0]) if "POINTS" in words else int(words["WIDTH"][0]) * int(words["HEIGHT"][0])
+        )
+        fields = [
+            (_NAMES.get(n, n), np.dtype(k).str, c) for n, k, c in zip(names, kinds, counts, strict=True)
+        ]
+        data = words["DATA"][0].lower()
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise ScanError(f"{path}: damaged PCD header ({error})") from error
+    if data not in ("ascii", "binary", "binary_compressed"):
+        raise ScanError(f"{path}: unknown PCD data kind {data!r}")
+    if any(axis not in names for axis in "xyz"):
+        raise ScanError(f"{path}: the points have no x, y and z")
+    return _Header(fields, points, data, start)
+
+
+def open_pcd(path: Path, chunk_points: int) -> ScanReader:
+    """Open a PCD point cloud; see `open_scan`."""
+    header = _parse_header(path)
+    if header.data == "binary":
+        present = (path.stat().st_size - header.data_start) // header.rows.itemsize
+        if present < header.points:
+            raise _truncated(path, header.points, present)
+    return ScanReader(path, "PCD", header.points, lambda: _chunks(path, header, chunk_points))
+
+
+def _truncated(path: Path, promised: int, present: int) -> ScanError:
+    return ScanError(
+        f"{path}: is truncated: the header promises {promised:,} points, the file holds {present:,}; "
+        "copy or export it again"
+    )
+
+
+def _chunks(path: Path, header: _Header, chunk_points: int) -> Iterator[ScanChunk]:
+    if header.data == "binary":
+        with path.open("rb") as file:
+            file.seek(header.data_start)
+            left = header.points
+            while left:
+                rows = np.fromfile(file, header.rows, min(left, chunk_points))
+                if not len(rows):
+                    raise ScanError(f"{path}: became shorter while it was read")
+                left -= len(rows)
+                names = rows.dtype.names or ()
+                yield _chunk(header, [rows[name] for name in names])
+        return
+    columns = (
+        _compressed_columns(path, header)
+        if header.data == "binary_compressed"
+        else _ascii_columns(path, header)
+    )
+    for start in range(0, header.points, chunk_points):
+        yield _chunk(header, [column[start : start + chunk_points] for column in columns])
+
+
+def _ascii_columns(path: Path, header: _Header) -> list[NDArray[np.generic]]:
+    with path.open("rb") as file:
+        file.seek(header.data_start)
+        lines = [line for line in file if line.strip()]
+    if len(lines) < header.points:
+        raise _truncated(path, header.points, len(lines))
+    try:
+        rows = np.loadtxt(lines[: header.points], dtype=header.rows, ndmin=1)
+    except ValueError as error:
+        raise ScanError(f"{path}: a damaged row: {error}") from error
+    return [rows[name] for name in rows.dtype.names or ()]
+
+
+def _compressed_columns(path: Path, header: _Header) -> list[NDArray[np.generic]]:
+    raw = path.read_bytes()[header.data_start :]
+    if len(raw) < 8:
+        raise ScanError(f"{path}: is truncated before its data; copy or export it again")
+    packed, size = struct.unpack("<II", raw[:8])
+    if size != header.points * header.rows.itemsize:
+        raise ScanError(f"{path}: the compressed data does not fit the header; the file is damaged")
+    if len(raw) - 8 < packed:
+        raise ScanError(
+            f"{path}: is truncated: {len(raw) - 8:,} of {packed:,} bytes of data; copy or export it again"
+        )
+    try:
+        data = lzf_decompress(raw[8 : 8 + packed], size)
+    except ValueError as error:
+        raise ScanError(f"{path}: the compressed data is damaged ({error})") from error
+    columns, offset = [], 0
+    for _, kind, count in header.fields:  # all values of one field, then all of the next
+        length = header.points * count * np.dtype(kind).itemsize
+        columns.append(np.frombuffer(data, kind, header.points * count, offset).reshape(-1, count))
+        offset += length
+    return list(columns)
+
+
+def lzf_decompress(data: bytes, size: int) -> bytes:
+    """Expand LZF data (the coding of LibLZF that PCD uses).
+
+    A control byte below 32 starts a run of that many literals plus one; any other holds a length in its
+    upper three bits and the high bits of a distance back into the output.
+
+    Raises:
+        ValueError: if the data does not expand to exactly `size` bytes.
+    """
+    out = bytearray()
+    at, end = 0, len(data)
+    try:
+        while at < end:
+            control = data[at]
+            at += 1
+            if control < 32:
+                if at + control + 1 > end:
+                    raise ValueError("a literal run passes the end")
+                out += data[at : at + control + 1]
+                at += control + 1
+                continue
+            length = control >> 5
+            if length == 7:
+                length += data[at]
+                at += 1
+            distance = ((control & 31) << 8) + data[at] + 1
+            at += 1
+            start = len(out) - distance
+            if start < 0:
+                raise ValueError("a reference before the start")
+            length += 2
+            if distance >= length:
+                out += out[start : start + length]
+            else:
+                pattern = bytes(out[start:])
+                out += (pattern * (length // distance + 1))[:length]
+    except IndexError as error:
+        raise ValueError("it ends inside an instruction") from error
+    if len(out) != size:
+        raise ValueError(f"{len(out):,} bytes instead of {size:,}")
+    return bytes(out)
+
+
+def _chunk(header: _Header, columns: list[NDArray[np.generic]]) -> ScanChunk:
+    named = {name: column[:, 0] for (name, _, _), column in zip(header.fields, columns, strict=True)}
+    for packed in ("rgb", "rgba"):
+        if packed in named:  # three bytes in the bits of a float or an integer
+            bits = np.ascontiguousarray(named[packed]).view(np.uint32)
+            named |= {
+                channel: ((bits >> shift) & 255).astype(np.uint8)
+                for channel, shift in (("red", 16), ("green", 8), ("blue", 0))
+            }
+    return columns_to_chunk(named)

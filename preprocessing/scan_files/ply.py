@@ -1,0 +1,177 @@
+"""PLY point clouds: ASCII and binary of either byte order, by one structured type for the vertex rows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.errors import ScanError
+from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk
+
+_TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
+    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
+    "double": "f8", "float64": "f8",
+}  # fmt: skip
+_NAMES = {"normal_x": "nx", "normal_y": "ny", "normal_z": "nz", "r": "red", "g": "green", "b": "blue",
+          "diffuse_red": "red", "diffuse_green": "green", "diffuse_blue": "blue"}  # fmt: skip
+LONGEST_HEADER = 1 << 16
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What precedes the vertex rows."""
+
+    is_ascii: bool
+    vertices: int
+    rows: np.dtype[np.void]
+    data_start: int
+
+
+def _parse_header(path: Path) -> _Header:
+    with path.open("rb") as file:
+        if file.readline(16).strip() != b"ply":
+            raise ScanError(f"{path}: is not a PLY file (it does not start with 'ply')")
+        layout, elements, properties = "", [], {}
+        while True:
+            raw = file.readline(4096)
+            if not raw or file.tell() > LONGEST_HEADER:
+                raise ScanError(f"{path}: the PLY header does not end; the file is truncated or damaged")
+            words = raw.decode("latin-1").split()
+            if not words or words[0] in ("comment", "obj_info"):
+                continue
+            if words[0] == "end_header":
+                break
+            try:
+                if words[0] == "format":
+                    layout = words[1]
+                elif words[0] == "element":
+                    elements.append((words[1], int(words[2])))
+                    properties[words[1]] = []
+                elif words[0] == "property":
+                    properties[elements[-1][0]].append(tuple(words[1:]))
+                else:
+                    raise ValueError(words[0])
+            except (ValueError, IndexError) as error:
+                raise ScanError(f"{path}: damaged PLY header at {raw!r}") from error
+        start = file.tell()
+    counts = dict(elements)
+    if layout not in ("ascii", "binary_little_endian", "binary_big_endian"):
+        raise ScanError(f"{path}: unknown PLY format {layout!r}")
+    if counts.get("face", 0) or counts.get("tristrips", 0):
+        faces = counts.get("face", 0) or counts["tristrips"]
+        raise ScanError(
+            f"{path}: is a mesh with {faces:,} faces, not a point cloud; sample points on it first, or use the scan"
+        )
+    if not elements or elements[0][0] != "vertex" or counts["vertex"] < 0:
+        raise ScanError(
+            f"{path}: the PLY file does not start with vertices; export it as a plain point cloud"
+        )
+    order = ">" if layout == "binary_big_endian" else "<"
+    fields = []
+    for kind, *rest in properties["vertex"]:
+        if kind not in _TYPES or len(rest) != 1:
+            raise ScanError(f"{path}: vertex property {' '.join([kind, *rest])!r} cannot be read")
+        fields.append((_NAMES.get(rest[0], rest[0]), order + _TYPES[kind]))
+    names = [name for name, _ in fields]
+    if len(set(names)) != len(names) or any(axis not in names for axis in "xyz"):
+        raise ScanError(f"{path}: the vertices have no x, y and z")
+    return _Header(layout == "ascii", counts["vertex"], np.dtype(fields), start)
+
+
+def open_ply(path: Path, chunk_points: int) -> ScanReader:
+    """Open a PLY point cloud; see `open_scan`."""
+    header = _parse_header(path)
+    if not header.is_ascii:
+        present = (path.stat().st_size - header.data_start) // header.rows.itemsize
+        if present < header.vertices:
+            raise ScanError(
+                f"{path}: is truncated: the header promises {header.vertices:,} points, the file holds "
+                f"{present:,}; copy or export it again"
+            )
+    read = _ascii_chunks if header.is_ascii else _binary_chunks
+    return ScanReader(path, "PLY", header.vertices, lambda: read(path, header, chunk_points))
+
+
+def _binary_chunks(path: Path, header: _Header, chunk_points: int) -> Iterator[ScanChunk]:
+    with path.open("rb") as file:
+        file.seek(header.data_start)
+        left = header.vertices
+        while left:
+            rows = np.fromfile(file, header.rows, min(left, chunk_points))
+            if not len(rows):
+                raise ScanError(f"{path}: became shorter while it was read")
+            left -= len(rows)
+            yield _chunk(rows)
+
+
+def _ascii_chunks(path: Path, header: _Header, chunk_points: int) -> Iterator[ScanChunk]:
+    with path.open("rb") as file:
+        file.seek(header.data_start)
+        done = 0
+        while done < header.vertices:
+            wanted = min(chunk_points, header.vertices - done)
+            yield _chunk(_ascii_rows(path, file, header, wanted, done))
+            done += wanted
+
+
+def _ascii_rows(path: Path, file: BinaryIO, header: _Header, wanted: int, done: int) -> NDArray[np.void]:
+    lines = []
+    while len(lines) < wanted:
+        line = file.readline()
+        if not line:
+            raise ScanError(
+                f"{path}: is truncated: the header promises {header.vertices:,} points, the file holds "
+                f"{done + len(lines):,}; copy or export it again"
+            )
+        if line.strip():
+            lines.append(line)
+    try:
+        return np.loadtxt(lines, dtype=header.rows, ndmin=1)
+    except ValueError as error:
+        raise ScanError(f"{path}: a damaged row after point {done:,}: {error}") from error
+
+
+def _chunk(rows: NDArray[np.void]) -> ScanChunk:
+    return columns_to_chunk({name: rows[name] for name in rows.dtype.names or ()})
+
+
+def write_scan_ply(
+    path: Path,
+    points: NDArray[np.float64],
+    normals: NDArray[np.floating] | None = None,
+    colors: NDArray[np.uint8] | None = None,
+) -> None:
+    """Write a binary PLY point cloud in double precision; it appears whole or not at all.
+
+    Args:
+        path: the file.
+        points: (N, 3); normals: (N, 3) or None; colors: (N, 3) uint8 or None.
+    """
+    fields = [(axis, "<f8") for axis in "xyz"]
+    parts = {axis: points[:, number] for number, axis in enumerate("xyz")}
+    if normals is not None:
+        fields += [(name, "<f4") for name in ("nx", "ny", "nz")]
+        parts |= {name: normals[:, number] for number, name in enumerate(("nx", "ny", "nz"))}
+    if colors is not None:
+        fields += [(name, "u1") for name in ("red", "green", "blue")]
+        parts |= {name: colors[:, number] for number, name in enumerate(("red", "green", "blue"))}
+    rows = np.empty(len(points), np.dtype(fields))
+    for name, values in parts.items():
+        rows[name] = values
+    kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    lines += [f"property {kinds[kind]} {name}" for name, kind in fields] + ["end_header", ""]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
+    try:
+        partial.write_bytes("\n".join(lines).encode() + rows.tobytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""The surface does not depend on the tiling: analytic fields in 1, 8, 27 and unequal tiles."""
+
+import numpy as np
+import pytest
+
+from convonet.mise import SampledField
+from pipeline.reconstruction.blending import tile_weight
+from pipeline.reconstruction.merge import cancel_opposites
+from pipeline.reconstruction.tile_surface import owner_of
+from tests.references.dense_marching_cubes import assert_closed_manifold, grid_points
+from tests.references.fields import Field, box, gyroid, spheres, union, waves
+from tests.references.tiled_scene import WHOLE, join, sample_fields, surfaces, tiled
+
+TILINGS = [(2, 2, 2), (3, 3, 3), (1, 2, 3), (3, 1, 2)]
+FIELDS: dict[str, Field] = {
+    "spheres": spheres([(30.3, 40.1, 45.7), (66.2, 50.4, 48.9), (48.0, 20.2, 70.6)], [17.3, 21.7, 12.2]),
+    "boxes": union(
+        box((10.3, 12.4, 9.6), (80.2, 14.1, 70.7)),  # a wall less than two cells thick
+        box((10.3, 12.4, 9.6), (13.9, 80.2, 60.3)),
+        box((31.5, 31.5, 31.5), (48.5, 64.5, 47.5)),
+    ),
+    "gyroid": gyroid(37.0),
+    "waves": waves(4, 26.0),
+}
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]]:
+    return {name: join(surfaces(WHOLE, sample_fields(WHOLE, field))) for name, field in FIELDS.items()}
+
+
+@pytest.mark.parametrize("grid", TILINGS, ids=str)
+@pytest.mark.parametrize("name", list(FIELDS))
+def test_every_tiling_gives_the_same_vertices_and_faces(
+    name: str, grid: tuple[int, int, int], whole: dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]]
+) -> None:
+    plan = tiled(grid)
+    positions, faces = join(surfaces(plan, sample_fields(plan, FIELDS[name])))
+    expected, expected_faces = whole[name]
+    assert positions.keys() == expected.keys()
+    assert faces == expected_faces
+    keys = sorted(expected)
+    difference = np.array([positions[key] - expected[key] for key in keys])
+    assert np.abs(difference).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", list(FIELDS))
+def test_the_joined_mesh_is_a_closed_manifold(
+    name: str, whole: dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]]
+) -> None:
+    assert_closed_manifold(np.array(sorted(whole[name][1])))
+
+
+def test_crops_that_disagree_still_join_into_a_closed_manifold() -> None:
+    """Each crop sees its own field, as planes or global normalisation would make it; some see nothing."""
+    plan = tiled((3, 3, 3))
+    fields: dict[int, SampledField] = {}
+    for tile in range(plan.tile_count):
+        if tile % 5 != 4:
+            fields[tile] = sample_fields(plan, waves(tile, 30.0), is_seeded=False)[tile]
+    parts = surfaces(plan, fields)
+    _, faces = join(parts)
+    assert len(faces) > 1000
+    assert_closed_manifold(np.array(sorted(faces)))
+    remaining = np.zeros((0, 2), np.int64)
+    for part in parts.values():
+        assert part.bad_edges == 0
+        remaining = cancel_opposites(remaining, part.open_edges)
+    assert not len(remaining)
+
+
+def test_the_weights_are_a_partition_of_unity() -> None:
+    plan = tiled((3, 2, 1))
+    points = grid_points(np.zeros(3, np.int64), np.array(plan.scene_cells) + 1)[::7]
+    total = sum(tile_weight(points, plan, tile) for tile in range(plan.tile_count))
+    np.testing.assert_allclose(total, 1.0, rtol=0, atol=1e-15)
+    for tile in range(plan.tile_count):
+        region = plan.region_box(tile)
+        beyond = ((points < region.low) | (points > region.high)).any(axis=1)
+        assert not tile_weight(points, plan, tile)[beyond].any()
+
+
+def test_every_vertex_has_exactly_one_owner_and_the_owner_has_it() -> None:
+    plan = tiled((2, 2, 2))
+    parts = surfaces(plan, sample_fields(plan, FIELDS["gyroid"]))
+    owned = np.concatenate([part.keys[: part.owned] for part in parts.values()])
+    every = np.unique(np.concatenate([part.keys for part in parts.values()]))
+    assert len(np.unique(owned)) == len(owned)
+    assert np.array_equal(np.sort(owned), every)
+    for tile, part in parts.items():
+        assert (owner_of(part.keys[: part.owned], plan) == tile).all()
+        foreign = part.keys[part.owned :]
+        for owner in np.unique(owner_of(foreign, plan)):
+            mine = foreign[owner_of(foreign, plan) == owner]
+            assert np.isin(mine, parts[int(owner)].keys[: parts[int(owner)].owned_border]).all()
