@@ -389,7 +389,8 @@ def _table_lamp(rng: Rng, thin: float) -> Solids:
 def _ceiling_lamp(rng: Rng, thin: float) -> Solids:
     drop, style = rng.uniform(0.25, 0.8), rng.integers(4)
     pole = max(thin, 0.024) / 1.9
-    solids: list[ConvexSolid] = [frustum(0.04, 0.06, 0.04, 12).moved((0, 0, -0.04))]
+    cap = max(thin, 0.04)
+    solids: list[ConvexSolid] = [frustum(cap, 1.5 * cap, cap, 12).moved((0, 0, -cap))]
     solids.append(cylinder(pole, drop, 8).moved((0, 0, -drop)))
     if style == 0:
         solids.append(ellipsoid((0.17, 0.17, 0.17), 2).moved((0, 0, -drop - 0.12)))

@@ -206,22 +206,27 @@ def place_stations(
     outside = round(count * outside_fraction) if scene.rooms else 0
     order = [int(room) for _ in range(count) for room in rng.permutation(len(scene.rooms))]
     stations = [
-        _free_point(scene, _standing_box(scene.rooms[room], rng), rng, clearance)
+        _free_point(scene, *_standing_box(scene.rooms[room], rng), rng, clearance)
         for room in order[: count - outside]
     ]
     while len(stations) < count:
-        box = _outside_box(scene, rng) if scene.rooms else _standing_box(scene.bounds, rng)
-        stations.append(_free_point(scene, box, rng, clearance))
+        if scene.rooms:
+            box, ceiling = _outside_box(scene, rng), float(scene.bounds[1, 2])
+        else:
+            # Without rooms, a station may rise above what is in its way.
+            box, ceiling = _standing_box(scene.bounds + [[0.0], [clearance]], rng)
+        stations.append(_free_point(scene, box, ceiling, rng, clearance))
     return np.array(stations, np.float64).reshape(-1, 3)
 
 
-def _standing_box(room: Floats, rng: np.random.Generator) -> Floats:
-    """(2, 3) where a station may stand in a room: away from its walls, at one random height."""
+def _standing_box(room: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
+    """(2, 3) where a station may stand in a room, away from its walls at one height; and the ceiling's."""
     low, high = room
     height = float(high[2] - low[2])
     rise = rng.uniform(1.2, min(1.8, height - 0.1)) if height > 2.0 else height * rng.uniform(0.45, 0.75)
     margin = np.minimum(0.4, 0.2 * (high - low)[:2])
-    return np.array([[*(low[:2] + margin), low[2] + rise], [*(high[:2] - margin), low[2] + rise]])
+    box = np.array([[*(low[:2] + margin), low[2] + rise], [*(high[:2] - margin), low[2] + rise]])
+    return box, float(high[2])
 
 
 def _outside_box(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -237,15 +242,17 @@ def _outside_box(scene: Scene, rng: np.random.Generator) -> Floats:
     return strip
 
 
-def _free_point(scene: Scene, box: Floats, rng: np.random.Generator, clearance: float) -> Floats:
+def _free_point(
+    scene: Scene, box: Floats, ceiling: float, rng: np.random.Generator, clearance: float
+) -> Floats:
     directions = np.concatenate([np.eye(3), -np.eye(3)])
     clearance = min(clearance, 0.05 * float(np.ptp(scene.bounds, axis=0).max()))
     for attempt in range(200):
-        # Less and less clearance is asked for, and the whole height of the scene is tried in the end.
+        # Less and less clearance is asked for, and any height up to the ceiling in the end.
         reach = clearance * 0.98**attempt
         point = rng.uniform(box[0], box[1])
         if attempt >= 100:
-            point[2] = rng.uniform(box[0, 2], scene.bounds[1, 2] + reach)
+            point[2] = rng.uniform(box[0, 2], ceiling)
         around = point + directions * reach
         if not scene.occupancy(np.concatenate([point[None], around])).any():
             free: Floats = point
