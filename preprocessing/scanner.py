@@ -214,7 +214,7 @@ def place_stations(
             box, ceiling = _outside_box(scene, rng), float(scene.bounds[1, 2])
         else:
             # Without rooms, a station may rise above what is in its way.
-            box, ceiling = _standing_box(scene.bounds + [[0.0], [clearance]], rng)
+            box, ceiling = _standing_box(np.stack([scene.bounds[0], scene.bounds[1] + clearance]), rng)
         stations.append(_free_point(scene, box, ceiling, rng, clearance))
     return np.array(stations, np.float64).reshape(-1, 3)
 
