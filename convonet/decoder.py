@@ -31,7 +31,9 @@ class LocalDecoder(nn.Module):
         super().__init__()
         self.fc_position = nn.Linear(6, hidden_size)
         self.fc_feature = nn.ModuleList(nn.Linear(feature_size, hidden_size) for _ in range(blocks))
-        self.blocks = nn.ModuleList(ResnetBlockFC(hidden_size, hidden_size, hidden_size) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            ResnetBlockFC(hidden_size, hidden_size, hidden_size) for _ in range(blocks)
+        )
         self.fc_out = nn.Linear(hidden_size, 1)
 
     def forward(self, queries: Tensor, features: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,6 @@ from convonet.lattice import key_step, pack, unpack
 Field = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 _CORNERS = np.array(list(itertools.product((0, 1), repeat=3)), dtype=np.int64)
-_NEIGHBOURS = [step for step in itertools.product((-1, 0, 1), repeat=3) if step != (0, 0, 0)]
-_REFINED = 2  # in the state of a leaf cell: evaluated densely; otherwise +1 or -1, the sign of its corners
 
 
 @dataclass(frozen=True)
@@ -181,141 +180,191 @@ def refine(
     return _Refinement(values_of, low, high, config, max_batch).run(seeds)
 
 
-@dataclass
-class _Refinement:
-    """The state of one refinement."""
+class _Level:
+    """The cells of one level, and the points at the next level's step inside them.
 
-    values_of: Field
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    config: MiseConfig
-    max_batch: int
-    keys: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    values: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    The points are stored in nodes: a node holds the `ratio`^3 points of one half-open cell, so each point has
+    one place, found without search. Nodes exist for refined cells and, for the points on their upper faces, for
+    the cells above those.
+    """
+
+    def __init__(self, extent: NDArray[np.int64], step: int, next_step: int) -> None:
+        self.step, self.next_step, self.ratio = step, next_step, step // next_step
+        self.shape = tuple(int(size) for size in extent // step)
+        self.node_shape = tuple(size + 1 for size in self.shape)
+        self.is_marked = np.zeros(self.shape, np.bool_)  # to be refined as soon as the cell exists
+        self.is_refined = np.zeros(self.shape, np.bool_)
+        self.node = np.full(self.node_shape, -1, np.int32)
+        self.node_cells = np.zeros((0, 3), np.int64)
+        self.values = np.zeros((0, self.ratio, self.ratio, self.ratio), np.float32)  # nan: not evaluated
+        self.queue: list[NDArray[np.int64]] = []
+
+    def mark(self, cells: NDArray[np.int64]) -> None:
+        """Note that cells (M, 3) of the box must be refined."""
+        flat = np.ravel_multi_index(tuple(cells.T), self.shape)
+        self.is_marked.reshape(-1)[flat] = True
+        self.queue.append(flat)
+
+    def take_queue(self) -> NDArray[np.int64]:
+        """The marked, unrefined cells (M, 3) of the queue, each once; empties it."""
+        flat = _unique(np.concatenate([np.zeros(0, np.int64), *self.queue]))
+        self.queue = []
+        flat = flat[~self.is_refined.reshape(-1)[flat]]
+        return np.stack(np.unravel_index(flat, self.shape), axis=1)
+
+
+class _Refinement:
+    """The state of one refinement. All coordinates are relative to the box's lower corner."""
+
+    def __init__(
+        self,
+        values_of: Field,
+        low: NDArray[np.int64],
+        high: NDArray[np.int64],
+        config: MiseConfig,
+        max_batch: int,
+    ) -> None:
+        self.values_of, self.low, self.high, self.config = values_of, low, high, config
+        self.max_batch = max_batch
+        self.levels = [_Level(high - low, *pair) for pair in itertools.pairwise(config.steps)]
+        shape = self.levels[0].node_shape
+        points = np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), axis=1)
+        self.coarse_values = self._ask(points * config.steps[0]).reshape(shape)
 
     def run(self, seeds: NDArray[np.int64]) -> SampledField:
-        steps, extent = self.config.steps, self.high - self.low
-        self.refined = [np.zeros(tuple(extent // step), np.bool_) for step in steps[:-1]]
-        self.seeded = [np.zeros_like(refined) for refined in self.refined]
-        for level, step in enumerate(steps[:-1]):
-            self.seeded[level][tuple(((seeds - self.low) // step).T)] = True
-        self.state = np.zeros(tuple(extent // self.config.leaf), np.int8)
-        self._evaluate_grid(np.zeros((1, 3), np.int64), extent, steps[0])
-        everything = np.argwhere(np.ones_like(self.refined[0]))
-        wanted: list[NDArray[np.int64]] = [np.zeros((0, 3), np.int64) for _ in self.refined]
-        wanted[0] = self._admit(0, everything)
-        while any(len(cells) for cells in wanted):
-            fresh = self._descend(wanted)
-            wanted = self._propagate(fresh)
-        return SampledField(self.low, self.high, self.config, self.keys, self.values, self.refined)
+        for level in self.levels:
+            level.mark((seeds - self.low) // level.step)
+        self.levels[0].mark(np.argwhere(_corners_disagree(self.coarse_values[None] > 0)[0]))
+        while any(level.queue for level in self.levels):
+            for depth, level in enumerate(self.levels):
+                cells = level.take_queue()
+                if depth:  # a cell whose parent is not refined comes again when the parent is
+                    parent = self.levels[depth - 1]
+                    cells = cells[parent.is_refined[tuple((cells // parent.ratio).T)]]
+                if len(cells):
+                    self._refine(depth, cells)
+        keys, values = self._sorted_points()
+        refined = [level.is_refined for level in self.levels]
+        return SampledField(self.low, self.high, self.config, keys, values, refined)
 
-    def _admit(self, level: int, cells: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Decide existing cells (M, 3) of a level: note the sign of the unrefined, return those to refine."""
-        step = self.config.steps[level]
-        corner_keys = pack(cells * step + self.low)
-        positive = np.stack(
-            [self._value(corner_keys + key_step(tuple(corner * step))) > 0 for corner in _CORNERS]
-        ).sum(axis=0)
-        mixed = ((positive != 0) & (positive != 8)) | self.seeded[level][tuple(cells.T)]
-        plain = cells[~mixed]
-        sign = np.where(positive[~mixed] > 0, 1, -1).astype(np.int8)
-        scale = step // self.config.leaf
-        for offset in itertools.product(range(scale), repeat=3):
-            self.state[tuple((plain * scale + np.array(offset)).T)] = sign
-        return cells[mixed]
+    def _refine(self, depth: int, cells: NDArray[np.int64]) -> None:
+        """Evaluate the closed cells (M, 3) of a level at its next step, and mark what their signs call for."""
+        level = self.levels[depth]
+        level.is_refined[tuple(cells.T)] = True
+        inside = self._evaluate(depth, cells)
+        if depth + 1 < len(self.levels):
+            below = self.levels[depth + 1]
+            children = cells[:, None, None, None] * level.ratio + _grid(level.ratio)
+            wanted = _corners_disagree(inside) | below.is_marked[tuple(np.moveaxis(children, -1, 0))]
+            below.mark(children[wanted])
+        # Faces are enough. A face of one sign shows a neighbour nothing that the face's corners had not
+        # shown; and a mixed cell edge lies on two mixed faces, which hand it on to the cell across.
+        for axis, side in itertools.product(range(3), (0, level.ratio)):
+            face = inside.take(side, axis=axis + 1).reshape(len(cells), -1)
+            beside = cells[face.any(axis=1) & ~face.all(axis=1)]
+            beside[:, axis] += 1 if side else -1
+            beside = beside[(beside[:, axis] >= 0) & (beside[:, axis] < level.shape[axis])]
+            for upper in self.levels[: depth + 1]:
+                upper.mark(beside // (upper.step // level.step))
 
-    def _descend(self, wanted: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Refine the wanted cells of every level and what follows below them; returns the new dense leaves."""
-        steps = self.config.steps
-        carried = np.zeros((0, 3), np.int64)
-        for level, cells in enumerate(wanted):
-            chosen = np.concatenate([cells, carried])
-            if len(chosen):
-                chosen = np.unique(chosen, axis=0)
-                chosen = chosen[~self.refined[level][tuple(chosen.T)]]
-            self.refined[level][tuple(chosen.T)] = True
-            self._evaluate_cells(chosen * steps[level], steps[level], steps[level + 1])
-            carried = chosen
-            if level + 1 < len(wanted):
-                ratio = steps[level] // steps[level + 1]
-                offsets = np.array(list(itertools.product(range(ratio), repeat=3)))
-                children = (chosen[:, None] * ratio + offsets).reshape(-1, 3)
-                carried = self._admit(level + 1, children)
-        self.state[tuple(carried.T)] = _REFINED
-        return carried
+    def _evaluate(self, depth: int, cells: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Signs (M, r + 1, r + 1, r + 1) of the closed cells' points, asking the field for missing ones."""
+        level = self.levels[depth]
+        nodes = self._nodes(depth, cells[:, None] + _CORNERS)
+        touched = _unique(nodes.ravel())
+        row_of = np.empty(len(level.values), np.int32)
+        row_of[touched] = np.arange(len(touched), dtype=np.int32)
+        rows = row_of[nodes]
+        values = level.values[touched]
+        is_needed = np.zeros(values.shape, np.bool_)
+        for corner, (here, _) in enumerate(_shares(level.ratio)):
+            is_needed[(rows[:, corner], *here)] = True
+        missing = np.nonzero(is_needed & np.isnan(values))
+        origins = level.node_cells[touched[missing[0]]] * level.step
+        values[missing] = self._ask(origins + np.stack(missing[1:], axis=1) * level.next_step)
+        level.values[touched] = values
+        signs = values > 0
+        inside = np.empty((len(cells), *[level.ratio + 1] * 3), np.bool_)
+        for corner, (here, there) in enumerate(_shares(level.ratio)):
+            inside[(slice(None), *there)] = signs[(slice(None), *here)][rows[:, corner]]
+        return inside
 
-    def _propagate(self, fresh: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Unrefined cells that an evaluated point contradicts, by the level at which to refine them."""
-        hits = [self._contradicted_by(fresh), self._beside_other_sign()]
-        leaves = np.concatenate(hits)
-        wanted = []
-        for level, step in enumerate(self.config.steps[:-1]):
-            cells = leaves // (step // self.config.leaf)
-            stops = ~self.refined[level][tuple(cells.T)]
-            wanted.append(np.unique(cells[stops], axis=0) if stops.any() else np.zeros((0, 3), np.int64))
-            leaves = leaves[~stops]
-        return wanted
+    def _nodes(self, depth: int, cells: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Nodes (M, 8) of cells (M, 8, 3); new ones know the point at their lower corner, and no other."""
+        level = self.levels[depth]
+        flat = np.ravel_multi_index(tuple(np.moveaxis(cells, -1, 0)), level.node_shape)
+        node = level.node.reshape(-1)
+        new = _unique(flat[node[flat] < 0])
+        node[new] = np.arange(len(level.values), len(level.values) + len(new))
+        new_cells = np.stack(np.unravel_index(new, level.node_shape), axis=1)
+        values = np.full((len(new), *level.values.shape[1:]), np.nan, np.float32)
+        if depth == 0:
+            values[:, 0, 0, 0] = self.coarse_values[tuple(new_cells.T)]
+        else:
+            above = self.levels[depth - 1]
+            holder, local = np.divmod(new_cells, above.ratio)
+            values[:, 0, 0, 0] = above.values[(above.node[tuple(holder.T)], *local.T)]
+        level.values = np.concatenate([level.values, values])
+        level.node_cells = np.concatenate([level.node_cells, new_cells])
+        return node[flat]
 
-    def _contradicted_by(self, fresh: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Unrefined leaf positions beside new dense leaves (M, 3) whose shared points show another sign."""
-        leaf = self.config.leaf
-        side = leaf + 1
-        if not len(fresh):
-            return np.zeros((0, 3), np.int64)
-        offsets = np.array([key_step(step) for step in itertools.product(range(side), repeat=3)])
-        keys = pack(fresh * leaf + self.low)[:, None] + offsets
-        inside = (self._value(keys.ravel()) > 0).reshape(-1, side, side, side)
-        found = [np.zeros((0, 3), np.int64)]
-        shared = {-1: slice(0, 1), 0: slice(0, side), 1: slice(leaf, side)}
-        for step in _NEIGHBOURS:
-            beside = fresh + np.array(step)
-            exists = ((beside >= 0) & (beside < self.state.shape)).all(axis=1)
-            rows = np.flatnonzero(exists)
-            sign = self.state[tuple(beside[rows].T)]
-            rows, sign = rows[sign != _REFINED], sign[sign != _REFINED]
-            part = inside[rows][:, shared[step[0]], shared[step[1]], shared[step[2]]]
-            clash = np.where(sign > 0, ~part.all(axis=(1, 2, 3)), part.any(axis=(1, 2, 3)))
-            found.append(beside[rows[clash]])
-        return np.concatenate(found)
-
-    def _beside_other_sign(self) -> NDArray[np.int64]:
-        """Unrefined leaf positions that touch an unrefined one of the other sign."""
-        found = [np.zeros((0, 3), np.int64)]
-        for step in _NEIGHBOURS:
-            here = tuple(
-                slice(max(0, -s), size - max(0, s)) for s, size in zip(step, self.state.shape, strict=True)
-            )
-            there = tuple(
-                slice(max(0, s), size - max(0, -s)) for s, size in zip(step, self.state.shape, strict=True)
-            )
-            clash = np.argwhere(self.state[here] * self.state[there] == -1)
-            found.append(clash + np.array([part.start for part in here]))
-        return np.concatenate(found)
-
-    def _evaluate_grid(self, origins: NDArray[np.int64], extent: NDArray[np.int64], step: int) -> None:
-        axes = [np.arange(0, size + 1, step) for size in extent]
-        offsets = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-        self._evaluate(pack((origins[:, None] + offsets).reshape(-1, 3) + self.low))
-
-    def _evaluate_cells(self, origins: NDArray[np.int64], side: int, step: int) -> None:
-        """Evaluate the points at `step` of closed cells (M, 3) of `side`, relative to the box."""
-        if len(origins):
-            offsets = np.array([key_step(o) for o in itertools.product(range(0, side + 1, step), repeat=3)])
-            self._evaluate((pack(origins + self.low)[:, None] + offsets).ravel())
-
-    def _evaluate(self, keys: NDArray[np.int64]) -> None:
-        """Ask the field for points that have no value yet."""
-        keys = np.unique(keys)
-        if len(self.keys):
-            place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-            keys = keys[self.keys[place] != keys]
-        values = np.empty(len(keys), np.float32)
-        for start in range(0, len(keys), self.max_batch):
+    def _ask(self, points: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Values (N,) of points (N, 3), from the field."""
+        values = np.empty(len(points), np.float32)
+        for start in range(0, len(points), self.max_batch):
             part = slice(start, start + self.max_batch)
-            values[part] = self.values_of(unpack(keys[part]))
-        merged = np.concatenate([self.keys, keys])
-        order = np.argsort(merged, kind="stable")
-        self.keys, self.values = merged[order], np.concatenate([self.values, values])[order]
+            values[part] = self.values_of(points[part] + self.low)
+        if not np.isfinite(values).all():
+            where = points[np.flatnonzero(~np.isfinite(values))[0]] + self.low
+            raise ValueError(f"the field is not finite at lattice point {tuple(where.tolist())}")
+        return values
 
-    def _value(self, keys: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self.values[np.searchsorted(self.keys, keys)]
+    def _sorted_points(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Keys and values of all evaluated points, by key."""
+        coarse = np.stack(np.unravel_index(np.arange(self.coarse_values.size), self.coarse_values.shape), 1)
+        keys = [pack(coarse * self.config.steps[0] + self.low)]
+        values = [self.coarse_values.reshape(-1)]
+        for level in self.levels:
+            is_own = ~np.isnan(level.values)
+            is_own[:, 0, 0, 0] = False  # the level above has it
+            node, *local = np.nonzero(is_own)
+            steps = [key_step(tuple(axis)) * level.next_step for axis in np.eye(3, dtype=np.int64).tolist()]
+            key = pack(level.node_cells * level.step + self.low)[node]
+            keys.append(key + sum(a * b for a, b in zip(local, steps, strict=True)))
+            values.append(level.values[is_own])
+        joined = np.concatenate(keys)
+        order = np.argsort(joined)
+        return joined[order], np.concatenate(values)[order]
+
+
+def _unique(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sorted distinct integers; several times faster than np.unique, which hashes first."""
+    ordered = np.sort(numbers)
+    is_first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    return ordered[is_first]
+
+
+def _grid(side: int) -> NDArray[np.int64]:
+    """Offsets (side, side, side, 3) of a cube of points."""
+    return np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1)
+
+
+def _corners_disagree(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """For signs (M, a + 1, b + 1, c + 1) of points: which of the (M, a, b, c) cells between have both."""
+    any_inside = all_inside = inside
+    for axis in (1, 2, 3):
+        lower, upper = (slice(None),) * axis + (slice(-1),), (slice(None),) * axis + (slice(1, None),)
+        any_inside = any_inside[lower] | any_inside[upper]
+        all_inside = all_inside[lower] & all_inside[upper]
+    return any_inside & ~all_inside
+
+
+@cache
+def _shares(ratio: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """How the 8 nodes at a closed cell cover its points: for each, the part of the node and of the cell."""
+    whole, first, last = slice(0, ratio), slice(0, 1), slice(ratio, ratio + 1)
+    return [
+        (tuple(first if c else whole for c in corner), tuple(last if c else whole for c in corner))
+        for corner in _CORNERS.tolist()
+    ]

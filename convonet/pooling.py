@@ -27,7 +27,9 @@ class OccupiedVoxels:
     point_counts: Tensor
 
     @classmethod
-    def of_points(cls, points: Tensor, batch_index: Tensor, grid_shape: tuple[int, int, int]) -> OccupiedVoxels:
+    def of_points(
+        cls, points: Tensor, batch_index: Tensor, grid_shape: tuple[int, int, int]
+    ) -> OccupiedVoxels:
         """Find the occupied voxels.
 
         Args:

@@ -20,13 +20,20 @@ from convonet.volume_network import VolumeNetwork
 class CropArrays(Protocol):
     """A batch of training crops as arrays; see `CropBatch` for the shapes."""
 
-    points: NDArray[np.float32]
-    point_batch: NDArray[np.int64]
-    queries: NDArray[np.float32]
-    query_batch: NDArray[np.int64]
-    occupancy: NDArray[np.float32]
-    batch_size: int
-    grid_shape: tuple[int, int, int]
+    @property
+    def points(self) -> NDArray[np.float32]: ...
+    @property
+    def point_batch(self) -> NDArray[np.int64]: ...
+    @property
+    def queries(self) -> NDArray[np.float32]: ...
+    @property
+    def query_batch(self) -> NDArray[np.int64]: ...
+    @property
+    def occupancy(self) -> NDArray[np.float32]: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def grid_shape(self) -> tuple[int, int, int]: ...
 
 
 class BatchSource(Protocol):
@@ -149,7 +156,12 @@ def batch_logits(network: nn.Module, batch: CropBatch, use_bf16: bool = True) ->
     """Occupancy logits (Q,) float32 of a batch's queries; `network` is called whole, so DDP may wrap it."""
     with network_precision(batch.points.device, use_bf16):
         logits: Tensor = network(
-            batch.points, batch.point_batch, batch.batch_size, batch.grid_shape, batch.queries, batch.query_batch
+            batch.points,
+            batch.point_batch,
+            batch.batch_size,
+            batch.grid_shape,
+            batch.queries,
+            batch.query_batch,
         )
     return logits.float()
 
@@ -162,7 +174,9 @@ def occupancy_iou(logits: Tensor, occupancy: Tensor, threshold: float = 0.5) -> 
     return float((predicted & actual).sum().item() / union) if union else 1.0
 
 
-def train_step(model: nn.Module, state: TrainingState, batch: CropBatch, config: TrainingConfig) -> dict[str, float]:
+def train_step(
+    model: nn.Module, state: TrainingState, batch: CropBatch, config: TrainingConfig
+) -> dict[str, float]:
     """One optimiser step on one batch; `model` is the network or its distributed wrapper."""
     model.train()
     for group in state.optimiser.param_groups:

@@ -56,13 +56,17 @@ class UNet3D(nn.Module):
         self.levels = levels
         self.encode_finest = ConvBlock(channels, channels)
         self.encode = nn.ModuleList(
-            nn.Sequential(ConvBlock(widths[level - 1], widths[level]), ConvBlock(widths[level], widths[level]))
+            nn.Sequential(
+                ConvBlock(widths[level - 1], widths[level]), ConvBlock(widths[level], widths[level])
+            )
             for level in range(1, levels)
         )
         self.reduce = nn.ModuleList(
             nn.Conv3d(widths[level], widths[level - 1], 1) for level in range(1, levels)
         )
-        self.decode = nn.ModuleList(ConvBlock(widths[level - 1], widths[level - 1]) for level in range(1, levels))
+        self.decode = nn.ModuleList(
+            ConvBlock(widths[level - 1], widths[level - 1]) for level in range(1, levels)
+        )
         self.out = nn.Conv3d(channels, channels, 1)
 
     @property

@@ -62,7 +62,9 @@ class VolumeNetwork(nn.Module):
         """Crop origins and sides are multiples of this number of voxels."""
         return self.unet.pooling_factor
 
-    def encode(self, points: Tensor, batch_index: Tensor, batch_size: int, grid_shape: tuple[int, int, int]) -> Tensor:
+    def encode(
+        self, points: Tensor, batch_index: Tensor, batch_size: int, grid_shape: tuple[int, int, int]
+    ) -> Tensor:
         """Feature volume of a batch of crops.
 
         Args:

@@ -38,7 +38,9 @@ def model_file(model: str) -> Path:
     raise WeightsError(f"{model}: no such weights file, nor a packaged model (there are: {names})")
 
 
-def save_network(path: Path, network: VolumeNetwork, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
+def save_network(
+    path: Path, network: VolumeNetwork, tensors: dict[str, Tensor], facts: dict[str, str]
+) -> None:
     """Write weights that appear whole or not at all.
 
     Args:
@@ -65,7 +67,9 @@ def read_header(model: str) -> dict[str, str]:
         with safe_open(path, framework="pt") as stored:
             header: dict[str, str] = stored.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error}); download or train it again") from error
+        raise WeightsError(
+            f"{path}: not a readable safetensors file ({error}); download or train it again"
+        ) from error
     if header.get("tessera_network") != "volume":
         raise WeightsError(f"{path}: holds no Tessera volume network; pass weights made by `tessera train`")
     return header
