@@ -88,7 +88,7 @@ def unpack(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     return points
 
 
-def key_step(offset: tuple[int, int, int]) -> int:
+def key_step(offset: tuple[int, ...]) -> int:
     """What to add to the key of a point to get the key of the point `offset` away (both in range)."""
     return (offset[0] << (2 * BITS)) + (offset[1] << BITS) + offset[2]
 

@@ -6,6 +6,7 @@ are logits minus the threshold: inside is > 0.
 
 What is kept: the evaluated points as one sorted key array with their values (this follows the surface), and
 one byte for each cell of the last step before 1 (with steps 8, 4, 1: a 64th of the box's lattice points).
+While refining, it is six bytes for each such cell, and points live in small cubes that need no search.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convonet.lattice import key_step, pack, unpack
 
+Integer = TypeVar("Integer", bound=np.integer[Any])
 Field = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 _CORNERS = np.array(list(itertools.product((0, 1), repeat=3)), dtype=np.int64)
@@ -96,8 +99,10 @@ class SampledField:
             total = np.zeros(len(here))
             for corner in _CORNERS:
                 weight = np.where(corner, fraction, 1 - fraction).prod(axis=1)
-                total += weight * self._evaluated(corner_keys + key_step(tuple(corner * step)))
-            result[here] = total
+                x, y, z = (corner * step).tolist()
+                total += weight * self._evaluated(corner_keys + key_step((x, y, z)))
+            # Rounding a tiny inside value to 0 would make it outside.
+            result[here] = np.where(total > 0, np.maximum(total, np.finfo(np.float32).tiny), total)
             rest = rest[~stops]
         assert not len(rest), "a point of a dense leaf was not evaluated"
         return result
@@ -184,8 +189,8 @@ class _Level:
     """The cells of one level, and the points at the next level's step inside them.
 
     The points are stored in nodes: a node holds the `ratio`^3 points of one half-open cell, so each point has
-    one place, found without search. Nodes exist for refined cells and, for the points on their upper faces, for
-    the cells above those.
+    one place, found without search. Nodes exist for refined cells and, because of the points on their upper
+    faces, for the cells above those.
     """
 
     def __init__(self, extent: NDArray[np.int64], step: int, next_step: int) -> None:
@@ -248,7 +253,7 @@ class _Refinement:
         return SampledField(self.low, self.high, self.config, keys, values, refined)
 
     def _refine(self, depth: int, cells: NDArray[np.int64]) -> None:
-        """Evaluate the closed cells (M, 3) of a level at its next step, and mark what their signs call for."""
+        """Evaluate closed cells (M, 3) of a level at its next step, and mark what their signs call for."""
         level = self.levels[depth]
         level.is_refined[tuple(cells.T)] = True
         inside = self._evaluate(depth, cells)
@@ -278,7 +283,7 @@ class _Refinement:
         values = level.values[touched]
         is_needed = np.zeros(values.shape, np.bool_)
         for corner, (here, _) in enumerate(_shares(level.ratio)):
-            is_needed[(rows[:, corner], *here)] = True
+            is_needed[rows[:, corner], here[0], here[1], here[2]] = True
         missing = np.nonzero(is_needed & np.isnan(values))
         origins = level.node_cells[touched[missing[0]]] * level.step
         values[missing] = self._ask(origins + np.stack(missing[1:], axis=1) * level.next_step)
@@ -286,7 +291,7 @@ class _Refinement:
         signs = values > 0
         inside = np.empty((len(cells), *[level.ratio + 1] * 3), np.bool_)
         for corner, (here, there) in enumerate(_shares(level.ratio)):
-            inside[(slice(None), *there)] = signs[(slice(None), *here)][rows[:, corner]]
+            inside[:, there[0], there[1], there[2]] = signs[:, here[0], here[1], here[2]][rows[:, corner]]
         return inside
 
     def _nodes(self, depth: int, cells: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -306,7 +311,8 @@ class _Refinement:
             values[:, 0, 0, 0] = above.values[(above.node[tuple(holder.T)], *local.T)]
         level.values = np.concatenate([level.values, values])
         level.node_cells = np.concatenate([level.node_cells, new_cells])
-        return node[flat]
+        found: NDArray[np.int32] = node[flat]
+        return found
 
     def _ask(self, points: NDArray[np.int64]) -> NDArray[np.float32]:
         """Values (N,) of points (N, 3), from the field."""
@@ -328,16 +334,17 @@ class _Refinement:
             is_own = ~np.isnan(level.values)
             is_own[:, 0, 0, 0] = False  # the level above has it
             node, *local = np.nonzero(is_own)
-            steps = [key_step(tuple(axis)) * level.next_step for axis in np.eye(3, dtype=np.int64).tolist()]
             key = pack(level.node_cells * level.step + self.low)[node]
-            keys.append(key + sum(a * b for a, b in zip(local, steps, strict=True)))
+            for axis, step in enumerate(((1, 0, 0), (0, 1, 0), (0, 0, 1))):
+                key += local[axis] * (key_step(step) * level.next_step)
+            keys.append(key)
             values.append(level.values[is_own])
         joined = np.concatenate(keys)
         order = np.argsort(joined)
         return joined[order], np.concatenate(values)[order]
 
 
-def _unique(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+def _unique(numbers: NDArray[Integer]) -> NDArray[Integer]:
     """Sorted distinct integers; several times faster than np.unique, which hashes first."""
     ordered = np.sort(numbers)
     is_first = np.ones(len(ordered), np.bool_)
