@@ -79,7 +79,7 @@ def demo(out: Path, seed: int = 7, device: str = "auto", address: str = "auto") 
         mesh.triangles,
         out / "preview.png",
         points=points,
-        title=[f"{len(points):,} points", f"{report.faces:,} faces", f"voxel {report.voxel_size:.3g} m"],
+        title=f"Tessera demo, building {seed}: voxel {report.voxel_size:.3g} m",
     )
     seconds = {
         "building and scan": round(scanned - started, 2),

@@ -19,6 +19,7 @@ from pipeline.reconstruction.tile_surface import TileSurface, owner_of
 
 COLOR_NAMES = ("red", "green", "blue")
 TILES_IN_MEMORY = 64
+OWNED_BORDER, OWNED_INSIDE, FOREIGN = range(3)  # row groups of a tile's vertices, present though empty
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,9 @@ class TileReader:
         self.owned_border_keys = lru_cache(maxsize=TILES_IN_MEMORY)(self._owned_border_keys)
         self.foreign = lru_cache(maxsize=TILES_IN_MEMORY)(self._foreign)
 
-    def _rows(self, tile: int, start: int, stop: int) -> _Vertices:
-        """Vertex rows [start, stop) of a tile: one or more of its three groups, which are row groups."""
-        facts = self.facts[tile]
-        cuts = (0, facts["owned_border"], facts["owned"], facts["vertices"])
+    def _rows(self, tile: int, groups: list[int]) -> _Vertices:
+        """Some of a tile's three groups of vertices: owned on the border, owned inside, foreign."""
         with self.store.open_table(vertices_file(tile)) as file:
-            names = [cut for cut in range(3) if cuts[cut] < cuts[cut + 1]]
-            groups = [n for n, cut in enumerate(names) if start <= cuts[cut] and cuts[cut + 1] <= stop]
             table = file.read_row_groups(groups)
         colors = None
         if COLOR_NAMES[0] in table.column_names:
@@ -111,11 +108,10 @@ class TileReader:
         )
 
     def _owned_border_keys(self, tile: int) -> NDArray[np.int64]:
-        return self._rows(tile, 0, self.facts[tile]["owned_border"]).keys
+        return self._rows(tile, [OWNED_BORDER]).keys
 
     def _foreign(self, tile: int) -> _Vertices:
-        facts = self.facts[tile]
-        return self._rows(tile, facts["owned"], facts["vertices"])
+        return self._rows(tile, [FOREIGN])
 
     def _neighbours(self, tile: int) -> list[int]:
         return [other for other in self.plan.around(tile) if other in self.facts and other != tile]
@@ -123,7 +119,7 @@ class TileReader:
     def owned_vertices(self, tile: int) -> _Vertices:
         """A tile's own vertices in their final order, with the normals' shares of all neighbours added."""
         facts = self.facts[tile]
-        rows = self._rows(tile, 0, facts["owned"])
+        rows = self._rows(tile, [OWNED_BORDER, OWNED_INSIDE])
         border = rows.keys[: facts["owned_border"]]
         sums = rows.normal_sums.copy()
         for other in self._neighbours(tile):
@@ -137,7 +133,7 @@ class TileReader:
     def final_faces(self, tile: int) -> NDArray[np.int64]:
         """A tile's faces (F, 3) as final vertex numbers."""
         facts = self.facts[tile]
-        rows = self._rows(tile, 0, facts["vertices"])
+        rows = self._rows(tile, [OWNED_BORDER, OWNED_INSIDE, FOREIGN])
         final = np.empty(len(rows.keys), np.int64)
         final[: facts["owned"]] = self._first[tile] + np.arange(facts["owned"])
         foreign = rows.keys[facts["owned"] :]

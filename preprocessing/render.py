@@ -1,0 +1,226 @@
+"""Pictures without a graphics card: ray casting on the processor, z up, shaded by lights and occlusion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from preprocessing.native import load_open3d
+
+FRONT = np.array([0.84, 0.82, 0.78])
+BACK = np.array([0.80, 0.34, 0.26])  # faces seen from inside the solid, as at a cut
+SKY = (np.array([0.98, 0.985, 1.0]), np.array([0.86, 0.89, 0.93]))
+LIGHTS = ((np.array([0.45, -0.6, 0.75]), 0.62), (np.array([-0.7, 0.2, 0.35]), 0.22))
+OCCLUSION_RAYS = 12
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera.
+
+    Attributes:
+        eye, target: positions.
+        field_of_view_deg: vertical.
+    """
+
+    eye: NDArray[np.float64]
+    target: NDArray[np.float64]
+    field_of_view_deg: float = 35.0
+
+    def rays(self, width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Origins and unit directions (height * width, 3), row by row."""
+        forward = (self.target - self.eye) / np.linalg.norm(self.target - self.eye)
+        up = np.array([0.0, 1.0, 0.0]) if abs(forward[2]) > 0.99 else np.array([0.0, 0.0, 1.0])
+        right = np.cross(forward, up)
+        right /= np.linalg.norm(right)
+        down = np.cross(forward, right)
+        reach = np.tan(np.radians(self.field_of_view_deg) / 2)
+        x = (np.arange(width) + 0.5 - width / 2) / (height / 2) * reach
+        y = (np.arange(height) + 0.5 - height / 2) / (height / 2) * reach
+        directions = forward + x[None, :, None] * right + y[:, None, None] * down
+        directions = directions.reshape(-1, 3)
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        return np.broadcast_to(self.eye, directions.shape), directions
+
+
+def orbit_camera(low: NDArray[np.float64], high: NDArray[np.float64], azimuth_deg: float, elevation_deg: float) -> Camera:
+    """A camera that sees a whole bounding box from a direction."""
+    centre, radius = 0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low))
+    azimuth, elevation = np.radians(azimuth_deg), np.radians(elevation_deg)
+    direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+    return Camera(centre + direction * radius / np.sin(np.radians(35.0) / 2) * 0.86, centre)
+
+
+class MeshPictures:
+    """Renders one mesh from several cameras; the ray tree is built once.
+
+    Args:
+        vertices, triangles: (V, 3) and (F, 3).
+        colors: (V, 3) uint8 or None.
+    """
+
+    def __init__(
+        self,
+        vertices: NDArray[np.float64],
+        triangles: NDArray[np.integer],
+        colors: NDArray[np.uint8] | None = None,
+    ) -> None:
+        o3d = load_open3d()
+        self._o3d = o3d
+        self.low, self.high = vertices.min(axis=0), vertices.max(axis=0)
+        self._centre = 0.5 * (self.low + self.high)
+        self._scene = o3d.t.geometry.RaycastingScene()
+        local = (vertices - self._centre).astype(np.float32)
+        self._scene.add_triangles(o3d.core.Tensor(local), o3d.core.Tensor(triangles.astype(np.uint32)))
+        self._triangles, self._colors = triangles, colors
+
+    def picture(self, camera: Camera, width: int, height: int, cut_above: float | None = None) -> NDArray[np.uint8]:
+        """One picture (height, width, 3).
+
+        Args:
+            camera: where from.
+            width, height: pixels; each is the mean of four rays.
+            cut_above: height of a horizontal cut; what lies above it is not there, and what the cut
+                opens shows its red inside.
+        """
+        origins, directions = camera.rays(2 * width, 2 * height)
+        start = origins - self._centre
+        if cut_above is not None:
+            above = start[:, 2] - (cut_above - self._centre[2])
+            travel = np.where(directions[:, 2] < 0, above / np.maximum(-directions[:, 2], 1e-9), 0.0)
+            start = start + np.maximum(travel, 0)[:, None] * directions
+        shades = self._shade(start, directions, cut_above is not None)
+        fine = shades.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
+        return np.clip(fine * 255, 0, 255).astype(np.uint8)
+
+    def _cast(self, start: NDArray[np.float64], directions: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
+        rays = np.concatenate([start, directions], axis=1).astype(np.float32)
+        hits = self._scene.cast_rays(self._o3d.core.Tensor(rays))
+        return {name: hits[name].numpy() for name in ("t_hit", "primitive_ids", "primitive_normals", "primitive_uvs")}
+
+    def _shade(self, start: NDArray[np.float64], directions: NDArray[np.float64], is_cut: bool) -> NDArray[np.float64]:
+        hits = self._cast(start, directions)
+        distance = hits["t_hit"].astype(np.float64)
+        hit = np.isfinite(distance)
+        blend = np.linspace(0, 1, len(distance))[:, None]
+        result = SKY[0] * (1 - blend) + SKY[1] * blend
+        normals = hits["primitive_normals"][hit].astype(np.float64)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        facing = (normals * directions[hit]).sum(axis=1) < 0
+        color = np.where(facing[:, None], self._surface_color(hits, hit), BACK)
+        outward = np.where(facing[:, None], normals, -normals)
+        place = start[hit] + distance[hit, None] * directions[hit]
+        size = float(np.linalg.norm(self.high - self.low))
+        light = 0.34 * self._openness(place + 1e-4 * size * outward, outward, 0.05 * size)
+        for direction, strength in LIGHTS:
+            unit = direction / np.linalg.norm(direction)
+            light += strength * np.maximum((outward * unit).sum(axis=1), 0)
+        shaded = color * (light[:, None] + 0.12)
+        if is_cut:
+            shaded = np.where(facing[:, None], shaded, BACK * 0.9)
+        result[hit] = shaded
+        return result
+
+    def _surface_color(self, hits: dict[str, NDArray[np.generic]], hit: NDArray[np.bool_]) -> NDArray[np.float64]:
+        if self._colors is None:
+            return np.broadcast_to(FRONT, (int(hit.sum()), 3))
+        corners = self._colors[self._triangles[hits["primitive_ids"][hit]]].astype(np.float64) / 255
+        u, v = hits["primitive_uvs"][hit].astype(np.float64).T
+        weights = np.stack([1 - u - v, u, v], axis=1)
+        return np.asarray((corners * weights[..., None]).sum(axis=1) * 0.9 + 0.05)
+
+    def _openness(
+        self, place: NDArray[np.float64], outward: NDArray[np.float64], reach: float
+    ) -> NDArray[np.float64]:
+        """Share of directions above the surface that are free within `reach`."""
+        rng = np.random.default_rng(0)
+        free = np.zeros(len(place))
+        for _ in range(OCCLUSION_RAYS):
+            direction = rng.standard_normal(place.shape)
+            direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+            direction += outward * 1.05
+            direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+            free += self._cast(place, direction)["t_hit"] > reach
+        return free / OCCLUSION_RAYS
+
+
+def point_picture(
+    points: NDArray[np.float64], camera: Camera, width: int, height: int, colors: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Points as dots, the nearest in front; coloured by height where they have no colours."""
+    forward = (camera.target - camera.eye) / np.linalg.norm(camera.target - camera.eye)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    local = points - camera.eye
+    depth = local @ forward
+    scale = (height / 2) / np.tan(np.radians(camera.field_of_view_deg) / 2)
+    x = np.floor(local @ right / depth * scale + width / 2).astype(np.int64)
+    y = np.floor(local @ down / depth * scale + height / 2).astype(np.int64)
+    seen = (depth > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    order = np.flatnonzero(seen)[np.argsort(-depth[seen], kind="stable")]
+    if colors is None:
+        low, high = np.quantile(points[:, 2], [0.01, 0.99])
+        t = np.clip((points[order, 2] - low) / max(high - low, 1e-9), 0, 1)[:, None]
+        shade = (1 - t) * np.array([40, 70, 140]) + t * np.array([230, 170, 60])
+    else:
+        shade = colors[order]
+    canvas = np.full((height, width, 3), 250, np.uint8)
+    canvas[y[order], x[order]] = shade.astype(np.uint8)
+    return canvas
+
+
+def preview_sheet(
+    vertices: NDArray[np.float64],
+    triangles: NDArray[np.integer],
+    path: Path,
+    points: NDArray[np.float64] | None = None,
+    colors: NDArray[np.uint8] | None = None,
+    point_colors: NDArray[np.uint8] | None = None,
+    title: str = "",
+    size: tuple[int, int] = (720, 520),
+) -> None:
+    """Write one PNG with the scan, two views, the view from above, and two cut-aways.
+
+    Args:
+        vertices, triangles: the mesh.
+        path: the PNG.
+        points: the scan, drawn beside the mesh.
+        colors, point_colors: (V, 3) and (N, 3) uint8 or None.
+        title: a line above the pictures.
+        size: pixels of one picture.
+    """
+    width, height = size
+    pictures = MeshPictures(vertices, triangles, colors)
+    low, high = pictures.low, pictures.high
+    corner, opposite = orbit_camera(low, high, -55, 28), orbit_camera(low, high, 125, 28)
+    steep = orbit_camera(low, high, -55, 55)
+    tall = high[2] - low[2]
+    panels: list[tuple[str, NDArray[np.uint8]]] = []
+    if points is not None:
+        panels.append((f"scan, {len(points):,} points", point_picture(points, corner, width, height, point_colors)))
+    panels += [
+        (f"mesh, {len(triangles):,} faces", pictures.picture(corner, width, height)),
+        ("from the other side", pictures.picture(opposite, width, height)),
+        ("cut at 75% of the height", pictures.picture(steep, width, height, float(low[2] + 0.75 * tall))),
+        ("cut at 30% of the height", pictures.picture(steep, width, height, float(low[2] + 0.3 * tall))),
+        ("from above", pictures.picture(orbit_camera(low, high, -90, 89.5), width, height)),
+    ]
+    columns, bar = 3, 30
+    rows = -(-len(panels) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * (height + bar) + bar), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(18)
+    draw.text((10, 5), title, fill="black", font=font)
+    for number, (caption, picture) in enumerate(panels):
+        x, y = number % columns * width, number // columns * (height + bar) + bar
+        draw.text((x + 10, y + 5), caption, fill=(60, 60, 60), font=font)
+        sheet.paste(Image.fromarray(picture), (x, y + bar))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial.png")
+    sheet.save(partial)
+    partial.replace(path)
