@@ -52,36 +52,33 @@ def active_blocks(plan: ScenePlan, tile: int, fields: Mapping[int, SampledField]
     box = plan.tile_box(tile)
     low, high = np.asarray(box.low), np.asarray(box.high)
     shape = tuple((high - low) // BLOCK)
-    refined = np.zeros(shape, np.bool_)
-    inside = np.zeros(shape, np.bool_)
-    free = np.zeros(shape, np.bool_)
-    for number in plan.around(tile):
-        region = plan.region_box(number)
-        start = np.maximum(low, region.low)
-        stop = np.minimum(high, region.high)
-        if (start >= stop).any():
-            continue
-        where = tuple(slice(a, b) for a, b in zip((start - low) // BLOCK, (stop - low) // BLOCK, strict=True))
-        if number not in fields:
-            free[where] = True
-            continue
-        field = fields[number]
-        blocks = field.leaf_origins()
-        chosen = ((blocks >= start) & (blocks < stop)).all(axis=1)
-        refined[tuple(((blocks[chosen] - low) // BLOCK).T)] = True
-        extent = (stop - start) // BLOCK
-        corners = np.stack(np.meshgrid(*(np.arange(n) for n in extent), indexing="ij"), axis=-1).reshape(
-            -1, 3
-        )
-        is_inside = (field.value_at(corners * BLOCK + start) > 0).reshape(tuple(extent))
-        inside[where] |= is_inside
-        free[where] |= ~is_inside
+    refined, inside, free = (np.zeros(shape, np.bool_) for _ in range(3))
     position = plan.position(tile)
     for axis in range(3):  # the scene's outer faces are free whatever the crops say
         if position[axis] == 0:
             np.moveaxis(free, axis, 0)[0] = True
         if position[axis] == plan.grid[axis] - 1:
             np.moveaxis(free, axis, 0)[-1] = True
+    reaches: list[tuple[int, tuple[slice, ...]]] = []
+    crops = free.astype(np.int8)  # how many have a say; where one alone has, there is nothing to disagree about
+    for number in plan.around(tile):
+        region = plan.region_box(number)
+        start, stop = np.maximum(low, region.low), np.minimum(high, region.high)
+        if (start < stop).all():
+            first, last = (start - low) // BLOCK, (stop - low) // BLOCK
+            reaches.append((number, tuple(slice(int(f), int(e)) for f, e in zip(first, last, strict=True))))
+            crops[reaches[-1][1]] += 1
+    for number, where in reaches:
+        if number not in fields:
+            free[where] = True
+            continue
+        blocks = fields[number].leaf_origins()
+        chosen = ((blocks >= low) & (blocks < high)).all(axis=1)
+        refined[tuple(((blocks[chosen] - low) // BLOCK).T)] = True
+        shared = np.argwhere(crops[where] > 1) + np.array([part.start for part in where])
+        is_inside = fields[number].value_at(shared * BLOCK + low) > 0
+        inside[tuple(shared[is_inside].T)] = True
+        free[tuple(shared[~is_inside].T)] = True
     active = refined | (inside & free)
     return np.argwhere(active) * BLOCK + low
 
@@ -92,7 +89,7 @@ def owner_of(keys: NDArray[np.int64], plan: ScenePlan) -> NDArray[np.int64]:
     Tile numbers grow along every axis, so it is the tile of the lowest of the edge's four cells.
     """
     cells, axis = unpack_vertex(keys)
-    lowest = cells - (np.arange(3) != axis[:, None]) * (axis < 3)[:, None]
+    lowest = cells - (np.arange(3) != axis[:, None])
     places = np.maximum(lowest, 0) // np.asarray(plan.tile_cells)
     return np.asarray((places[:, 2] * plan.grid[1] + places[:, 1]) * plan.grid[0] + places[:, 0])
 
@@ -102,8 +99,7 @@ def is_on_border(keys: NDArray[np.int64], plan: ScenePlan, tile: int) -> NDArray
     points, axis = unpack_vertex(keys)
     box = plan.tile_box(tile)
     on_plane = (points == np.asarray(box.low)) | (points == np.asarray(box.high))
-    across = (np.arange(3) != axis[:, None]) & (axis < 3)[:, None]
-    return np.asarray((on_plane & across).any(axis=1))
+    return np.asarray((on_plane & (np.arange(3) != axis[:, None])).any(axis=1))
 
 
 def tile_surface(plan: ScenePlan, tile: int, fields: Mapping[int, SampledField]) -> TileSurface:
