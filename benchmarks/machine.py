@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+from pathlib import Path
 
 import psutil
 import torch
@@ -14,7 +15,7 @@ from convonet.precision import cpu_has_bf16_units
 def machine() -> dict[str, object]:
     """Processor, memory, versions and date, for the head of a benchmark's JSON."""
     try:
-        with open("/proc/cpuinfo") as file:
+        with Path("/proc/cpuinfo").open() as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
     except OSError:
         names = []

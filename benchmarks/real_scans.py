@@ -70,7 +70,9 @@ def measure(scan: Path, out: Path, config: ReconstructConfig) -> dict[str, objec
 
 def main() -> None:
     """Measure every scan."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data/scans"))
     parser.add_argument("--out", type=Path, default=Path("out/real_scans"))
     parser.add_argument("--model", default=ReconstructConfig.model)

@@ -54,7 +54,9 @@ def measure(room: int, out: Path, model: str, threshold: float) -> dict[str, flo
 
 def main() -> None:
     """Measure all rooms."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("out/rooms"))
     parser.add_argument("--model", default="volume-default")
     parser.add_argument("--rooms", type=int, default=20)
@@ -64,7 +66,11 @@ def main() -> None:
         rooms = [measure(room, given.out, given.model, given.threshold) for room in range(given.rooms)]
     mean = {name: statistics.mean(room[name] for room in rooms) for name in rooms[0]}
     passed = {name: mean[name] >= bar for name, bar in BARS.items()}
-    print(json.dumps({"machine": machine(), "mean": mean, "bars": BARS, "passed": passed, "rooms": rooms}, indent=1))
+    print(
+        json.dumps(
+            {"machine": machine(), "mean": mean, "bars": BARS, "passed": passed, "rooms": rooms}, indent=1
+        )
+    )
 
 
 if __name__ == "__main__":

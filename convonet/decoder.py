@@ -25,7 +25,7 @@ def periodic_position(queries: Tensor) -> Tensor:
 
 
 class LocalDecoder(nn.Module):
-    """Residual blocks, each conditioned on the sampled feature by addition (Peng et al. 2020, section 3.3)."""
+    """Residual blocks, each conditioned on the sampled feature by addition (Peng et al. 2020, sec. 3.3)."""
 
     def __init__(self, feature_size: int, hidden_size: int, blocks: int) -> None:
         super().__init__()

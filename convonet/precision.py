@@ -15,7 +15,7 @@ def cpu_has_bf16_units() -> bool:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is the faster choice on `device`."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and cpu_has_bf16_units()
 
 

@@ -86,7 +86,7 @@ class UNet3D(nn.Module):
     def _reach(self, position: int) -> int:
         intervals: list[tuple[int, int]] = []
         low = high = position
-        for level in range(self.levels - 1):  # down the decoder: one convolution a level
+        for _ in range(self.levels - 1):  # down the decoder: one convolution a level
             low, high = low - 1, high + 1
             intervals.append((low, high))
             low, high = low // 2, high // 2

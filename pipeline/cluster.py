@@ -68,7 +68,8 @@ def ray_session(address: str = "auto", cpus: int | None = None) -> Iterator[None
 
 def available_cpus() -> int:
     """Processors that Ray schedules on, over the whole cluster."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(resources.get("CPU", 1)))
 
 
 def run_windowed(

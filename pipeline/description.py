@@ -76,13 +76,13 @@ def _run(path: Path) -> list[str]:
 def _dataset(path: Path) -> list[str]:
     import zarr
 
-    from preprocessing.dataset import SPLITS, finished_shards, read_layout, read_record
+    from preprocessing.dataset import SPLITS, finished_shards, read_layout, read_record, rows
 
     layout, provenance = read_layout(path)
     group = zarr.open_group(str(path), mode="r")
-    valid = np.asarray(group["valid"][:])
-    splits = Counter(np.asarray(group["split"][:])[valid].tolist())
-    categories = Counter(np.asarray(group["category"][:])[valid].tolist())
+    valid = rows(group, "valid")
+    splits: Counter[int] = Counter(rows(group, "split")[valid].tolist())
+    categories: Counter[int] = Counter(rows(group, "category")[valid].tolist())
     shards = finished_shards(path, layout)
     rejected = [entry for shard in shards for entry in read_record(path, shard).rejected]
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

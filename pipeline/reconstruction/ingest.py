@@ -44,7 +44,7 @@ class ScanSummary:
 def finite_chunks(scan: Path) -> Iterator[tuple[ScanChunk, int]]:
     """Chunks of a scan without their non-finite points, and how many of those there were."""
     for chunk in open_scan(scan, CHUNK_POINTS).chunks():
-        usable = np.isfinite(chunk.points).all(axis=1)
+        usable: NDArray[np.bool_] = np.asarray(np.isfinite(chunk.points).all(axis=1))
         dropped = int(len(usable) - usable.sum())
         if dropped:
             chunk = ScanChunk(

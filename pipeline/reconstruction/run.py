@@ -218,6 +218,16 @@ def _open_run(store: RunStore, scan: Path, config: ReconstructConfig) -> dict[st
     return manifest
 
 
+@dataclass
+class TileCounts:
+    """How many crops' fields and tiles' surfaces a run computed, and how many it found finished."""
+
+    fields_computed: int = 0
+    fields_kept: int = 0
+    tiles_computed: int = 0
+    tiles_kept: int = 0
+
+
 class _timed:  # noqa: N801 (reads as a statement)
     """Adds the wall time of a block to `seconds[stage]`."""
 
@@ -238,14 +248,14 @@ class _Stages:
         self, job: TileJob, manifest: dict[str, Any], seconds: dict[str, float], show_progress: bool
     ) -> None:
         self.job, self.manifest, self.seconds, self.show_progress = job, manifest, seconds, show_progress
-        self.counts = {"fields_computed": 0, "fields_kept": 0, "tiles_computed": 0, "tiles_kept": 0}
+        self.counts = TileCounts()
 
     def is_complete(self) -> bool:
         """Whether every surface of the run is there."""
         wanted = self.manifest["surface_tiles"]
         if wanted is None:
             return False
-        self.counts["tiles_kept"] = len(wanted)
+        self.counts.tiles_kept = len(wanted)
         return set(wanted) <= set(finished_tiles(self.job.store))
 
     def run(self) -> None:
@@ -258,26 +268,29 @@ class _Stages:
         unfinished = [tile for tile in candidates if tile not in done]
         needed = sorted({near for tile in unfinished for near in plan.around(tile)} & set(candidates))
         with _timed(self.seconds, "fields"):
-            self._each(sample_tile, needed, "fields", "fields")
+            computed, kept = self._each(sample_tile, needed, "fields")
+            self.counts.fields_computed, self.counts.fields_kept = computed, kept
         encoded = [tile for tile in needed if not job.store.read_facts(field_file(tile))["is_empty"]]
         wanted = sorted({near for tile in encoded for near in plan.around(tile)} | done)
         with _timed(self.seconds, "surfaces"):
-            self._each(surface_tile, wanted, "surfaces", "tiles")
+            self.counts.tiles_computed, self.counts.tiles_kept = self._each(surface_tile, wanted, "surfaces")
         self.manifest["surface_tiles"] = wanted
-        self.manifest["runs"].append(dict(self.counts))
+        self.manifest["runs"].append(asdict(self.counts))
         job.store.write_json(MANIFEST, self.manifest)
         job.store.delete_folder("fields")
 
     def _each(
-        self, work: Callable[[TileJob, int], TileRecord], tiles: list[int], title: str, counter: str
-    ) -> None:
+        self, work: Callable[[TileJob, int], TileRecord], tiles: list[int], title: str
+    ) -> tuple[int, int]:
+        """Run one task for each tile; returns how many computed theirs and how many found it finished."""
         task = ray.remote(num_cpus=1, num_gpus=_gpu_share(self.job.device), max_retries=5)(work)
         job = ray.put(self.job)
         window = TASKS_IN_FLIGHT_PER_CPU * available_cpus()
+        kept = 0
         with tqdm(total=len(tiles), unit="tile", desc=title, disable=not self.show_progress) as bar:
             try:
                 for _, record in run_windowed(lambda tile: task.remote(job, tile), tiles, window):
-                    self.counts[f"{counter}_{'kept' if record.was_finished else 'computed'}"] += 1
+                    kept += record.was_finished
                     bar.update()
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
@@ -286,6 +299,7 @@ class _Stages:
                     f"workers kept dying while computing {title} ({type(error).__name__}); finished tiles are kept: "
                     "free some memory or lower the number of processors, then run the same command again"
                 ) from error
+        return len(tiles) - kept, kept
 
 
 def _gpu_share(device: str) -> float:
@@ -293,15 +307,22 @@ def _gpu_share(device: str) -> float:
 
 
 def _report(stages: _Stages, merged: MeshSummary, path: Path, peak_bytes: int) -> ReconstructReport:
-    plan = stages.job.plan
+    plan, counts = stages.job.plan, stages.counts
     return ReconstructReport(
         mesh=str(path),
-        **asdict(merged),
+        vertices=merged.vertices,
+        faces=merged.faces,
+        is_watertight=merged.is_watertight,
+        open_edges=merged.open_edges,
+        bad_edges=merged.bad_edges,
         voxel_size=plan.voxel_size,
         spacing=plan.spacing,
         points=stages.manifest["points"],
-        tiles=stages.counts["tiles_computed"] + stages.counts["tiles_kept"],
-        **stages.counts,
+        tiles=counts.tiles_computed + counts.tiles_kept,
+        tiles_computed=counts.tiles_computed,
+        tiles_kept=counts.tiles_kept,
+        fields_computed=counts.fields_computed,
+        fields_kept=counts.fields_kept,
         seconds=stages.seconds,
         peak_memory_bytes=peak_bytes,
     )

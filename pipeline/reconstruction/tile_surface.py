@@ -60,7 +60,9 @@ def active_blocks(plan: ScenePlan, tile: int, fields: Mapping[int, SampledField]
         if position[axis] == plan.grid[axis] - 1:
             np.moveaxis(free, axis, 0)[-1] = True
     reaches: list[tuple[int, tuple[slice, ...]]] = []
-    crops = free.astype(np.int8)  # how many have a say; where one alone has, there is nothing to disagree about
+    crops = free.astype(
+        np.int8
+    )  # how many have a say; where one alone has, there is nothing to disagree about
     for number in plan.around(tile):
         region = plan.region_box(number)
         start, stop = np.maximum(low, region.low), np.minimum(high, region.high)
@@ -80,7 +82,7 @@ def active_blocks(plan: ScenePlan, tile: int, fields: Mapping[int, SampledField]
         inside[tuple(shared[is_inside].T)] = True
         free[tuple(shared[~is_inside].T)] = True
     active = refined | (inside & free)
-    return np.argwhere(active) * BLOCK + low
+    return np.asarray(np.argwhere(active) * BLOCK + low)
 
 
 def owner_of(keys: NDArray[np.int64], plan: ScenePlan) -> NDArray[np.int64]:

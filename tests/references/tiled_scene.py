@@ -35,7 +35,12 @@ def crossed_cells(field: Field, low: NDArray[np.int64], high: NDArray[np.int64])
     """Cells of a half-open box whose corners differ in sign: where a scan's points would lie."""
     shape = tuple(high - low + 1)
     inside = (field(grid_points(low, high + 1)) > 0).reshape(shape)
-    views = [inside[i : shape[0] - 1 + i, j : shape[1] - 1 + j, k : shape[2] - 1 + k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    views = [
+        inside[i : shape[0] - 1 + i, j : shape[1] - 1 + j, k : shape[2] - 1 + k]
+        for i in (0, 1)
+        for j in (0, 1)
+        for k in (0, 1)
+    ]
     return np.argwhere(np.any(views, axis=0) & ~np.all(views, axis=0)) + low
 
 
