@@ -96,7 +96,7 @@ def demo(out: Path, seed: int, device: str, address: str) -> None:
     print(f"watertight: {'yes' if made.is_watertight else 'NO'}")
     print(report.metrics.table())
     print("time: " + ", ".join(f"{stage} {value:.1f} s" for stage, value in report.seconds.items()))
-    print(f"peak memory: {made.peak_memory_bytes / 2**30:.2f} GiB")
+    print(f"peak memory: {report.peak_memory_bytes / 2**30:.2f} GiB")
     print(f"look at {out / 'preview.png'} and {out / 'mesh.ply'}")
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +15,33 @@ from preprocessing.render import preview_sheet
 from preprocessing.scan_files import write_scan_ply
 
 from convonet.weights import DEFAULT_MODEL
+from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct
 from preprocessing.buildings import BuildingConfig, building
 from preprocessing.scanner import ScannerConfig, place_stations, scan
+from preprocessing.solids import Scene
 
 THRESHOLDS_M = (0.05, 0.10)
 
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo made: also `OUT/report.json`."""
+    """What the demo made: also `OUT/report.json`.
+
+    Attributes:
+        scan_points: number of points of the virtual scan.
+        building_size_m: x, y, z.
+        reconstruction, metrics: of the mesh, and against the exact building.
+        seconds: wall time of each part.
+        peak_memory_bytes: driver, workers and Ray together, over the whole demo.
+    """
 
     scan_points: int
     building_size_m: tuple[float, float, float]
     reconstruction: ReconstructReport
     metrics: MeshMetrics
     seconds: dict[str, float]
+    peak_memory_bytes: int
 
 
 def demo(out: Path, seed: int = 7, device: str = "auto", address: str = "auto") -> DemoReport:
@@ -45,11 +55,19 @@ def demo(out: Path, seed: int = 7, device: str = "auto", address: str = "auto") 
         device: where the network runs.
         address: of Ray.
     """
+    with MemoryWatch() as memory:
+        report = _demo(out, seed, device, address)
+    report = replace(report, peak_memory_bytes=memory.peak_bytes)
+    (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
+    return report
+
+
+def _demo(out: Path, seed: int, device: str, address: str) -> DemoReport:
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     scene = building(BuildingConfig(seed=seed, size_x=13.0, size_y=11.0, floors=2))
     vertices, triangles = scene.mesh()
-    points = _scan(scene.rooms, scene.bounds, scene, vertices, triangles, seed)
+    points = _scan(scene, vertices, triangles, seed)
     scan_file = out / "scan.ply"
     write_scan_ply(scan_file, points)
     scanned = time.monotonic()
@@ -88,23 +106,16 @@ def demo(out: Path, seed: int = 7, device: str = "auto", address: str = "auto") 
         "total": round(time.monotonic() - started, 2),
     }
     size = (float(high[0] - low[0]), float(high[1] - low[1]), float(high[2] - low[2]))
-    result = DemoReport(len(points), size, report, metrics, seconds)
-    (out / "report.json").write_text(json.dumps(asdict(result), indent=1))
-    return result
+    return DemoReport(len(points), size, report, metrics, seconds, 0)
 
 
 def _scan(
-    rooms: tuple[NDArray[np.float64], ...],
-    bounds: NDArray[np.float64],
-    scene: Any,
-    vertices: NDArray[np.float64],
-    triangles: NDArray[np.int64],
-    seed: int,
+    scene: Scene, vertices: NDArray[np.float64], triangles: NDArray[np.int64], seed: int
 ) -> NDArray[np.float64]:
     """Two stations in every room, and a ring of raised ones around the house that see the roof too."""
     rng = np.random.default_rng([seed, 11])
-    inside = place_stations(scene, 2 * len(rooms), rng, outside_fraction=0.0)
-    low, high = bounds
+    inside = place_stations(scene, 2 * len(scene.rooms), rng, outside_fraction=0.0)
+    low, high = scene.bounds
     angles = np.arange(8) * (2 * np.pi / 8)
     radius = 0.5 * np.linalg.norm(high[:2] - low[:2]) + 4.0
     middle = 0.5 * (low + high)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from preprocessing.mesh_files import MESH_SUFFIXES
 from tqdm import tqdm
@@ -19,6 +17,7 @@ from convonet.precision import choose_device
 from convonet.weights import load_network, model_file
 from pipeline.cluster import TASKS_IN_FLIGHT_PER_CPU, available_cpus, ray_session, run_windowed
 from pipeline.errors import ClusterError, RunDirectoryError
+from pipeline.memory import MemoryWatch
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.ingest import (
@@ -69,35 +68,6 @@ class ReconstructReport:
     fields_kept: int
     seconds: dict[str, float]
     peak_memory_bytes: int
-
-
-class MemoryWatch:
-    """Samples the resident memory of this process and its descendants, counting shared pages once."""
-
-    def __init__(self) -> None:
-        self.peak_bytes = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> MemoryWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.1):
-            total = 0
-            me = psutil.Process()
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    info = process.memory_info()
-                except (psutil.NoSuchProcess, psutil.AccessDenied):
-                    continue
-                total += info.rss - getattr(info, "shared", 0)
-            self.peak_bytes = max(self.peak_bytes, total)
 
 
 def reconstruct(
