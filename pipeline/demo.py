@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from preprocessing.mesh_files import read_mesh
-from preprocessing.metrics import MeshMetrics, evaluate_mesh
-from preprocessing.render import preview_sheet
-from preprocessing.scan_files import write_scan_ply
 
 from convonet.weights import DEFAULT_MODEL
 from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct
 from preprocessing.buildings import BuildingConfig, building
+from preprocessing.mesh_files import read_mesh
+from preprocessing.metrics import MeshMetrics, evaluate_mesh
+from preprocessing.render import preview_sheet
+from preprocessing.scan_files import write_scan_ply
 from preprocessing.scanner import ScannerConfig, place_stations, scan
 from preprocessing.solids import Scene
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from convonet.mise import SampledField
 from numpy.typing import NDArray
 
+from convonet.mise import SampledField
 from pipeline.reconstruction.plan import ScenePlan
 
 OUTSIDE = -4.0  # value of crops without points and beyond the scene: certainly free

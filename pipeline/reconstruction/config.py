@@ -17,7 +17,7 @@ class ReconstructConfig:
     Attributes:
         model: a packaged model's name or a safetensors file.
         voxel_size: metres along a feature voxel; None takes it from the scan's point spacing.
-        threshold: occupancy probability at the surface (0.2 as Mescheder et al. 2019).
+        threshold: occupancy probability at the surface; lower closes more gaps and thickens more.
         cells_per_voxel: lattice cells along a voxel, a power of two.
         max_tile_voxels: longest side of a tile; memory grows with its cube.
         blend_voxels: half width of the band in which neighbouring crops are blended.
@@ -26,7 +26,7 @@ class ReconstructConfig:
 
     model: str = DEFAULT_MODEL
     voxel_size: float | None = None
-    threshold: float = 0.2
+    threshold: float = 0.4
     cells_per_voxel: int = 2
     max_tile_voxels: int = 112
     blend_voxels: int = 4

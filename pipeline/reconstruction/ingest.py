@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from preprocessing.scan_files import ScanChunk, open_scan
 
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.spacing import PROBES, VOXELS_PER_SPACING, median_spacing
 from pipeline.reconstruction.store import RunStore
 from preprocessing.errors import ScanError
+from preprocessing.scan_files import ScanChunk, open_scan
 
 CHUNK_POINTS = 1_000_000
 FEWEST_POINTS = 100

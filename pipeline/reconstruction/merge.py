@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from preprocessing.mesh_files import open_mesh_writer
 
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.tile_surface import TileSurface, owner_of
+from preprocessing.mesh_files import open_mesh_writer
 
 COLOR_NAMES = ("red", "green", "blue")
 TILES_IN_MEMORY = 64

@@ -6,9 +6,9 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from convonet.mise import MiseConfig
 from numpy.typing import NDArray
 
+from convonet.mise import MiseConfig
 from pipeline.reconstruction.config import ReconstructConfig
 from preprocessing.errors import ScanError
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from preprocessing.mesh_files import MESH_SUFFIXES
 from tqdm import tqdm
 
 from convonet.precision import choose_device
@@ -33,6 +32,7 @@ from pipeline.reconstruction.stages import TileJob, TileRecord, sample_tile, sur
 from pipeline.reconstruction.store import RunStore
 from pipeline.version import software_version
 from preprocessing.errors import ScanError
+from preprocessing.mesh_files import MESH_SUFFIXES
 
 MANIFEST = "manifest.json"
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import psutil
-from convonet.mise import SampledField, refine
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from convonet.mise import SampledField, refine
 from pipeline.reconstruction.crop_field import QUERY_BATCH, CropField, network_on, thin_points
 from pipeline.reconstruction.field_store import field_file, read_field, write_field
 from pipeline.reconstruction.ingest import read_points

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from convonet.mise import SampledField
 from numpy.typing import NDArray
 
 from convonet.lattice import unpack_vertex
 from convonet.marching_cubes import CellSurface, extract_blocks, index_faces
+from convonet.mise import SampledField
 from pipeline.reconstruction.blending import blended_values
 from pipeline.reconstruction.plan import MISE, ScenePlan
 
