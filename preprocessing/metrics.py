@@ -2,8 +2,12 @@
 
 Accuracy is the mean distance from the mesh to the reference, completeness the mean distance back,
 Chamfer-L1 their mean; the F-score is the harmonic mean of precision and recall at a distance tau. Normal
-consistency is the mean absolute cosine between normals of nearest points, both ways; since it is blind to
+consistency is the mean absolute cosine between normals at nearest points, both ways; since it is blind to
 orientation, the signed mean is given too. IoU compares occupancy at uniform points.
+
+Distances run from sampled points to the other surface itself. The papers measure to the nearest of 100,000
+samples instead, whose spacing is a floor that swallows centimetres on a building; Chamfer-L1 and the F-score of
+that protocol are given beside ours, to compare with their tables.
 """
 
 from __future__ import annotations
@@ -45,9 +49,10 @@ class MeshMetrics:
         iou: None where one of the two does not enclose a volume.
         iou_standard_error: of the sampling.
         accuracy, completeness, chamfer_l1: metres.
-        chamfer_l1_unit: Chamfer-L1 with the reference's longest side scaled to 1, as in the papers' tables.
         normal_consistency, normal_consistency_signed: 1 is best.
         f_score: at 1% of the reference's longest side.
+        sampled_chamfer_l1_unit, sampled_f_score: by the papers' protocol: to the nearest sample, with the
+            reference's longest side scaled to 1.
         thresholds: that one, then the thresholds asked for.
         samples: points on each surface.
     """
@@ -57,10 +62,11 @@ class MeshMetrics:
     accuracy: float
     completeness: float
     chamfer_l1: float
-    chamfer_l1_unit: float
     normal_consistency: float
     normal_consistency_signed: float
     f_score: float
+    sampled_chamfer_l1_unit: float
+    sampled_f_score: float
     thresholds: tuple[ThresholdScore, ...]
     samples: int
 
@@ -71,7 +77,7 @@ class MeshMetrics:
             iou = f"{self.iou:.4f} +- {self.iou_standard_error:.4f}"
         lines = [
             f"IoU                  {iou}",
-            f"Chamfer-L1           {self.chamfer_l1:.5f} m  ({self.chamfer_l1_unit:.5f} of the longest side)",
+            f"Chamfer-L1           {self.chamfer_l1:.5f} m",
             f"accuracy             {self.accuracy:.5f} m",
             f"completeness         {self.completeness:.5f} m",
             f"normal consistency   {self.normal_consistency:.4f}  (signed {self.normal_consistency_signed:.4f})",
@@ -82,13 +88,19 @@ class MeshMetrics:
                 f"F-score at {score.threshold_m:<8.4g}m {score.f_score:.4f}  (precision {score.precision:.4f}, "
                 f"recall {score.recall:.4f}){note}"
             )
+        lines.append(
+            f"papers' protocol     Chamfer-L1 {self.sampled_chamfer_l1_unit:.5f}, F-score {self.sampled_f_score:.4f}  "
+            "(nearest samples, longest side 1)"
+        )
         return "\n".join(lines)
 
 
 def solid_components(triangles: NDArray[np.integer], vertex_count: int) -> list[NDArray[np.integer]]:
     """Triangles (F, 3) split into the parts that hang together by vertices."""
     ends = np.concatenate([triangles[:, :2], triangles[:, 1:]])
-    graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(vertex_count, vertex_count))
+    graph = coo_array(
+        (np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(vertex_count, vertex_count)
+    )
     _, label = connected_components(graph, directed=False)
     part = label[triangles[:, 0]]
     order = np.argsort(part, kind="stable")
@@ -162,18 +174,16 @@ def evaluate_mesh(
     if not len(triangles):
         worst = tuple(ThresholdScore(tau, 0.0, 0.0, 0.0) for tau in taus)
         far = float("inf")
-        return MeshMetrics(0.0, 0.0, far, far, far, far, 0.0, 0.0, 0.0, worst, sample_count)
+        return MeshMetrics(0.0, 0.0, far, far, far, 0.0, 0.0, 0.0, far, 0.0, worst, sample_count)
     points, normals = sample_surface(vertices, triangles, sample_count, rng)
     truth, truth_normals = _sample_union(reference_vertices, reference_triangles, sample_count, rng)
-    to_truth, at_truth = cKDTree(truth).query(points, workers=-1)
-    to_mesh, at_mesh = cKDTree(points).query(truth, workers=-1)
-    cosines = np.concatenate(
-        [
-            (normals * truth_normals[at_truth]).sum(axis=1),
-            (truth_normals * normals[at_mesh]).sum(axis=1),
-        ]
-    )
+    to_truth, at_truth = nearest_on_surface(reference_vertices, reference_triangles, points)
+    to_mesh, at_mesh = nearest_on_surface(vertices, triangles, truth)
+    cosines = np.concatenate([(normals * at_truth).sum(axis=1), (truth_normals * at_mesh).sum(axis=1)])
     scores = tuple(_score(tau, to_truth, to_mesh) for tau in taus)
+    sampled_to_truth, _ = cKDTree(truth).query(points, workers=-1)
+    sampled_to_mesh, _ = cKDTree(points).query(truth, workers=-1)
+    sampled_chamfer = 0.5 * float(sampled_to_truth.mean() + sampled_to_mesh.mean())
     occupied = None if unpaired_edges(triangles) else Solid(vertices, triangles).occupancy
     if reference_occupancy is None and not unpaired_edges(reference_triangles):
         reference_occupancy = Solid(reference_vertices, reference_triangles).occupancy
@@ -185,20 +195,38 @@ def evaluate_mesh(
         queries = rng.uniform(low - pad, high + pad, (volume_queries, 3))
         iou, error = occupancy_iou(occupied(queries), reference_occupancy(queries))
     accuracy, completeness = float(to_truth.mean()), float(to_mesh.mean())
-    chamfer = 0.5 * (accuracy + completeness)
     return MeshMetrics(
         iou=iou,
         iou_standard_error=error,
         accuracy=accuracy,
         completeness=completeness,
-        chamfer_l1=chamfer,
-        chamfer_l1_unit=chamfer / side,
+        chamfer_l1=0.5 * (accuracy + completeness),
         normal_consistency=float(np.abs(cosines).mean()),
         normal_consistency_signed=float(cosines.mean()),
         f_score=scores[0].f_score,
+        sampled_chamfer_l1_unit=sampled_chamfer / side,
+        sampled_f_score=_score(taus[0], sampled_to_truth, sampled_to_mesh).f_score,
         thresholds=scores,
         samples=sample_count,
     )
+
+
+def nearest_on_surface(
+    vertices: NDArray[np.float64], triangles: NDArray[np.integer], points: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distance (N,) from points to a mesh's surface, and the unit normal (N, 3) of the nearest triangle.
+
+    Computed in single precision around the mesh's centre: about 1e-7 of the mesh's size is lost.
+    """
+    o3d = load_open3d()
+    centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
+    scene = o3d.t.geometry.RaycastingScene()
+    local = o3d.core.Tensor((vertices - centre).astype(np.float32))
+    scene.add_triangles(local, o3d.core.Tensor(triangles.astype(np.uint32)))
+    queries = (points - centre).astype(np.float32)
+    found = scene.compute_closest_points(o3d.core.Tensor(queries))
+    distances = np.linalg.norm(found["points"].numpy().astype(np.float64) - queries, axis=1)
+    return distances, found["primitive_normals"].numpy().astype(np.float64)
 
 
 def occupancy_iou(predicted: NDArray[np.bool_], exact: NDArray[np.bool_]) -> tuple[float, float]:
