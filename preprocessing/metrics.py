@@ -180,6 +180,7 @@ def evaluate_mesh(
     to_truth, at_truth = nearest_on_surface(reference_vertices, reference_triangles, points)
     to_mesh, at_mesh = nearest_on_surface(vertices, triangles, truth)
     cosines = np.concatenate([(normals * at_truth).sum(axis=1), (truth_normals * at_mesh).sum(axis=1)])
+    cosines = cosines[np.isfinite(cosines)]
     scores = tuple(_score(tau, to_truth, to_mesh) for tau in taus)
     sampled_to_truth, _ = cKDTree(truth).query(points, workers=-1)
     sampled_to_mesh, _ = cKDTree(points).query(truth, workers=-1)
@@ -216,7 +217,7 @@ def nearest_on_surface(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distance (N,) from points to a mesh's surface, and the unit normal (N, 3) of the nearest triangle.
 
-    Computed in single precision around the mesh's centre: about 1e-7 of the mesh's size is lost.
+    A triangle without area has no normal (NaN). Computed in single precision around the mesh's centre: about 1e-7 of the mesh's size is lost.
     """
     o3d = load_open3d()
     centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def write_tile(
         columns |= dict(zip(COLOR_NAMES, colors.T, strict=True))
     table = pa.table(columns)
     cuts = (0, surface.owned_border, surface.owned, len(surface.keys))
-    groups = [table.slice(start, stop - start) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    groups = [table.slice(start, stop - start) for start, stop in pairwise(cuts)]
     counts = {
         "owned_border": surface.owned_border,
         "owned": surface.owned,
