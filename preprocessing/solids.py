@@ -297,8 +297,8 @@ def rod(
     """Prism between two (3,) points, tapering to `end_radius` if given."""
     start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
     length = float(np.linalg.norm(end - start))
-    is_straight = end_radius is None
-    upright = cylinder(radius, length, sides) if is_straight else frustum(radius, end_radius, length, sides)
+    tip = radius if end_radius is None else end_radius
+    upright = cylinder(radius, length, sides) if tip == radius else frustum(radius, tip, length, sides)
     return upright.transformed(_rotation_from_z((end - start) / length), start)
 
 
