@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+import zarr.codecs
 from numpy.typing import NDArray
 
 from preprocessing.errors import DatasetError
@@ -127,9 +128,13 @@ def create_dataset(path: Path, layout: DatasetLayout, provenance: dict[str, Any]
         try:
             existing = zarr.open_group(str(path), mode="r").attrs["tessera"]
         except (KeyError, FileNotFoundError, ValueError) as error:
-            raise DatasetError(f"{path}: exists and is not a Tessera dataset; choose another --out") from error
+            raise DatasetError(
+                f"{path}: exists and is not a Tessera dataset; choose another --out"
+            ) from error
         if existing != description:
-            raise DatasetError(f"{path}: holds a dataset made with other settings; choose another --out or delete it")
+            raise DatasetError(
+                f"{path}: holds a dataset made with other settings; choose another --out or delete it"
+            )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     building = path.with_name(f".{path.name}.creating-{os.getpid()}")
@@ -186,6 +191,13 @@ def read_layout(path: Path) -> tuple[DatasetLayout, dict[str, Any]]:
     layout = dict(description["layout"])
     layout["categories"] = tuple(layout["categories"])
     return DatasetLayout(**layout), description["provenance"]
+
+
+def rows(group: zarr.Group, name: str) -> NDArray[Any]:
+    """All of one of the store's small arrays (one value or vector for each shape)."""
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])
 
 
 def record_path(path: Path, shard: int) -> Path:

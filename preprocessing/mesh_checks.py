@@ -41,7 +41,9 @@ class MeshCheck:
     @property
     def is_clean(self) -> bool:
         """Watertight, without duplicate vertices, degenerate or duplicate faces."""
-        return self.is_watertight and not (self.duplicate_vertices + self.degenerate_faces + self.duplicate_faces)
+        return self.is_watertight and not (
+            self.duplicate_vertices + self.degenerate_faces + self.duplicate_faces
+        )
 
 
 def check_mesh(vertices: NDArray[np.float64], triangles: NDArray[np.integer]) -> MeshCheck:

@@ -47,11 +47,15 @@ class Camera:
         return np.broadcast_to(self.eye, directions.shape), directions
 
 
-def orbit_camera(low: NDArray[np.float64], high: NDArray[np.float64], azimuth_deg: float, elevation_deg: float) -> Camera:
+def orbit_camera(
+    low: NDArray[np.float64], high: NDArray[np.float64], azimuth_deg: float, elevation_deg: float
+) -> Camera:
     """A camera that sees a whole bounding box from a direction."""
     centre, radius = 0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low))
     azimuth, elevation = np.radians(azimuth_deg), np.radians(elevation_deg)
-    direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+    direction = np.array(
+        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
+    )
     return Camera(centre + direction * radius / np.sin(np.radians(35.0) / 2) * 0.86, centre)
 
 
@@ -78,7 +82,9 @@ class MeshPictures:
         self._scene.add_triangles(o3d.core.Tensor(local), o3d.core.Tensor(triangles.astype(np.uint32)))
         self._triangles, self._colors = triangles, colors
 
-    def picture(self, camera: Camera, width: int, height: int, cut_above: float | None = None) -> NDArray[np.uint8]:
+    def picture(
+        self, camera: Camera, width: int, height: int, cut_above: float | None = None
+    ) -> NDArray[np.uint8]:
         """One picture (height, width, 3).
 
         Args:
@@ -97,12 +103,19 @@ class MeshPictures:
         fine = shades.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
         return np.clip(fine * 255, 0, 255).astype(np.uint8)
 
-    def _cast(self, start: NDArray[np.float64], directions: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
+    def _cast(
+        self, start: NDArray[np.float64], directions: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.generic]]:
         rays = np.concatenate([start, directions], axis=1).astype(np.float32)
         hits = self._scene.cast_rays(self._o3d.core.Tensor(rays))
-        return {name: hits[name].numpy() for name in ("t_hit", "primitive_ids", "primitive_normals", "primitive_uvs")}
+        return {
+            name: hits[name].numpy()
+            for name in ("t_hit", "primitive_ids", "primitive_normals", "primitive_uvs")
+        }
 
-    def _shade(self, start: NDArray[np.float64], directions: NDArray[np.float64], is_cut: bool) -> NDArray[np.float64]:
+    def _shade(
+        self, start: NDArray[np.float64], directions: NDArray[np.float64], is_cut: bool
+    ) -> NDArray[np.float64]:
         hits = self._cast(start, directions)
         distance = hits["t_hit"].astype(np.float64)
         hit = np.isfinite(distance)
@@ -125,7 +138,9 @@ class MeshPictures:
         result[hit] = shaded
         return result
 
-    def _surface_color(self, hits: dict[str, NDArray[np.generic]], hit: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _surface_color(
+        self, hits: dict[str, NDArray[np.generic]], hit: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
         if self._colors is None:
             return np.broadcast_to(FRONT, (int(hit.sum()), 3))
         corners = self._colors[self._triangles[hits["primitive_ids"][hit]]].astype(np.float64) / 255
@@ -149,7 +164,11 @@ class MeshPictures:
 
 
 def point_picture(
-    points: NDArray[np.float64], camera: Camera, width: int, height: int, colors: NDArray[np.uint8] | None = None
+    points: NDArray[np.float64],
+    camera: Camera,
+    width: int,
+    height: int,
+    colors: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Points as dots, the nearest in front; coloured by height where they have no colours."""
     forward = (camera.target - camera.eye) / np.linalg.norm(camera.target - camera.eye)
@@ -202,7 +221,9 @@ def preview_sheet(
     tall = high[2] - low[2]
     panels: list[tuple[str, NDArray[np.uint8]]] = []
     if points is not None:
-        panels.append((f"scan, {len(points):,} points", point_picture(points, corner, width, height, point_colors)))
+        panels.append(
+            (f"scan, {len(points):,} points", point_picture(points, corner, width, height, point_colors))
+        )
     panels += [
         (f"mesh, {len(triangles):,} faces", pictures.picture(corner, width, height)),
         ("from the other side", pictures.picture(opposite, width, height)),

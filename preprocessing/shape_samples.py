@@ -46,7 +46,18 @@ def room_samples(seed: int, layout: DatasetLayout) -> ShapeSamples:
     around, _ = sample_surface(vertices, triangles, layout.near_queries, rng)
     uniform = rng.uniform(-PADDED_SIDE / 2, PADDED_SIDE / 2, (layout.uniform_queries, 3))
     return _label(
-        scene.occupancy, points, normals, False, uniform, around, np.zeros(3), 1.0, "room", f"room-{seed:08d}", seed, rng
+        scene.occupancy,
+        points,
+        normals,
+        False,
+        uniform,
+        around,
+        np.zeros(3),
+        1.0,
+        "room",
+        f"room-{seed:08d}",
+        seed,
+        rng,
     )
 
 

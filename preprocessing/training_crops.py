@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from preprocessing.dataset import SPLITS, read_layout
+from preprocessing.dataset import SPLITS, read_layout, rows
 from preprocessing.errors import DatasetError
 
 
@@ -68,11 +68,13 @@ class CropSource:
     def __init__(self, path: Path, split: str, config: CropConfig, seed: int) -> None:
         read_layout(path)
         self.group = zarr.open_group(str(path), mode="r")
-        wanted = np.asarray(self.group["valid"][:]) & (np.asarray(self.group["split"][:]) == SPLITS.index(split))
+        wanted = rows(self.group, "valid") & (rows(self.group, "split") == SPLITS.index(split))
         self.shapes = np.flatnonzero(wanted)
         if not len(self.shapes):
-            raise DatasetError(f"{path}: no shapes in split '{split}'; preprocess more, or resume an unfinished run")
-        self.is_room = np.asarray(self.group["scale"][:])[self.shapes] == 1.0
+            raise DatasetError(
+                f"{path}: no shapes in split '{split}'; preprocess more, or resume an unfinished run"
+            )
+        self.is_room = rows(self.group, "scale")[self.shapes] == 1.0
         self.config = config
         self.seed = seed
         self._cache: dict[int, _Shape] = {}
@@ -148,7 +150,10 @@ class CropSource:
             return self._cache[shape]
         count = int(self._read("point_count", shape))
         queries = {
-            kind: (self._read(f"{kind}_queries", shape), np.unpackbits(self._read(f"{kind}_occupancy", shape)))
+            kind: (
+                self._read(f"{kind}_queries", shape),
+                np.unpackbits(self._read(f"{kind}_occupancy", shape)),
+            )
             for kind in ("near", "uniform")
         }
         loaded = _Shape(
@@ -191,3 +196,8 @@ def _random_rotation(rng: np.random.Generator, is_upright: bool) -> NDArray[np.f
     if not is_upright and rng.random() < 0.1:
         turn = turn[rng.permutation(3)]
     return turn.astype(np.float32)
+
+
+def training_source(path: Path, seed: int) -> CropSource:
+    """The training split with the default crops, as `python -m convonet.fit --source` wants it."""
+    return CropSource(path, "train", CropConfig(), seed)
