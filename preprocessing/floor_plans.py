@@ -221,7 +221,7 @@ def _with_windows(rng: Rng, rooms: list[Room], wall: Wall, has_entrance: bool) -
             width = float(min(rng.uniform(0.7, 1.8), end - start))
             if width < 0.5:
                 continue
-            start = float(rng.uniform(start, end - width))
+            start = float(rng.uniform(start, max(start, end - width)))
             sill = float(rng.choice([0.35, 0.8, 0.9, 1.0]))
             openings.append(Opening(start, start + width, sill, float(rng.uniform(1.95, 2.25))))
     return replace(wall, openings=tuple(openings))

@@ -56,7 +56,7 @@ def orbit_camera(
     direction = np.array(
         [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
     )
-    return Camera(centre + direction * radius / np.sin(np.radians(35.0) / 2) * 0.86, centre)
+    return Camera(centre + direction * radius / np.sin(np.radians(35.0) / 2), centre)
 
 
 class MeshPictures:
@@ -75,7 +75,10 @@ class MeshPictures:
     ) -> None:
         o3d = load_open3d()
         self._o3d = o3d
-        self.low, self.high = vertices.min(axis=0), vertices.max(axis=0)
+        # Stray blobs far from the object must not shrink it: frame all but the outermost vertices.
+        low, high = np.quantile(vertices, [0.001, 0.999], axis=0)
+        margin = 0.01 * (high - low)
+        self.low, self.high = low - margin, high + margin
         self._centre = 0.5 * (self.low + self.high)
         self._scene = o3d.t.geometry.RaycastingScene()
         local = (vertices - self._centre).astype(np.float32)

@@ -32,7 +32,9 @@ def whole() -> dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]]:
 @pytest.mark.parametrize("grid", TILINGS, ids=str)
 @pytest.mark.parametrize("name", list(FIELDS))
 def test_every_tiling_gives_the_same_vertices_and_faces(
-    name: str, grid: tuple[int, int, int], whole: dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]]
+    name: str,
+    grid: tuple[int, int, int],
+    whole: dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]],
 ) -> None:
     plan = tiled(grid)
     positions, faces = join(surfaces(plan, sample_fields(plan, FIELDS[name])))
