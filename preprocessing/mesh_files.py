@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import trimesh
@@ -32,12 +32,11 @@ class Mesh:
 
     Attributes:
         vertices: (V, 3) float64; triangles: (F, 3) int64.
-        normals: (V, 3) float64 or None; colors: (V, 3) uint8 or None.
+        colors: (V, 3) uint8 or None.
     """
 
     vertices: NDArray[np.float64]
     triangles: NDArray[np.int64]
-    normals: NDArray[np.float64] | None = None
     colors: NDArray[np.uint8] | None = None
 
 
@@ -53,7 +52,7 @@ def read_mesh(path: Path) -> Mesh:
     if path.suffix.lower() not in MESH_SUFFIXES:
         raise MeshError(f"{path}: not a mesh format; use one of {', '.join(MESH_SUFFIXES)}")
     try:
-        loaded = trimesh.load(path, process=False, force="mesh", skip_materials=True)
+        loaded: Any = trimesh.load(path, process=False, force="mesh", skip_materials=True)
     except Exception as error:  # the readers of trimesh raise whatever their parsers do
         raise MeshError(f"{path}: cannot be read as a mesh ({type(error).__name__}: {error})") from error
     vertices = np.asarray(getattr(loaded, "vertices", np.zeros((0, 3))), np.float64)
@@ -64,14 +63,8 @@ def read_mesh(path: Path) -> Mesh:
         raise MeshError(f"{path}: has vertices that are not finite; export it again")
     if triangles.min() < 0 or triangles.max() >= len(vertices):
         raise MeshError(f"{path}: has faces that name missing vertices; the file is damaged")
-    normals = loaded.vertex_normals if "vertex_normals" in loaded._cache else None
     colors = loaded.visual.vertex_colors[:, :3] if loaded.visual.kind == "vertex" else None
-    return Mesh(
-        vertices,
-        triangles,
-        None if normals is None else np.asarray(normals, np.float64),
-        None if colors is None else np.asarray(colors, np.uint8),
-    )
+    return Mesh(vertices, triangles, None if colors is None else np.asarray(colors, np.uint8))
 
 
 class MeshWriter:
