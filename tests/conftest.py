@@ -1,4 +1,4 @@
-"""A small scan and a private Ray for the pipeline's end-to-end tests; the network is the packaged one."""
+"""A small scan and a private Ray for end-to-end tests; the network is the packaged one."""
 
 from __future__ import annotations
 
