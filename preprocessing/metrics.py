@@ -217,7 +217,8 @@ def nearest_on_surface(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distance (N,) from points to a mesh's surface, and the unit normal (N, 3) of the nearest triangle.
 
-    A triangle without area has no normal (NaN). Computed in single precision around the mesh's centre: about 1e-7 of the mesh's size is lost.
+    A triangle without area has no normal (NaN). Computed in single precision around the mesh's centre:
+    about 1e-7 of the mesh's size is lost.
     """
     o3d = load_open3d()
     centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,11 +105,9 @@ class MeshPictures:
             start = start + np.maximum(travel, 0)[:, None] * directions
         shades = self._shade(start, directions, cut_above is not None)
         fine = shades.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
-        return np.clip(fine * 255, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(fine * 255, 0, 255).astype(np.uint8))
 
-    def _cast(
-        self, start: NDArray[np.float64], directions: NDArray[np.float64]
-    ) -> dict[str, NDArray[np.generic]]:
+    def _cast(self, start: NDArray[np.float64], directions: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
         rays = np.concatenate([start, directions], axis=1).astype(np.float32)
         hits = self._scene.cast_rays(self._o3d.core.Tensor(rays))
         return {
@@ -141,9 +140,7 @@ class MeshPictures:
         result[hit] = shaded
         return result
 
-    def _surface_color(
-        self, hits: dict[str, NDArray[np.generic]], hit: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
+    def _surface_color(self, hits: dict[str, NDArray[Any]], hit: NDArray[np.bool_]) -> NDArray[np.float64]:
         if self._colors is None:
             return np.broadcast_to(FRONT, (int(hit.sum()), 3))
         corners = self._colors[self._triangles[hits["primitive_ids"][hit]]].astype(np.float64) / 255

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def _load(path: Path) -> dict[str, NDArray[np.generic]]:
 def _chunks(arrays: dict[str, NDArray[np.generic]], chunk_points: int) -> Iterator[ScanChunk]:
     for start in range(0, len(arrays["points"]), chunk_points):
         part = {name: values[start : start + chunk_points] for name, values in arrays.items()}
-        colors = part.get("colors")
+        colors: NDArray[Any] | None = part.get("colors")
         if colors is not None:
             scaled = colors.astype(np.float64) * 255 if colors.dtype.kind == "f" else colors
             colors = np.clip(scaled, 0, 255).astype(np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,10 @@ def columns_to_chunk(columns: dict[str, NDArray[np.generic]]) -> ScanChunk:
     return ScanChunk(points, normals, colors)
 
 
-def _to_byte(channel: NDArray[np.generic]) -> NDArray[np.uint8]:
+def _to_byte(channel: NDArray[Any]) -> NDArray[np.uint8]:
     if channel.dtype == np.uint16:
-        return (channel >> 8).astype(np.uint8)
+        return np.asarray((channel >> 8).astype(np.uint8))
     if channel.dtype.kind == "f":
         values = np.nan_to_num(channel.astype(np.float64))
         return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
-    return channel.astype(np.uint8)
+    return np.asarray(channel.astype(np.uint8))

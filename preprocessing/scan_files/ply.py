@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,9 @@ def _parse_header(path: Path) -> _Header:
     with path.open("rb") as file:
         if file.readline(16).strip() != b"ply":
             raise ScanError(f"{path}: is not a PLY file (it does not start with 'ply')")
-        layout, elements, properties = "", [], {}
+        layout = ""
+        elements: list[tuple[str, int]] = []
+        properties: dict[str, list[tuple[str, ...]]] = {}
         while True:
             raw = file.readline(4096)
             if not raw or file.tell() > LONGEST_HEADER:
@@ -122,7 +124,7 @@ def _ascii_chunks(path: Path, header: _Header, chunk_points: int) -> Iterator[Sc
 
 
 def _ascii_rows(path: Path, file: BinaryIO, header: _Header, wanted: int, done: int) -> NDArray[np.void]:
-    lines = []
+    lines: list[bytes] = []
     while len(lines) < wanted:
         line = file.readline()
         if not line:
@@ -155,7 +157,7 @@ def write_scan_ply(
         points: (N, 3); normals: (N, 3) or None; colors: (N, 3) uint8 or None.
     """
     fields = [(axis, "<f8") for axis in "xyz"]
-    parts = {axis: points[:, number] for number, axis in enumerate("xyz")}
+    parts: dict[str, NDArray[Any]] = {axis: points[:, number] for number, axis in enumerate("xyz")}
     if normals is not None:
         fields += [(name, "<f4") for name in ("nx", "ny", "nz")]
         parts |= {name: normals[:, number] for number, name in enumerate(("nx", "ny", "nz"))}

@@ -52,7 +52,13 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     assert (folder / ".ray" / "auth_token").stat().st_size > 16
     dashboard, port = free_port(), free_port()
     options = ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--include-dashboard=true"]
-    options += [f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--disable-usage-stats", "--block"]
+    options += [
+        f"--port={port}",
+        "--node-ip-address=127.0.0.1",
+        "--num-cpus=2",
+        "--disable-usage-stats",
+        "--block",
+    ]
     temporary = Path("/tmp") / f"ray-head-{os.getpid()}"  # short: Ray's sockets live below it
     log = (folder / "head.log").open("w")
     process = subprocess.Popen(
@@ -67,7 +73,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         deadline = time.monotonic() + 90
         while True:
             listed = subprocess.run(
-                [RAY, "job", "list", "--address", started.url], env=environment, capture_output=True, text=True
+                [RAY, "job", "list", "--address", started.url],
+                env=environment,
+                capture_output=True,
+                text=True,
             )
             if listed.returncode == 0:
                 break

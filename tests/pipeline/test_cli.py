@@ -17,7 +17,9 @@ COMMANDS = [["demo"], ["preprocess", "rooms"], ["train"], ["reconstruct"], ["eva
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_shows_an_example_in_its_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_shows_an_example_in_its_help(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])
     assert stop.value.code == 0

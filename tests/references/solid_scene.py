@@ -20,7 +20,8 @@ def scan_points(seed: int, count: int) -> NDArray[np.float64]:
     areas = np.array([part.area for part in parts])
     counts = np.round(count * areas / areas.sum()).astype(int)
     points = [
-        trimesh.sample.sample_surface(part, number, seed=seed)[0] for part, number in zip(parts, counts, strict=True)
+        trimesh.sample.sample_surface(part, number, seed=seed)[0]
+        for part, number in zip(parts, counts, strict=True)
     ]
     cloud = np.concatenate(points)
     return np.asarray(cloud[rng.permutation(len(cloud))] + rng.normal(0, 0.005, cloud.shape))

@@ -50,7 +50,11 @@ CASES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "not finite": ("a.ply", with_invalid, "15 of 2,000 points are not finite"),
     "all equal": ("a.ply", lambda path: write_scan_ply(path, np.ones((500, 3))), "same position"),
     "a mesh": ("a.ply", box_mesh, "is a mesh with 12 faces"),
-    "truncated ply": ("a.ply", lambda path: truncated(path, lambda p: write_scan_ply(p, POINTS), 100), "truncated"),
+    "truncated ply": (
+        "a.ply",
+        lambda path: truncated(path, lambda p: write_scan_ply(p, POINTS), 100),
+        "truncated",
+    ),
     "truncated las": ("a.las", lambda path: truncated(path, las, 500), "truncated"),
     "truncated laz": ("a.laz", lambda path: truncated(path, las, 500), "truncated or damaged"),
     "unknown format": ("a.doc", lambda path: path.write_text("x") and None, "unknown scan format"),
@@ -102,7 +106,9 @@ def test_a_bad_option_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_with_other_things_is_not_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_other_things_is_not_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_scan_ply(tmp_path / "a.ply", POINTS)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years of work")
@@ -114,7 +120,9 @@ def test_a_folder_with_other_things_is_not_touched(tmp_path: Path, capsys: pytes
 
 def test_the_installed_command_exits_with_1_and_2(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("tessera")), "reconstruct"]
-    missing = subprocess.run([*command, "no.ply", "--out", str(tmp_path / "r")], capture_output=True, text=True)
+    missing = subprocess.run(
+        [*command, "no.ply", "--out", str(tmp_path / "r")], capture_output=True, text=True
+    )
     assert missing.returncode == 1
     assert missing.stderr.strip() == "tessera: no.ply: no such file"
     usage = subprocess.run([*command, "no.ply"], capture_output=True, text=True)

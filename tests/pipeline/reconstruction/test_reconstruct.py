@@ -42,7 +42,9 @@ def run(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_mesh_is_watertight_oriented_outwards_and_near_the_scan(run: Path, scene_points: np.ndarray) -> None:
+def test_the_mesh_is_watertight_oriented_outwards_and_near_the_scan(
+    run: Path, scene_points: np.ndarray
+) -> None:
     mesh = read_mesh(run / "mesh.ply")
     assert check_mesh(mesh.vertices, mesh.triangles).is_clean
     loaded = trimesh.load(run / "mesh.ply", process=False)
@@ -125,9 +127,7 @@ def test_a_run_of_another_setting_is_refused(run: Path, scan: Path) -> None:
 
 def test_the_voxel_size_follows_the_spacing(tmp_path: Path) -> None:
     write_scan_ply(tmp_path / "s.ply", scan_points(seed=1, count=8_000))
-    report = reconstruct(
-        tmp_path / "s.ply", tmp_path / "run", ReconstructConfig(), show_progress=False
-    )
+    report = reconstruct(tmp_path / "s.ply", tmp_path / "run", ReconstructConfig(), show_progress=False)
     area = 2 * (6 * 5 + 5.5 * 0.5 * 2) + 2 * (5 * 4 + 0.6 * 4 + 3) + 30  # about 150 m2
     expected = 3 * np.sqrt(area / 8_000)
     assert report.voxel_size == pytest.approx(expected, rel=0.25)

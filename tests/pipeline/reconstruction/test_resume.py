@@ -66,7 +66,9 @@ def kill_everything(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, scene_points: np.ndarray) -> tuple[Path, bytes, float, int]:
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory, scene_points: np.ndarray
+) -> tuple[Path, bytes, float, int]:
     """(scan, bytes of the mesh, seconds, number of tiles) of a run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("resume")
     scan = folder / "scene.ply"
