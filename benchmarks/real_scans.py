@@ -16,16 +16,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.machine import machine
 from pipeline import reconstruct
 from pipeline.reconstruction import ReconstructConfig
 from preprocessing.mesh_checks import check_mesh
-from preprocessing.mesh_files import read_mesh
 from preprocessing.render import preview_sheet
 from preprocessing.scan_files import SCAN_SUFFIXES, open_scan
 
 PICTURE_POINTS = 3_000_000
+PICTURE_FACES = 12_000_000
 
 
 def find_scans(data: Path) -> list[Path]:
@@ -34,14 +35,56 @@ def find_scans(data: Path) -> list[Path]:
     return sorted(path for path in data.rglob("*") if path.suffix.lower() in suffixes)
 
 
+def map_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.uint8] | None]:
+    """Vertices, triangles and colours of a mesh that Tessera wrote, without reading more than is asked for."""
+    with path.open("rb") as file:
+        header = [file.readline().decode().split()]
+        while header[-1] != ["end_header"]:
+            header.append(file.readline().decode().split())
+        start = file.tell()
+    counts = {words[1]: int(words[2]) for words in header if words[0] == "element"}
+    kinds = {"double": "<f8", "float": "<f4", "uchar": "u1"}
+    fields = [
+        (words[2], kinds[words[1]]) for words in header if words[0] == "property" and words[1] != "list"
+    ]
+    rows = np.memmap(path, np.dtype(fields), "r", start, (counts["vertex"],))
+    face = np.dtype([("count", "u1"), ("corners", "<i4", (3,))])
+    faces = np.memmap(path, face, "r", start + rows.nbytes, (counts["face"],))
+    vertices = np.stack([rows[axis] for axis in "xyz"], axis=1)
+    names = ("red", "green", "blue")
+    colors = np.stack([rows[name] for name in names], axis=1) if "red" in rows.dtype.names else None
+    return vertices, faces["corners"], colors
+
+
+def clustered(
+    vertices: NDArray[np.float64], triangles: NDArray[np.int32], colors: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.uint8] | None]:
+    """A mesh small enough to draw: vertices of one grid cell become one; a small mesh stays as it is."""
+    if len(triangles) <= PICTURE_FACES:
+        return vertices, np.asarray(triangles, np.int64), colors
+    low = vertices.min(axis=0)
+    area = float((vertices.max(axis=0) - low)[:2].prod())
+    cell = 3.0 * np.sqrt(area / PICTURE_FACES)
+    keys = np.floor((vertices - low) / cell).astype(np.int64) @ np.array([1 << 42, 1 << 21, 1])
+    _, first, number = np.unique(keys, return_index=True, return_inverse=True)
+    kept = []
+    for start in range(0, len(triangles), 1 << 22):
+        faces = number[triangles[start : start + (1 << 22)]]
+        ends = faces[:, [1, 2, 0]]
+        kept.append(faces[(faces != ends).all(axis=1)].astype(np.int32))
+    return vertices[first], np.concatenate(kept).astype(np.int64), None if colors is None else colors[first]
+
+
 def measure(scan: Path, out: Path, config: ReconstructConfig) -> dict[str, object]:
     """Reconstruct, check and draw one scan."""
     print(f"{scan.name} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
     report = reconstruct(scan, out / "run", config)
     seconds = time.monotonic() - started
-    mesh = read_mesh(out / "run" / "mesh.ply")
-    check = check_mesh(mesh.vertices, mesh.triangles)
+    positions, triangles, tints = map_ply(out / "run" / "mesh.ply")
+    check = check_mesh(positions, triangles)
+    print(f"{scan.name}: {asdict(check)}", file=sys.stderr, flush=True)
+    positions, triangles, tints = clustered(positions, triangles, tints)
     chunks = list(open_scan(scan).chunks())
     points = np.concatenate([chunk.points for chunk in chunks])
     chosen = np.random.default_rng(0).permutation(len(points))[:PICTURE_POINTS]
@@ -50,11 +93,11 @@ def measure(scan: Path, out: Path, config: ReconstructConfig) -> dict[str, objec
         shades = np.concatenate([chunk.colors for chunk in chunks if chunk.colors is not None])[chosen]
     title = f"{scan.name}: {report.points:,} points, voxel {report.voxel_size:.3g} m"
     preview_sheet(
-        mesh.vertices,
-        mesh.triangles,
+        positions,
+        triangles,
         out / "preview.png",
         points=points[chosen],
-        colors=mesh.colors,
+        colors=tints,
         point_colors=shades,
         title=title,
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+BLOCK_FACES = 1 << 21
+
 
 @dataclass(frozen=True)
 class MeshCheck:
@@ -46,41 +48,75 @@ class MeshCheck:
         )
 
 
-def check_mesh(vertices: NDArray[np.float64], triangles: NDArray[np.integer]) -> MeshCheck:
+def check_mesh(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -> MeshCheck:
     """Count a mesh's flaws.
 
+    Faces are read in blocks, so both arrays may be memory maps; beside them it takes about 50 bytes for
+    each face (4 GiB for 85 million).
+
     Args:
-        vertices: (V, 3) float64.
+        vertices: (V, 3) floats.
         triangles: (F, 3) integers below V.
     """
-    faces = np.asarray(triangles, np.int64)
-    start = faces.ravel()
-    end = faces[:, [1, 2, 0]].ravel()
-    is_forward = start < end
-    keys = np.minimum(start, end) * max(1, len(vertices)) + np.maximum(start, end)
-    order = np.argsort(keys)
-    keys, is_forward = keys[order], is_forward[order]
-    first = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else np.zeros(0, np.int64)
-    counts = np.diff(np.r_[first, len(keys)])
-    forward = np.add.reduceat(is_forward.astype(np.int64), first) if len(first) else counts
-    corners = vertices[faces] if len(faces) else np.zeros((0, 3, 3))
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    repeated = (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 2] == faces[:, 0])
+    count, faces = len(vertices), len(triangles)
+    undirected, directed = np.empty(3 * faces, np.int64), np.empty(3 * faces, np.int64)
+    is_used = np.zeros(count, np.bool_)
+    degenerate, volume = 0, 0.0
+    for start in range(0, faces, BLOCK_FACES):
+        block = np.asarray(triangles[start : start + BLOCK_FACES], np.int64)
+        ends = block[:, [1, 2, 0]]
+        rows = slice(3 * start, 3 * start + block.size)
+        undirected[rows] = (np.minimum(block, ends) * count + np.maximum(block, ends)).ravel()
+        directed[rows] = (block * count + ends).ravel()
+        is_used[block] = True
+        corners = np.asarray(vertices[block], np.float64)
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        degenerate += int(((block == ends).any(axis=1) | ~cross.any(axis=1)).sum())
+        volume += float((corners[:, 0] * cross).sum() / 6.0)
+    boundary, nonmanifold = _edge_flaws(undirected, directed, count)
+    del undirected, directed
     return MeshCheck(
-        vertices=len(vertices),
-        faces=len(faces),
-        boundary_edges=int((counts == 1).sum()),
-        nonmanifold_edges=int(((counts > 2) | ((counts == 2) & (forward != 1))).sum()),
-        duplicate_vertices=len(vertices) - _distinct_rows(vertices),
-        degenerate_faces=int((repeated | ~cross.any(axis=1)).sum()),
-        duplicate_faces=len(faces) - _distinct_rows(np.sort(faces, axis=1)),
-        unused_vertices=len(vertices) - len(np.unique(faces)),
-        volume=float((corners[:, 0] * cross).sum() / 6.0),
+        vertices=count,
+        faces=faces,
+        boundary_edges=boundary,
+        nonmanifold_edges=nonmanifold,
+        duplicate_vertices=count - _distinct_rows(np.asarray(vertices)),
+        degenerate_faces=degenerate,
+        duplicate_faces=faces - _distinct_rows(_sorted_corners(triangles)),
+        unused_vertices=count - int(is_used.sum()),
+        volume=volume,
     )
+
+
+def _edge_flaws(undirected: NDArray[np.int64], directed: NDArray[np.int64], count: int) -> tuple[int, int]:
+    """Edges with one face, and edges with more than two or with two of one direction; sorts in place."""
+    undirected.sort()
+    first = np.flatnonzero(np.r_[True, undirected[1:] != undirected[:-1]]) if len(undirected) else undirected
+    faces_of_edge = np.diff(np.r_[first, len(undirected)])
+    crowded = undirected[first[faces_of_edge > 2]]
+    boundary = int((faces_of_edge == 1).sum())
+    del first, faces_of_edge
+    directed.sort()
+    repeated = directed[1:][directed[1:] == directed[:-1]]
+    start, end = np.divmod(repeated, max(1, count))
+    one_way = np.unique(np.minimum(start, end) * count + np.maximum(start, end))
+    return boundary, len(np.union1d(crowded, one_way))
+
+
+def _sorted_corners(triangles: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Corners (F, 3) of each face in ascending order, in blocks."""
+    result = np.empty((len(triangles), 3), np.int32)
+    for start in range(0, len(triangles), BLOCK_FACES):
+        result[start : start + BLOCK_FACES] = np.sort(triangles[start : start + BLOCK_FACES], axis=1)
+    return result
 
 
 def _distinct_rows(rows: NDArray[np.generic]) -> int:
     if not len(rows):
         return 0
-    ordered = rows[np.lexsort(rows.T)]
-    return 1 + int((ordered[1:] != ordered[:-1]).any(axis=1).sum())
+    order = np.lexsort(rows.T)
+    differs = np.zeros(len(rows) - 1, np.bool_)
+    for column in rows.T:
+        ordered = column[order]
+        differs |= ordered[1:] != ordered[:-1]
+    return 1 + int(differs.sum())
