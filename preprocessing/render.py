@@ -228,7 +228,7 @@ def preview_sheet(
         (f"mesh, {len(triangles):,} faces", pictures.picture(corner, width, height)),
         ("from the other side", pictures.picture(opposite, width, height)),
         ("cut at 75% of the height", pictures.picture(steep, width, height, float(low[2] + 0.75 * tall))),
-        ("cut at 30% of the height", pictures.picture(steep, width, height, float(low[2] + 0.3 * tall))),
+        ("cut at 22% of the height", pictures.picture(steep, width, height, float(low[2] + 0.22 * tall))),
         ("from above", pictures.picture(orbit_camera(low, high, -90, 89.5), width, height)),
     ]
     columns, bar = 3, 30
