@@ -11,16 +11,17 @@ import os
 import struct
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
 from preprocessing.errors import MeshError
+from preprocessing.ply_stream import MeshWriter, PlyWriter, writing_to
 
 MESH_SUFFIXES = (".ply", ".obj", ".off", ".glb", ".stl")
 FLOAT32_TOLERANCE_M = 1e-4
@@ -32,125 +33,73 @@ class Mesh:
 
     Attributes:
         vertices: (V, 3) float64; triangles: (F, 3) int64.
+        normals: (V, 3) float64, of the vertices, or None where the file has none.
         colors: (V, 3) uint8 or None.
     """
 
     vertices: NDArray[np.float64]
     triangles: NDArray[np.int64]
+    normals: NDArray[np.float64] | None = None
     colors: NDArray[np.uint8] | None = None
 
 
 def read_mesh(path: Path) -> Mesh:
     """Read a mesh file as it is; the parts of a scene are joined in world coordinates.
 
+    GLB keeps its own axes, y up, as the format demands.
+
     Raises:
         MeshError: if the file is missing, of another kind, damaged, or holds no triangles.
     """
     path = Path(path)
+    if path.is_dir():
+        raise MeshError(f"{path}: is a folder; name one mesh file")
     if not path.is_file():
         raise MeshError(f"{path}: no such file")
     if path.suffix.lower() not in MESH_SUFFIXES:
         raise MeshError(f"{path}: not a mesh format; use one of {', '.join(MESH_SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise MeshError(f"{path}: is empty (0 bytes); copy or export it again")
     try:
         loaded: Any = trimesh.load(path, process=False, force="mesh", skip_materials=True)
     except Exception as error:  # the readers of trimesh raise whatever their parsers do
-        raise MeshError(f"{path}: cannot be read as a mesh ({type(error).__name__}: {error})") from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise MeshError(f"{path}: cannot be read as a mesh ({reason}); copy or export it again") from error
     vertices = np.asarray(getattr(loaded, "vertices", np.zeros((0, 3))), np.float64)
     triangles = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))), np.int64)
     if not len(vertices) or not len(triangles):
-        raise MeshError(f"{path}: holds no triangles")
+        raise MeshError(f"{path}: holds no triangles; if it is a point cloud, reconstruct it first")
     if not np.isfinite(vertices).all():
         raise MeshError(f"{path}: has vertices that are not finite; export it again")
     if triangles.min() < 0 or triangles.max() >= len(vertices):
-        raise MeshError(f"{path}: has faces that name missing vertices; the file is damaged")
+        raise MeshError(f"{path}: has faces that name missing vertices; copy or export it again")
+    if path.suffix.lower() == ".off":
+        _check_off_counts(path, len(vertices), len(triangles))
     colors = loaded.visual.vertex_colors[:, :3] if loaded.visual.kind == "vertex" else None
-    return Mesh(vertices, triangles, None if colors is None else np.asarray(colors, np.uint8))
+    # trimesh computes normals on demand; those in its cache already are the file's.
+    normals = loaded._cache.cache.get("vertex_normals") if path.suffix.lower() != ".stl" else None
+    return Mesh(
+        vertices,
+        triangles,
+        None if normals is None or len(normals) != len(vertices) else np.asarray(normals, np.float64),
+        None if colors is None else np.asarray(colors, np.uint8),
+    )
 
 
-class MeshWriter:
-    """Writes one mesh; see `open_mesh_writer`.
-
-    The base class keeps the counts; each format writes a block of vertices or faces.
-    """
-
-    def __init__(
-        self,
-        file: BinaryIO,
-        vertex_count: int,
-        face_count: int,
-        has_colors: bool,
-        origin: NDArray[np.float64],
-    ) -> None:
-        self.file = file
-        self.vertex_count, self.face_count = vertex_count, face_count
-        self.has_colors, self.origin = has_colors, origin
-        self.vertices_written = self.faces_written = 0
-
-    def vertices(
-        self, positions: NDArray[np.float64], normals: NDArray[np.float32], colors: NDArray[np.uint8] | None
-    ) -> None:
-        """Write the next vertices: positions (N, 3), unit normals (N, 3), colours (N, 3) where declared."""
-        assert not self.faces_written, "vertices come before faces"
-        assert (colors is not None) == self.has_colors, "colours must be as declared"
-        self._write_vertices(positions, normals, colors)
-        self.vertices_written += len(positions)
-
-    def faces(self, faces: NDArray[np.int64]) -> None:
-        """Write the next faces (N, 3), as numbers of vertices."""
-        assert self.vertices_written == self.vertex_count, "all vertices come before faces"
-        self._write_faces(faces)
-        self.faces_written += len(faces)
-
-    def finish(self) -> None:
-        """Check the counts and write what follows the faces."""
-        assert self.vertices_written == self.vertex_count, "fewer vertices than declared"
-        assert self.faces_written == self.face_count, "fewer faces than declared"
-
-    def _write_vertices(
-        self, positions: NDArray[np.float64], normals: NDArray[np.float32], colors: NDArray[np.uint8] | None
-    ) -> None:
-        raise NotImplementedError
-
-    def _write_faces(self, faces: NDArray[np.int64]) -> None:
-        raise NotImplementedError
-
-
-class _PlyWriter(MeshWriter):
-    """Binary little-endian PLY: double positions, float normals, uchar colours."""
-
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
-        fields = [(name, "<f8") for name in "xyz"] + [(name, "<f4") for name in ("nx", "ny", "nz")]
-        names = {"<f8": "double", "<f4": "float", "u1": "uchar"}
-        if self.has_colors:
-            fields += [(name, "u1") for name in ("red", "green", "blue")]
-        self._vertex = np.dtype(fields)
-        self._index = "<u4" if self.vertex_count > 2**31 - 1 else "<i4"
-        header = ["ply", "format binary_little_endian 1.0", "comment made by Tessera, metres"]
-        header += [f"element vertex {self.vertex_count}"]
-        header += [f"property {names[kind]} {name}" for name, kind in fields]
-        header += [f"element face {self.face_count}"]
-        header += [
-            f"property list uchar {'uint' if self._index == '<u4' else 'int'} vertex_indices",
-            "end_header",
-        ]
-        self.file.write(("\n".join(header) + "\n").encode())
-
-    def _write_vertices(
-        self, positions: NDArray[np.float64], normals: NDArray[np.float32], colors: NDArray[np.uint8] | None
-    ) -> None:
-        rows = np.empty(len(positions), self._vertex)
-        for axis, name in enumerate("xyz"):
-            rows[name], rows[f"n{name}"] = positions[:, axis], normals[:, axis]
-        if colors is not None:
-            for channel, name in enumerate(("red", "green", "blue")):
-                rows[name] = colors[:, channel]
-        self.file.write(rows.tobytes())
-
-    def _write_faces(self, faces: NDArray[np.int64]) -> None:
-        rows = np.empty(len(faces), np.dtype([("count", "u1"), ("corners", self._index, (3,))]))
-        rows["count"], rows["corners"] = 3, faces
-        self.file.write(rows.tobytes())
+def _check_off_counts(path: Path, vertices: int, triangles: int) -> None:
+    """Refuse an OFF file with fewer faces than it promises, which trimesh reads as far as they go."""
+    with path.open(encoding="latin-1") as file:
+        words = (word for line in file for word in line.split("#")[0].split())
+        first = next(words, "")
+        rest = first.upper().removeprefix("ST").removeprefix("C").removeprefix("N").removeprefix("OFF")
+        promised = [int(rest)] if rest.isdigit() else []
+        while len(promised) < 2:
+            promised.append(int(next(words)))
+    if vertices < promised[0] or triangles < promised[1]:
+        raise MeshError(
+            f"{path}: is truncated: it promises {promised[0]:,} vertices and {promised[1]:,} faces and holds "
+            f"{vertices:,} and {triangles:,}; copy or export it again"
+        )
 
 
 class _ObjWriter(MeshWriter):
@@ -176,8 +125,7 @@ class _ObjWriter(MeshWriter):
 class _OffWriter(MeshWriter):
     """Text OFF: positions and faces only; the format's vertex normals (NOFF) are what few programs read."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def _begin(self) -> None:
         self.file.write(f"OFF\n{self.vertex_count} {self.face_count} 0\n".encode())
 
     def _write_vertices(
@@ -192,10 +140,15 @@ class _OffWriter(MeshWriter):
 class _StlWriter(MeshWriter):
     """Binary STL: each face with its own corners, so positions wait in a scratch file."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def _begin(self) -> None:
+        if self.face_count >= 2**32:
+            raise MeshError(
+                f"{self.path}: STL holds at most 2^32 - 1 faces, not {self.face_count:,}; write PLY"
+            )
         self._scratch = Path(f"{self.file.name}.positions")
-        self._positions = np.memmap(self._scratch, np.float64, "w+", shape=(max(1, self.vertex_count), 3))
+        # Written like any file: a full disk is an error here, where a sparse map would be a fatal signal.
+        self._waiting = self._scratch.open("wb")
+        self._positions: NDArray[np.float64] | None = None
         self.file.write(b"made by Tessera, metres".ljust(80) + struct.pack("<I", self.face_count))
 
     def _write_vertices(
@@ -203,12 +156,17 @@ class _StlWriter(MeshWriter):
     ) -> None:
         if len(positions) and np.abs(positions).max() * 2.0**-24 > FLOAT32_TOLERANCE_M:
             raise MeshError(
-                "STL holds single-precision coordinates and this scene lies too far from the origin for them; "
-                "write PLY, OBJ or GLB"
+                f"{self.path}: STL holds single-precision coordinates and this scene lies too far from the "
+                "origin for them; write PLY, OBJ or GLB"
             )
-        self._positions[self.vertices_written : self.vertices_written + len(positions)] = positions
+        self._waiting.write(np.ascontiguousarray(positions, np.float64).tobytes())
 
     def _write_faces(self, faces: NDArray[np.int64]) -> None:
+        if not len(faces):
+            return
+        if self._positions is None:
+            self._waiting.close()
+            self._positions = np.memmap(self._scratch, np.float64, "r", shape=(self.vertex_count, 3))
         kind = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
         rows = np.zeros(len(faces), kind)
         corners = self._positions[faces]
@@ -219,7 +177,9 @@ class _StlWriter(MeshWriter):
 
     def release(self) -> None:
         """Remove the scratch file."""
-        del self._positions
+        with suppress(OSError):  # what it could not write is of no more use
+            self._waiting.close()
+        self._positions = None
         self._scratch.unlink(missing_ok=True)
 
 
@@ -231,14 +191,18 @@ class _GlbWriter(MeshWriter):
 
     HEADER_BYTES = 2048
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def _begin(self) -> None:
         count = self.vertex_count
+        if not count or not self.face_count:
+            raise MeshError(f"{self.path}: GLB cannot hold an empty mesh; write PLY")
         self._at_normals = 12 * count
         self._at_colors = self._at_normals + 12 * count
         self._at_faces = self._at_colors + (4 * count if self.has_colors else 0)
         self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
         self._start = 12 + 8 + self.HEADER_BYTES + 8
+        self._size = self._at_faces + 12 * self.face_count
+        if self._start + self._size >= 2**32:  # known before hours of writing, so told before them
+            raise MeshError(f"{self.path}: GLB cannot hold more than 4 GiB; write PLY")
 
     def _put(self, offset: int, values: NDArray[np.generic]) -> None:
         self.file.seek(self._start + offset)
@@ -264,9 +228,7 @@ class _GlbWriter(MeshWriter):
     def finish(self) -> None:
         """Write the JSON part, now that the bounds are known."""
         super().finish()
-        size = self._at_faces + 12 * self.face_count
-        if size + 4096 > 2**32:
-            raise MeshError("GLB cannot hold more than 4 GiB; write PLY")
+        size = self._size
         attributes = {"POSITION": 0, "NORMAL": 1} | ({"COLOR_0": 2} if self.has_colors else {})
         views = [(0, 12 * self.vertex_count, 34962), (self._at_normals, 12 * self.vertex_count, 34962)]
         accessors: list[dict[str, object]] = [
@@ -315,7 +277,7 @@ class _GlbWriter(MeshWriter):
 
 
 _WRITERS: dict[str, type[MeshWriter]] = {
-    ".ply": _PlyWriter,
+    ".ply": PlyWriter,
     ".obj": _ObjWriter,
     ".off": _OffWriter,
     ".stl": _StlWriter,
@@ -342,23 +304,25 @@ def open_mesh_writer(
     if path.suffix.lower() not in _WRITERS:
         raise MeshError(f"{path}: not a mesh format; use one of {', '.join(MESH_SUFFIXES)}")
     partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = partial.open("wb")
     writer: MeshWriter | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with writing_to(path):
             start = np.asarray(tuple(origin), np.float64)
-            writer = _WRITERS[path.suffix.lower()](file, vertex_count, face_count, has_colors, start)
-            yield writer
+            writer = _WRITERS[path.suffix.lower()](path, file, vertex_count, face_count, has_colors, start)
+        yield writer  # the caller's own errors pass as they are
+        with writing_to(path):
             writer.finish()
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise MeshError(
-            f"{path}: cannot be written ({error.strerror or error}); free space or choose another file"
-        ) from error
+            file.close()
+            partial.replace(path)
     finally:
-        if isinstance(writer, _StlWriter):
+        with suppress(OSError):  # what it could not write is of no more use
+            file.close()
+        if writer is not None:
             writer.release()
         partial.unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk
+from preprocessing.scan_files.chunks import COLOR_NAMES, ScanChunk, ScanReader, columns_to_chunk, truncated
 
 
 def _laspy(path: Path) -> Any:
@@ -35,6 +35,7 @@ def open_las(path: Path, chunk_points: int) -> ScanReader:
             )
             is_compressed = bool(header.are_points_compressed)
             row = int(kind.size)
+            has_colors = "red" in kind.dimension_names
     except Exception as error:  # laspy and its decoders raise many kinds
         raise ScanError(
             f"{path}: is not a readable LAS/LAZ file ({error}); copy or export it again"
@@ -42,29 +43,37 @@ def open_las(path: Path, chunk_points: int) -> ScanReader:
     if not is_compressed:
         present = max(0, path.stat().st_size - start) // row
         if present < count:
-            raise ScanError(
-                f"{path}: is truncated: the header promises {count:,} points, the file holds {present:,}; "
-                "copy or export it again"
-            )
+            raise truncated(path, count, present)
     return ScanReader(
-        path, "LAZ" if is_compressed else "LAS", count, lambda: _chunks(path, count, chunk_points)
+        path,
+        "LAZ" if is_compressed else "LAS",
+        count,
+        lambda: _chunks(path, count, chunk_points),
+        has_colors=has_colors,
     )
 
 
 def _chunks(path: Path, count: int, chunk_points: int) -> Iterator[ScanChunk]:
     laspy = _laspy(path)
     done = 0
+    are_bytes: bool | None = None
     try:
         with laspy.open(path) as file:
             names = set(file.header.point_format.dimension_names)
             for points in file.chunk_iterator(chunk_points):
                 columns = {axis: np.asarray(getattr(points, axis)) for axis in "xyz"}
                 if "red" in names:
-                    shades = {name: np.asarray(points[name]) for name in ("red", "green", "blue")}
-                    if max((int(shade.max(initial=0)) for shade in shades.values()), default=0) > 255:
-                        columns |= shades
-                    else:  # some writers store 8 bits where the format wants 16
-                        columns |= {name: shade.astype(np.uint8) for name, shade in shades.items()}
+                    shades = {name: np.asarray(points[name]) for name in COLOR_NAMES}
+                    # Some writers store 8 bits where the format wants 16. One answer for the whole file:
+                    # a dark chunk must not be read by another scale than its neighbours.
+                    brightest = max((int(shade.max(initial=0)) for shade in shades.values()), default=0)
+                    if brightest > 255:
+                        are_bytes = False
+                    elif brightest and are_bytes is None:
+                        are_bytes = True
+                    columns |= {
+                        name: shade.astype(np.uint8) if are_bytes else shade for name, shade in shades.items()
+                    }
                 done += len(points)
                 yield columns_to_chunk(columns)
     except ScanError:

@@ -11,10 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk
+from preprocessing.scan_files.chunks import (
+    COLOR_NAMES,
+    NORMAL_NAMES,
+    ScanChunk,
+    ScanReader,
+    binary_rows,
+    columns_to_chunk,
+    text_rows,
+    truncated,
+)
 
 _NAMES = {"normal_x": "nx", "normal_y": "ny", "normal_z": "nz"}
 LONGEST_HEADER = 1 << 14
+PACKED_COLORS, PACKED_BYTES = ("rgb", "rgba"), 4
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ def _parse_header(path: Path) -> _Header:
             (_NAMES.get(n, n), np.dtype(k).str, c) for n, k, c in zip(names, kinds, counts, strict=True)
         ]
         data = words["DATA"][0].lower()
+        if points < 0 or min(counts) < 1:
+            raise ValueError(f"{points} points, counts {counts}")
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ScanError(f"{path}: damaged PCD header ({error})") from error
     if data not in ("ascii", "binary", "binary_compressed"):
@@ -70,55 +82,37 @@ def _parse_header(path: Path) -> _Header:
 
 
 def open_pcd(path: Path, chunk_points: int) -> ScanReader:
-    """Open a PCD point cloud; see `open_scan`."""
+    """Open a PCD point cloud; see `open_scan`. Compressed ones are expanded whole, as their coding demands."""
     header = _parse_header(path)
     if header.data == "binary":
         present = (path.stat().st_size - header.data_start) // header.rows.itemsize
         if present < header.points:
-            raise _truncated(path, header.points, present)
-    return ScanReader(path, "PCD", header.points, lambda: _chunks(path, header, chunk_points))
-
-
-def _truncated(path: Path, promised: int, present: int) -> ScanError:
-    return ScanError(
-        f"{path}: is truncated: the header promises {promised:,} points, the file holds {present:,}; "
-        "copy or export it again"
+            raise truncated(path, header.points, present)
+    sizes = {name: np.dtype(kind).itemsize for name, kind, _ in header.fields}
+    return ScanReader(
+        path,
+        "PCD",
+        header.points,
+        lambda: _chunks(path, header, chunk_points),
+        has_normals=all(name in sizes for name in NORMAL_NAMES),
+        has_colors=any(sizes.get(name) == PACKED_BYTES for name in PACKED_COLORS)
+        or all(name in sizes for name in COLOR_NAMES),
     )
 
 
 def _chunks(path: Path, header: _Header, chunk_points: int) -> Iterator[ScanChunk]:
-    if header.data == "binary":
+    if header.data == "binary_compressed":
+        columns = _compressed_columns(path, header)
+        for start in range(0, header.points, chunk_points):
+            yield _chunk(header, [column[start : start + chunk_points] for column in columns])
+    elif header.data == "binary":
+        for rows in binary_rows(path, header.data_start, header.rows, header.points, chunk_points):
+            yield _chunk(header, [rows[name] for name in rows.dtype.names or ()])
+    else:
         with path.open("rb") as file:
             file.seek(header.data_start)
-            left = header.points
-            while left:
-                rows = np.fromfile(file, header.rows, min(left, chunk_points))
-                if not len(rows):
-                    raise ScanError(f"{path}: became shorter while it was read")
-                left -= len(rows)
-                names = rows.dtype.names or ()
-                yield _chunk(header, [rows[name] for name in names])
-        return
-    columns = (
-        _compressed_columns(path, header)
-        if header.data == "binary_compressed"
-        else _ascii_columns(path, header)
-    )
-    for start in range(0, header.points, chunk_points):
-        yield _chunk(header, [column[start : start + chunk_points] for column in columns])
-
-
-def _ascii_columns(path: Path, header: _Header) -> list[NDArray[np.generic]]:
-    with path.open("rb") as file:
-        file.seek(header.data_start)
-        lines = [line for line in file if line.strip()]
-    if len(lines) < header.points:
-        raise _truncated(path, header.points, len(lines))
-    try:
-        rows = np.loadtxt(lines[: header.points], dtype=header.rows, ndmin=1)
-    except ValueError as error:
-        raise ScanError(f"{path}: a damaged row: {error}") from error
-    return [rows[name] for name in rows.dtype.names or ()]
+            for rows in text_rows(path, file, header.rows, header.points, chunk_points):
+                yield _chunk(header, [rows[name] for name in rows.dtype.names or ()])
 
 
 def _compressed_columns(path: Path, header: _Header) -> list[NDArray[np.generic]]:
@@ -189,11 +183,12 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
 
 def _chunk(header: _Header, columns: list[NDArray[np.generic]]) -> ScanChunk:
     named = {name: column[:, 0] for (name, _, _), column in zip(header.fields, columns, strict=True)}
-    for packed in ("rgb", "rgba"):
-        if packed in named:  # three bytes in the bits of a float or an integer
+    for packed in PACKED_COLORS:
+        if packed in named and named[packed].dtype.itemsize == PACKED_BYTES:
+            # Three bytes lie in the bits of a float or an integer.
             bits = np.ascontiguousarray(named[packed]).view(np.uint32)
             named |= {
                 channel: ((bits >> shift) & 255).astype(np.uint8)
-                for channel, shift in (("red", 16), ("green", 8), ("blue", 0))
+                for channel, shift in zip(COLOR_NAMES, (16, 8, 0), strict=True)
             }
     return columns_to_chunk(named)

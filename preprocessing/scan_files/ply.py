@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk
+from preprocessing.scan_files.chunks import (
+    COLOR_NAMES,
+    NORMAL_NAMES,
+    ScanChunk,
+    ScanReader,
+    binary_rows,
+    columns_to_chunk,
+    text_rows,
+    truncated,
+)
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
@@ -93,51 +104,26 @@ def open_ply(path: Path, chunk_points: int) -> ScanReader:
     if not header.is_ascii:
         present = (path.stat().st_size - header.data_start) // header.rows.itemsize
         if present < header.vertices:
-            raise ScanError(
-                f"{path}: is truncated: the header promises {header.vertices:,} points, the file holds "
-                f"{present:,}; copy or export it again"
-            )
-    read = _ascii_chunks if header.is_ascii else _binary_chunks
-    return ScanReader(path, "PLY", header.vertices, lambda: read(path, header, chunk_points))
+            raise truncated(path, header.vertices, present)
+    names = header.rows.names or ()
+    return ScanReader(
+        path,
+        "PLY",
+        header.vertices,
+        lambda: _chunks(path, header, chunk_points),
+        has_normals=all(name in names for name in NORMAL_NAMES),
+        has_colors=all(name in names for name in COLOR_NAMES),
+    )
 
 
-def _binary_chunks(path: Path, header: _Header, chunk_points: int) -> Iterator[ScanChunk]:
-    with path.open("rb") as file:
-        file.seek(header.data_start)
-        left = header.vertices
-        while left:
-            rows = np.fromfile(file, header.rows, min(left, chunk_points))
-            if not len(rows):
-                raise ScanError(f"{path}: became shorter while it was read")
-            left -= len(rows)
-            yield _chunk(rows)
-
-
-def _ascii_chunks(path: Path, header: _Header, chunk_points: int) -> Iterator[ScanChunk]:
-    with path.open("rb") as file:
-        file.seek(header.data_start)
-        done = 0
-        while done < header.vertices:
-            wanted = min(chunk_points, header.vertices - done)
-            yield _chunk(_ascii_rows(path, file, header, wanted, done))
-            done += wanted
-
-
-def _ascii_rows(path: Path, file: BinaryIO, header: _Header, wanted: int, done: int) -> NDArray[np.void]:
-    lines: list[bytes] = []
-    while len(lines) < wanted:
-        line = file.readline()
-        if not line:
-            raise ScanError(
-                f"{path}: is truncated: the header promises {header.vertices:,} points, the file holds "
-                f"{done + len(lines):,}; copy or export it again"
-            )
-        if line.strip():
-            lines.append(line)
-    try:
-        return np.loadtxt(lines, dtype=header.rows, ndmin=1)
-    except ValueError as error:
-        raise ScanError(f"{path}: a damaged row after point {done:,}: {error}") from error
+def _chunks(path: Path, header: _Header, chunk_points: int) -> Iterator[ScanChunk]:
+    if header.is_ascii:
+        with path.open("rb") as file:
+            file.seek(header.data_start)
+            yield from map(_chunk, text_rows(path, file, header.rows, header.vertices, chunk_points))
+    else:
+        tables = binary_rows(path, header.data_start, header.rows, header.vertices, chunk_points)
+        yield from map(_chunk, tables)
 
 
 def _chunk(rows: NDArray[np.void]) -> ScanChunk:
@@ -155,6 +141,9 @@ def write_scan_ply(
     Args:
         path: the file.
         points: (N, 3); normals: (N, 3) or None; colors: (N, 3) uint8 or None.
+
+    Raises:
+        ScanError: if the disk is full or the place cannot be written.
     """
     fields = [(axis, "<f8") for axis in "xyz"]
     parts: dict[str, NDArray[Any]] = {axis: points[:, number] for number, axis in enumerate("xyz")}
@@ -170,10 +159,19 @@ def write_scan_ply(
     kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
     lines += [f"property {kinds[kind]} {name}" for name, kind in fields] + ["end_header", ""]
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
     try:
-        partial.write_bytes("\n".join(lines).encode() + rows.tobytes())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write("\n".join(lines).encode())
+            file.write(rows.data)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise ScanError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another file"
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

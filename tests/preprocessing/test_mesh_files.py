@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -75,12 +75,25 @@ def test_a_failure_half_way_leaves_nothing_and_keeps_the_old_file(suffix: str, t
     assert path.read_text() == "old"
 
 
-def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", MESH_SUFFIXES)
+def test_a_full_disk_is_one_clear_error(suffix: str, tmp_path: Path) -> None:
+    # A limit on file size stands for the full disk: writing fails in the same place, by the same kind of error.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(MeshError, match=rf"a\{suffix}: cannot be written"):
+            write_in_blocks(tmp_path / f"a{suffix}", VERTICES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_callers_own_errors_pass_as_they_are(tmp_path: Path) -> None:
     with (
-        pytest.raises(MeshError, match=r"a\.ply: cannot be written"),
+        pytest.raises(FileNotFoundError, match="a tile"),
         open_mesh_writer(tmp_path / "a.ply", 1, 1, False, (0, 0, 0)),
     ):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise FileNotFoundError("a tile")
     assert list(tmp_path.iterdir()) == []
 
 
