@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ Item = TypeVar("Item")
 # to the system each time and the page faults cost more than the convolutions (2.5 times at 160^3).
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
 TASKS_IN_FLIGHT_PER_CPU = 2
+PROBE_TIMEOUT_S = 5.0
 
 
 @contextmanager
@@ -38,6 +40,8 @@ def ray_session(address: str = "auto", cpus: int | None = None) -> Iterator[None
     if ray.is_initialized():
         yield
         return
+    if address not in ("auto", "local"):
+        _probe(address)
     joins = address not in ("auto", "local") or (address == "auto" and bool(os.environ.get("RAY_ADDRESS")))
     runtime_env = {"env_vars": ALLOCATOR}
     try:
@@ -64,6 +68,17 @@ def ray_session(address: str = "auto", cpus: int | None = None) -> Iterator[None
         yield
     finally:
         ray.shutdown()
+
+
+def _probe(address: str) -> None:
+    """Fail within seconds where nobody listens: Ray itself would retry for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"cannot reach Ray at {address} ({error}); pass --address HOST:PORT of a running head node, or local"
+        ) from error
 
 
 def available_cpus() -> int:

@@ -1,0 +1,79 @@
+"""Several Ray nodes, one of which vanishes: the mesh stays the same, byte for byte."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from pipeline import reconstruct
+from pipeline.cluster import ray_session, run_windowed
+from pipeline.errors import ClusterError
+from pipeline.reconstruction import ReconstructConfig
+from preprocessing.scan_files import write_scan_ply
+
+CONFIG = ReconstructConfig(voxel_size=0.125, max_tile_voxels=24)
+
+
+@pytest.mark.cluster
+def test_a_node_that_vanishes_changes_nothing(scene_points: np.ndarray, tmp_path: Path) -> None:
+    scan = tmp_path / "scene.ply"
+    write_scan_ply(scan, scene_points[:12_000])
+    with ray_session("local", cpus=2):
+        expected = reconstruct(scan, tmp_path / "one", CONFIG, show_progress=False)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        done: list[object] = []
+
+        def run() -> None:
+            done.append(
+                reconstruct(scan, tmp_path / "two", CONFIG, address=cluster.address, show_progress=False)
+            )
+
+        worker = threading.Thread(target=run)
+        worker.start()
+        deadline = time.monotonic() + 120
+        while len(list((tmp_path / "two" / "fields").glob("*.parquet"))) < 5:
+            assert time.monotonic() < deadline
+            assert worker.is_alive(), "the run ended before the node was removed"
+            time.sleep(0.05)
+        cluster.remove_node(second, allow_graceful=False)
+        worker.join(240)
+        assert len(done) == 1
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert done[0].tiles == expected.tiles
+    assert (tmp_path / "two" / "mesh.ply").read_bytes() == (tmp_path / "one" / "mesh.ply").read_bytes()
+
+
+def test_submission_is_bounded_by_the_window() -> None:
+    waiting: set[int] = set()
+    most = 0
+    with ray_session("local", cpus=2):
+        double = ray.remote(lambda number: 2 * number)
+
+        def submit(number: int) -> ray.ObjectRef[int]:
+            nonlocal most
+            waiting.add(number)
+            most = max(most, len(waiting))
+            return double.remote(number)
+
+        results = {}
+        for number, result in run_windowed(submit, range(30), window=4):
+            waiting.discard(number)
+            results[number] = result
+    assert results == {number: 2 * number for number in range(30)}
+    assert most <= 4
+
+
+def test_a_cluster_that_does_not_answer_is_one_clear_error() -> None:
+    with pytest.raises(ClusterError, match="cannot reach Ray at 127.0.0.1:1"), ray_session("127.0.0.1:1"):
+        pass
