@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from preprocessing.errors import MeshError
 
 BLOCK_FACES = 1 << 21
 
@@ -19,9 +23,11 @@ class MeshCheck:
         boundary_edges: undirected edges with one face.
         nonmanifold_edges: with more than two faces, or two of the same direction.
         duplicate_vertices: vertices at the position of another.
-        degenerate_faces: faces with a repeated corner or no area.
+        degenerate_faces: faces with a repeated corner, no area, or a corner that is not finite.
         duplicate_faces: faces with the corners of another.
         unused_vertices: vertices of no face.
+        components: parts that hang together by vertices.
+        euler_number: used vertices - edges + faces; 2 for each closed part without handles, 2 less a handle.
         volume: enclosed volume; meaningful where closed.
     """
 
@@ -33,6 +39,8 @@ class MeshCheck:
     degenerate_faces: int
     duplicate_faces: int
     unused_vertices: int
+    components: int
+    euler_number: int
     volume: float
 
     @property
@@ -57,6 +65,9 @@ def check_mesh(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -
     Args:
         vertices: (V, 3) floats.
         triangles: (F, 3) integers below V.
+
+    Raises:
+        MeshError: if a triangle names a vertex that is not there.
     """
     count, faces = len(vertices), len(triangles)
     undirected, directed = np.empty(3 * faces, np.int64), np.empty(3 * faces, np.int64)
@@ -64,6 +75,11 @@ def check_mesh(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -
     degenerate, volume = 0, 0.0
     for start in range(0, faces, BLOCK_FACES):
         block = np.asarray(triangles[start : start + BLOCK_FACES], np.int64)
+        if block.min() < 0 or block.max() >= count:
+            raise MeshError(
+                f"a triangle names vertex {block.min() if block.min() < 0 else block.max()} of {count:,}; "
+                "the file is damaged or its faces belong to another mesh"
+            )
         ends = block[:, [1, 2, 0]]
         rows = slice(3 * start, 3 * start + block.size)
         undirected[rows] = (np.minimum(block, ends) * count + np.maximum(block, ends)).ravel()
@@ -71,10 +87,11 @@ def check_mesh(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -
         is_used[block] = True
         corners = np.asarray(vertices[block], np.float64)
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        degenerate += int(((block == ends).any(axis=1) | ~cross.any(axis=1)).sum())
+        degenerate += int(((block == ends).any(axis=1) | ~(np.abs(cross).sum(axis=1) > 0)).sum())
         volume += float((corners[:, 0] * cross).sum() / 6.0)
-    boundary, nonmanifold = _edge_flaws(undirected, directed, count)
+    edges, boundary, nonmanifold = _edge_flaws(undirected, directed, count)
     del undirected, directed
+    used = int(is_used.sum())
     return MeshCheck(
         vertices=count,
         faces=faces,
@@ -83,24 +100,52 @@ def check_mesh(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -
         duplicate_vertices=count - _distinct_rows(np.asarray(vertices)),
         degenerate_faces=degenerate,
         duplicate_faces=faces - _distinct_rows(_sorted_corners(triangles)),
-        unused_vertices=count - int(is_used.sum()),
+        unused_vertices=count - used,
+        components=_components(triangles, count) - (count - used),
+        euler_number=used - edges + faces,
         volume=volume,
     )
 
 
-def _edge_flaws(undirected: NDArray[np.int64], directed: NDArray[np.int64], count: int) -> tuple[int, int]:
-    """Edges with one face, and edges with more than two or with two of one direction; sorts in place."""
+def _edge_flaws(
+    undirected: NDArray[np.int64], directed: NDArray[np.int64], count: int
+) -> tuple[int, int, int]:
+    """Edges, those with one face, and those with more than two or two of one direction; sorts in place."""
     undirected.sort()
     first = np.flatnonzero(np.r_[True, undirected[1:] != undirected[:-1]]) if len(undirected) else undirected
     faces_of_edge = np.diff(np.r_[first, len(undirected)])
     crowded = undirected[first[faces_of_edge > 2]]
-    boundary = int((faces_of_edge == 1).sum())
+    edges, boundary = len(first), int((faces_of_edge == 1).sum())
     del first, faces_of_edge
     directed.sort()
     repeated = directed[1:][directed[1:] == directed[:-1]]
     start, end = np.divmod(repeated, max(1, count))
     one_way = np.unique(np.minimum(start, end) * count + np.maximum(start, end))
-    return boundary, len(np.union1d(crowded, one_way))
+    return edges, boundary, len(np.union1d(crowded, one_way))
+
+
+def _components(triangles: NDArray[np.integer], count: int) -> int:
+    """Parts that hang together by vertices; an unused vertex is one.
+
+    Each block's parts become stars, one edge from each vertex to its part's first, so that the graph of the
+    whole holds vertices, not faces.
+    """
+    stars = [np.zeros((2, 0), np.int64)]
+    for start in range(0, len(triangles), BLOCK_FACES):
+        used, rows = np.unique(triangles[start : start + BLOCK_FACES], return_inverse=True)
+        corners = rows.reshape(-1, 3).T
+        part = _parts(np.concatenate([corners[:2], corners[1:]], axis=1), len(used))  # two edges join a face
+        _, first = np.unique(part, return_index=True)
+        stars.append(np.stack([used, used[first[part]]]))
+    return int(_parts(np.concatenate(stars, axis=1), count).max(initial=-1)) + 1
+
+
+def _parts(edges: NDArray[np.integer], count: int) -> NDArray[np.int32]:
+    """Number of the part of each of `count` nodes, joined by edges (2, E)."""
+    if not count:
+        return np.zeros(0, np.int32)
+    graph = coo_array((np.ones(edges.shape[1], np.int8), (edges[0], edges[1])), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1])
 
 
 def _sorted_corners(triangles: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -21,6 +21,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from preprocessing.errors import MeshError
 from preprocessing.native import load_open3d
 from preprocessing.occupancy_labels import unpaired_edges
 from preprocessing.surface_sampling import sample_surface
@@ -111,7 +112,12 @@ class Solid:
     """Occupancy of a mesh, by winding numbers: a point is inside where more shells face out than in.
 
     Overlapping solids count as their union, and a shell turned inwards is a cavity; parity over the merged
-    mesh would be wrong for the first.
+    mesh would be wrong for the first. A mesh that is inside out as a whole (negative volume) is read as if
+    turned right, since the papers' occupancy is blind to orientation too.
+
+    Every part is a geometry of its own in the ray tree: of two hits of one geometry at the same distance Open3D
+    lists one, which would lose the wall that touching solids share. Solids that touch must therefore not
+    share vertices.
 
     Args:
         vertices, triangles: a mesh whose every part is closed.
@@ -122,9 +128,17 @@ class Solid:
         self._centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
         local = (vertices - self._centre).astype(np.float32)
         self._scene = o3d.t.geometry.RaycastingScene()
-        self._scene.add_triangles(o3d.core.Tensor(local), o3d.core.Tensor(triangles.astype(np.uint32)))
-        corners = local.astype(np.float64)[triangles]
+        parts = solid_components(triangles, len(vertices))
+        for part in parts:
+            used, rows = np.unique(part, return_inverse=True)
+            self._scene.add_triangles(
+                o3d.core.Tensor(local[used]), o3d.core.Tensor(rows.reshape(-1, 3).astype(np.uint32))
+            )
+        self._first_triangle = np.cumsum([0] + [len(part) for part in parts])
+        corners = local.astype(np.float64)[np.concatenate(parts)]
         self._normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        if (corners[:, 0] * self._normals).sum() < 0:
+            self._normals = -self._normals
         self._o3d = o3d
 
     def occupancy(self, queries: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -139,7 +153,8 @@ class Solid:
         """Exits minus entries along a ray from each query."""
         rays = np.concatenate([local, np.broadcast_to(direction.astype(np.float32), local.shape)], axis=1)
         hits = self._scene.list_intersections(self._o3d.core.Tensor(np.ascontiguousarray(rays)))
-        ray, triangle = hits["ray_ids"].numpy(), hits["primitive_ids"].numpy()
+        ray = hits["ray_ids"].numpy()
+        triangle = self._first_triangle[hits["geometry_ids"].numpy()] + hits["primitive_ids"].numpy()
         leaving = np.where(self._normals[triangle] @ direction > 0, 1, -1)
         return np.bincount(ray, weights=leaving, minlength=len(local)).round().astype(np.int64)
 
@@ -159,7 +174,8 @@ def evaluate_mesh(
     """Measure a mesh against a reference.
 
     Args:
-        vertices, triangles: the mesh, (V, 3) float64 and (F, 3); may be empty, which scores worst everywhere.
+        vertices, triangles: the mesh, (V, 3) float64 and (F, 3); one that is empty or has no area scores worst
+            everywhere: IoU, F-scores and consistencies 0, distances infinite.
         reference_vertices, reference_triangles: the reference; may be several overlapping closed parts,
             which count as their union: buried surface is not sampled.
         sample_count: points on each surface.
@@ -167,11 +183,16 @@ def evaluate_mesh(
         thresholds_m: distances of further F-scores.
         seed: of all samples.
         reference_occupancy: exact occupancy of the reference, in place of its mesh's.
+
+    Raises:
+        MeshError: if the reference is empty or has no area, or a mesh has vertices that are not finite.
     """
+    if not len(reference_triangles):
+        raise MeshError("the reference has no triangles; a point cloud cannot be a reference")
     rng = np.random.default_rng(seed)
     side = float((reference_vertices.max(axis=0) - reference_vertices.min(axis=0)).max())
     taus = (UNIT_TAU * side, *thresholds_m)
-    if not len(triangles):
+    if not _has_area(vertices, triangles):
         worst = tuple(ThresholdScore(tau, 0.0, 0.0, 0.0) for tau in taus)
         far = float("inf")
         return MeshMetrics(0.0, 0.0, far, far, far, 0.0, 0.0, 0.0, far, 0.0, worst, sample_count)
@@ -240,6 +261,12 @@ def occupancy_iou(predicted: NDArray[np.bool_], exact: NDArray[np.bool_]) -> tup
     return share, float(np.sqrt(share * (1 - share) / union))
 
 
+def _has_area(vertices: NDArray[np.float64], triangles: NDArray[np.integer]) -> bool:
+    """False for no triangles or only degenerate ones; vertices that are not finite count as area."""
+    first, second, third = np.moveaxis(vertices[triangles], 1, 0)
+    return bool(np.any(np.cross(second - first, third - first) != 0))
+
+
 def _score(tau: float, to_truth: NDArray[np.float64], to_mesh: NDArray[np.float64]) -> ThresholdScore:
     precision, recall = float((to_truth < tau).mean()), float((to_mesh < tau).mean())
     total = precision + recall
@@ -258,8 +285,8 @@ def _sample_union(
     found = 0
     while found < count:
         points, normals = sample_surface(vertices, triangles, count, rng)
-        visible = ~solid.occupancy(points + nudge * normals) & solid.occupancy(points - nudge * normals)
-        if not visible.any():  # everything is buried or paper thin: measure the mesh as it is
+        visible = solid.occupancy(points + nudge * normals) != solid.occupancy(points - nudge * normals)
+        if not (kept or visible.any()):  # everything is buried or paper thin: measure the mesh as it is
             return points, normals
         kept.append((points[visible], normals[visible]))
         found += int(visible.sum())

@@ -51,7 +51,9 @@ def _parse_header(path: Path) -> _Header:
         while "DATA" not in words:
             raw = file.readline(4096)
             if not raw or file.tell() > LONGEST_HEADER:
-                raise ScanError(f"{path}: the PCD header does not end; the file is truncated or no PCD file")
+                raise ScanError(
+                    f"{path}: the PCD header does not end; it is truncated or no PCD file, copy or export it again"
+                )
             parts = raw.decode("latin-1").split()
             if parts and not parts[0].startswith("#"):
                 words[parts[0].upper()] = parts[1:]
@@ -73,11 +75,13 @@ def _parse_header(path: Path) -> _Header:
         if points < 0 or min(counts) < 1:
             raise ValueError(f"{points} points, counts {counts}")
     except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise ScanError(f"{path}: damaged PCD header ({error})") from error
+        raise ScanError(f"{path}: damaged PCD header ({error}); copy or export it again") from error
     if data not in ("ascii", "binary", "binary_compressed"):
-        raise ScanError(f"{path}: unknown PCD data kind {data!r}")
+        raise ScanError(
+            f"{path}: unknown PCD data kind {data!r}; save it as ascii, binary or binary_compressed"
+        )
     if any(axis not in names for axis in "xyz"):
-        raise ScanError(f"{path}: the points have no x, y and z")
+        raise ScanError(f"{path}: the points have no x, y and z; export it as a plain point cloud")
     return _Header(fields, points, data, start)
 
 
@@ -121,7 +125,7 @@ def _compressed_columns(path: Path, header: _Header) -> list[NDArray[np.generic]
         raise ScanError(f"{path}: is truncated before its data; copy or export it again")
     packed, size = struct.unpack("<II", raw[:8])
     if size != header.points * header.rows.itemsize:
-        raise ScanError(f"{path}: the compressed data does not fit the header; the file is damaged")
+        raise ScanError(f"{path}: the compressed data does not fit the header; copy or export it again")
     if len(raw) - 8 < packed:
         raise ScanError(
             f"{path}: is truncated: {len(raw) - 8:,} of {packed:,} bytes of data; copy or export it again"
@@ -129,7 +133,9 @@ def _compressed_columns(path: Path, header: _Header) -> list[NDArray[np.generic]
     try:
         data = lzf_decompress(raw[8 : 8 + packed], size)
     except ValueError as error:
-        raise ScanError(f"{path}: the compressed data is damaged ({error})") from error
+        raise ScanError(
+            f"{path}: the compressed data is damaged ({error}); copy or export it again"
+        ) from error
     columns, offset = [], 0
     for _, kind, count in header.fields:  # all values of one field, then all of the next
         length = header.points * count * np.dtype(kind).itemsize

@@ -48,14 +48,16 @@ class _Header:
 def _parse_header(path: Path) -> _Header:
     with path.open("rb") as file:
         if file.readline(16).strip() != b"ply":
-            raise ScanError(f"{path}: is not a PLY file (it does not start with 'ply')")
+            raise ScanError(f"{path}: is not a PLY file (it does not start with 'ply'); check its suffix")
         layout = ""
         elements: list[tuple[str, int]] = []
         properties: dict[str, list[tuple[str, ...]]] = {}
         while True:
             raw = file.readline(4096)
             if not raw or file.tell() > LONGEST_HEADER:
-                raise ScanError(f"{path}: the PLY header does not end; the file is truncated or damaged")
+                raise ScanError(
+                    f"{path}: the PLY header does not end; the file is truncated or damaged, copy or export it again"
+                )
             words = raw.decode("latin-1").split()
             if not words or words[0] in ("comment", "obj_info"):
                 continue
@@ -72,11 +74,13 @@ def _parse_header(path: Path) -> _Header:
                 else:
                     raise ValueError(words[0])
             except (ValueError, IndexError) as error:
-                raise ScanError(f"{path}: damaged PLY header at {raw!r}") from error
+                raise ScanError(
+                    f"{path}: damaged PLY header at {raw[:60]!r}; copy or export it again"
+                ) from error
         start = file.tell()
     counts = dict(elements)
     if layout not in ("ascii", "binary_little_endian", "binary_big_endian"):
-        raise ScanError(f"{path}: unknown PLY format {layout!r}")
+        raise ScanError(f"{path}: unknown PLY format {layout!r}; export it as binary or ascii PLY 1.0")
     if counts.get("face", 0) or counts.get("tristrips", 0):
         faces = counts.get("face", 0) or counts["tristrips"]
         raise ScanError(
@@ -90,11 +94,15 @@ def _parse_header(path: Path) -> _Header:
     fields = []
     for kind, *rest in properties["vertex"]:
         if kind not in _TYPES or len(rest) != 1:
-            raise ScanError(f"{path}: vertex property {' '.join([kind, *rest])!r} cannot be read")
+            raise ScanError(
+                f"{path}: vertex property {' '.join([kind, *rest])!r} cannot be read; export plain numbers"
+            )
         fields.append((_NAMES.get(rest[0], rest[0]), order + _TYPES[kind]))
     names = [name for name, _ in fields]
     if len(set(names)) != len(names) or any(axis not in names for axis in "xyz"):
-        raise ScanError(f"{path}: the vertices have no x, y and z")
+        raise ScanError(
+            f"{path}: the vertices have no x, y and z (once each); export it as a plain point cloud"
+        )
     return _Header(layout == "ascii", counts["vertex"], np.dtype(fields), start)
 
 

@@ -75,5 +75,5 @@ def test_submission_is_bounded_by_the_window() -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_one_clear_error() -> None:
-    with pytest.raises(ClusterError, match="cannot reach Ray at 127.0.0.1:1"), ray_session("127.0.0.1:1"):
+    with pytest.raises(ClusterError, match=r"cannot reach Ray at 127\.0\.0\.1:1"), ray_session("127.0.0.1:1"):
         pass
