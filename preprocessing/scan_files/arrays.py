@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
+import math
+import struct
+import tokenize
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +21,21 @@ from numpy.typing import NDArray
 from preprocessing.errors import ScanError
 from preprocessing.scan_files.chunks import ScanChunk, ScanReader, to_byte
 
-_DAMAGE = (ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# What NumPy's header parser (which reads a Python literal) and the archive's decoders raise on damage.
+_DAMAGE = (
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    OverflowError,
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 _ZIP, _NPY = b"PK", b"\x93N"
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -36,7 +55,7 @@ class _Array:
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
 def open_arrays(path: Path, chunk_points: int) -> ScanReader:
@@ -87,7 +106,7 @@ def _find_arrays(path: Path) -> dict[str, _Array]:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
     if "points" not in names:
         raise ScanError(
-            f"{path}: has no array 'points' (it has: {', '.join(names)}); save it with np.savez(points=...)"
+            f"{path}: has no array 'points' (it has: {', '.join(map(repr, names))}); save it with np.savez(points=...)"
         )
     return {
         name: _read_header(path, f"{name}.npy") for name in ("points", "normals", "colors") if name in names

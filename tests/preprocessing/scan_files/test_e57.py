@@ -34,7 +34,7 @@ def test_positions_come_in_the_common_frame(tmp_path: Path) -> None:
     assert (reader.count, reader.has_colors) == (1000, True)
     assert [len(chunk.points) for chunk in chunks] == [200, 200, 100] * 2
     points = np.concatenate([chunk.points for chunk in chunks])
-    np.testing.assert_allclose(points, np.tile(POINTS + [5e6, 0, 1], (2, 1)), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(points, np.tile(POINTS + np.array([5e6, 0, 1]), (2, 1)), rtol=0, atol=1e-6)
     colors = np.concatenate([chunk.colors for chunk in chunks if chunk.colors is not None])
     np.testing.assert_array_equal(colors, np.tile(COLORS, (2, 1)))
 
