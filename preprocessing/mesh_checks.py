@@ -86,7 +86,8 @@ def check_mesh(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -
         directed[rows] = (block * count + ends).ravel()
         is_used[block] = True
         corners = np.asarray(vertices[block], np.float64)
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        with np.errstate(invalid="ignore"):  # corners that are not finite count as degenerate
+            cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         degenerate += int(((block == ends).any(axis=1) | ~(np.abs(cross).sum(axis=1) > 0)).sum())
         volume += float((corners[:, 0] * cross).sum() / 6.0)
     edges, boundary, nonmanifold = _edge_flaws(undirected, directed, count)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from preprocessing.errors import MeshError
 from preprocessing.native import load_open3d
 
 FRONT = np.array([0.84, 0.82, 0.78])
@@ -21,35 +22,64 @@ OCCLUSION_RAYS = 12
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera.
+    """A pinhole camera, or one of parallel rays.
 
     Attributes:
         eye, target: positions.
-        field_of_view_deg: vertical.
+        field_of_view_deg: vertical; of parallel rays too, which span what it sees at the target.
+        is_orthographic: parallel rays.
     """
 
     eye: NDArray[np.float64]
     target: NDArray[np.float64]
     field_of_view_deg: float = 35.0
+    is_orthographic: bool = False
+
+    def axes(self) -> NDArray[np.float64]:
+        """Unit vectors right, down and forward, the rows of a (3, 3) array."""
+        forward = (self.target - self.eye) / np.linalg.norm(self.target - self.eye)
+        up = np.array([0.0, 1.0, 0.0]) if abs(forward[2]) > 0.99999 else np.array([0.0, 0.0, 1.0])
+        right = np.cross(forward, up)
+        right /= np.linalg.norm(right)
+        return np.stack([right, np.cross(forward, right), forward])
+
+    @property
+    def reach(self) -> float:
+        """Half the picture's height, at distance 1 or, of parallel rays, at the target."""
+        reach = float(np.tan(np.radians(self.field_of_view_deg) / 2))
+        return reach * float(np.linalg.norm(self.target - self.eye)) if self.is_orthographic else reach
 
     def rays(self, width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Origins and unit directions (height * width, 3), row by row."""
-        forward = (self.target - self.eye) / np.linalg.norm(self.target - self.eye)
-        up = np.array([0.0, 1.0, 0.0]) if abs(forward[2]) > 0.99 else np.array([0.0, 0.0, 1.0])
-        right = np.cross(forward, up)
-        right /= np.linalg.norm(right)
-        down = np.cross(forward, right)
-        reach = np.tan(np.radians(self.field_of_view_deg) / 2)
-        x = (np.arange(width) + 0.5 - width / 2) / (height / 2) * reach
-        y = (np.arange(height) + 0.5 - height / 2) / (height / 2) * reach
-        directions = forward + x[None, :, None] * right + y[:, None, None] * down
-        directions = directions.reshape(-1, 3)
+        right, down, forward = self.axes()
+        x = (np.arange(width) + 0.5 - width / 2) / (height / 2) * self.reach
+        y = (np.arange(height) + 0.5 - height / 2) / (height / 2) * self.reach
+        across = (x[None, :, None] * right + y[:, None, None] * down).reshape(-1, 3)
+        if self.is_orthographic:
+            return self.eye + across, np.broadcast_to(forward, across.shape)
+        directions = forward + across
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         return np.broadcast_to(self.eye, directions.shape), directions
 
+    def project(
+        self, points: NDArray[np.float64], width: int, height: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Columns and rows (N, 2) of points (N, 3), their depths (N,), and which are in the picture (N,)."""
+        local = (points - self.eye) @ self.axes().T
+        depth = local[:, 2]
+        is_seen = depth > 0
+        scale = height / 2 / self.reach / (1.0 if self.is_orthographic else np.where(is_seen, depth, 1.0))
+        place = local[:, :2] * np.reshape(scale, (-1, 1)) + np.array([width / 2, height / 2])
+        is_seen &= ((place >= 0) & (place < (width, height))).all(axis=1)
+        return np.floor(np.where(is_seen[:, None], place, 0)).astype(np.int64), depth, is_seen
+
 
 def orbit_camera(
-    low: NDArray[np.float64], high: NDArray[np.float64], azimuth_deg: float, elevation_deg: float
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    azimuth_deg: float,
+    elevation_deg: float,
+    is_orthographic: bool = False,
 ) -> Camera:
     """A camera that sees a whole bounding box from a direction."""
     centre, radius = 0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low))
@@ -57,7 +87,8 @@ def orbit_camera(
     direction = np.array(
         [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
     )
-    return Camera(centre + direction * radius / np.sin(np.radians(35.0) / 2), centre)
+    distance = radius / np.sin(np.radians(35.0) / 2)
+    return Camera(centre + direction * distance, centre, is_orthographic=is_orthographic)
 
 
 class MeshPictures:
@@ -66,6 +97,9 @@ class MeshPictures:
     Args:
         vertices, triangles: (V, 3) and (F, 3).
         colors: (V, 3) uint8 or None.
+
+    Raises:
+        MeshError: if there are no triangles.
     """
 
     def __init__(
@@ -74,6 +108,8 @@ class MeshPictures:
         triangles: NDArray[np.integer],
         colors: NDArray[np.uint8] | None = None,
     ) -> None:
+        if not len(triangles):
+            raise MeshError("the mesh has no triangles to draw")
         o3d = load_open3d()
         self._o3d = o3d
         # Stray blobs far from the object must not shrink it: frame all but the outermost vertices.
@@ -103,22 +139,31 @@ class MeshPictures:
             above = start[:, 2] - (cut_above - self._centre[2])
             travel = np.where(directions[:, 2] < 0, above / np.maximum(-directions[:, 2], 1e-9), 0.0)
             start = start + np.maximum(travel, 0)[:, None] * directions
-        shades = self._shade(start, directions, cut_above is not None)
+        ceiling = np.inf if cut_above is None else cut_above - float(self._centre[2])
+        shades = self._shade(start, directions, ceiling)
         fine = shades.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
         return np.asarray(np.clip(fine * 255, 0, 255).astype(np.uint8))
 
-    def _cast(self, start: NDArray[np.float64], directions: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    def _cast(
+        self, start: NDArray[np.float64], directions: NDArray[np.float64], ceiling: float
+    ) -> dict[str, NDArray[Any]]:
+        """What the rays hit first; a hit above the ceiling is none, as such a ray never comes down again."""
         rays = np.concatenate([start, directions], axis=1).astype(np.float32)
         hits = self._scene.cast_rays(self._o3d.core.Tensor(rays))
-        return {
-            name: hits[name].numpy()
-            for name in ("t_hit", "primitive_ids", "primitive_normals", "primitive_uvs")
-        }
+        names = ("t_hit", "primitive_ids", "primitive_normals", "primitive_uvs")
+        found = {name: hits[name].numpy() for name in names}
+        if np.isfinite(ceiling):
+            distance = found["t_hit"]
+            hit = np.isfinite(distance)
+            height = start[:, 2] + np.where(hit, distance, 0) * directions[:, 2]
+            slack = 1e-5 * float(np.linalg.norm(self.high - self.low))
+            found["t_hit"] = np.where(hit & (height > ceiling + slack), np.inf, distance)
+        return found
 
     def _shade(
-        self, start: NDArray[np.float64], directions: NDArray[np.float64], is_cut: bool
+        self, start: NDArray[np.float64], directions: NDArray[np.float64], ceiling: float
     ) -> NDArray[np.float64]:
-        hits = self._cast(start, directions)
+        hits = self._cast(start, directions, ceiling)
         distance = hits["t_hit"].astype(np.float64)
         hit = np.isfinite(distance)
         blend = np.linspace(0, 1, len(distance))[:, None]
@@ -130,12 +175,12 @@ class MeshPictures:
         outward = np.where(facing[:, None], normals, -normals)
         place = start[hit] + distance[hit, None] * directions[hit]
         size = float(np.linalg.norm(self.high - self.low))
-        light = 0.34 * self._openness(place + 1e-4 * size * outward, outward, 0.05 * size)
+        light = 0.34 * self._openness(place + 1e-4 * size * outward, outward, 0.05 * size, ceiling)
         for direction, strength in LIGHTS:
             unit = direction / np.linalg.norm(direction)
             light += strength * np.maximum((outward * unit).sum(axis=1), 0)
         shaded = color * (light[:, None] + 0.12)
-        if is_cut:
+        if np.isfinite(ceiling):
             shaded = np.where(facing[:, None], shaded, BACK * 0.9)
         result[hit] = shaded
         return result
@@ -149,7 +194,7 @@ class MeshPictures:
         return np.asarray((corners * weights[..., None]).sum(axis=1) * 0.9 + 0.05)
 
     def _openness(
-        self, place: NDArray[np.float64], outward: NDArray[np.float64], reach: float
+        self, place: NDArray[np.float64], outward: NDArray[np.float64], reach: float, ceiling: float
     ) -> NDArray[np.float64]:
         """Share of directions above the surface that are free within `reach`."""
         rng = np.random.default_rng(0)
@@ -159,7 +204,7 @@ class MeshPictures:
             direction /= np.linalg.norm(direction, axis=1, keepdims=True)
             direction += outward * 1.05
             direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-            free += self._cast(place, direction)["t_hit"] > reach
+            free += self._cast(place, direction, ceiling)["t_hit"] > reach
         return free / OCCLUSION_RAYS
 
 
@@ -171,25 +216,18 @@ def point_picture(
     colors: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Points as dots, the nearest in front; coloured by height where they have no colours."""
-    forward = (camera.target - camera.eye) / np.linalg.norm(camera.target - camera.eye)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
-    local = points - camera.eye
-    depth = local @ forward
-    scale = (height / 2) / np.tan(np.radians(camera.field_of_view_deg) / 2)
-    x = np.floor(local @ right / depth * scale + width / 2).astype(np.int64)
-    y = np.floor(local @ down / depth * scale + height / 2).astype(np.int64)
-    seen = (depth > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    order = np.flatnonzero(seen)[np.argsort(-depth[seen], kind="stable")]
+    canvas = np.full((height, width, 3), 250, np.uint8)
+    if not len(points):
+        return canvas
+    places, depth, is_seen = camera.project(points, width, height)
+    order = np.flatnonzero(is_seen)[np.argsort(-depth[is_seen], kind="stable")]
     if colors is None:
         low, high = np.quantile(points[:, 2], [0.01, 0.99])
         t = np.clip((points[order, 2] - low) / max(high - low, 1e-9), 0, 1)[:, None]
         shade = (1 - t) * np.array([40, 70, 140]) + t * np.array([230, 170, 60])
     else:
         shade = colors[order]
-    canvas = np.full((height, width, 3), 250, np.uint8)
-    canvas[y[order], x[order]] = shade.astype(np.uint8)
+    canvas[places[order, 1], places[order, 0]] = shade.astype(np.uint8)
     return canvas
 
 

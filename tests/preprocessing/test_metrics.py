@@ -7,7 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from preprocessing.errors import MeshError
 from preprocessing.metrics import Solid, evaluate_mesh, occupancy_iou
 
 INNER, OUTER = trimesh.creation.icosphere(5, 1.0), trimesh.creation.icosphere(5, 1.1)
@@ -60,6 +63,75 @@ def test_overlapping_reference_parts_count_as_their_union() -> None:
     assert metrics.f_score == 1.0
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    boxes=st.lists(
+        st.tuples(st.tuples(*[st.integers(0, 6)] * 3), st.tuples(*[st.integers(1, 4)] * 3)),
+        min_size=1,
+        max_size=8,
+    ),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_boxes_that_overlap_touch_or_share_planes_are_their_union(boxes: list, seed: int) -> None:
+    """Corners on integers make faces coincide, where a ray meets two walls at one distance."""
+    lows = np.array([low for low, _ in boxes], np.float64)
+    highs = lows + np.array([size for _, size in boxes])
+    parts = [trimesh.creation.box(bounds=pair) for pair in zip(lows, highs, strict=True)]
+    queries = np.random.default_rng(seed).uniform(-1, 11, (2000, 3))
+    # Closer than 1e-4 to a wall single precision may take the other side.
+    walls = np.concatenate([lows, highs])
+    queries = queries[(np.abs(queries[:, None] - walls) > 1e-4).all(axis=(1, 2))]
+    exact = ((queries[:, None] > lows) & (queries[:, None] < highs)).all(axis=2).any(axis=1)
+    occupancy = Solid(*arrays(trimesh.util.concatenate(parts))).occupancy(queries)
+    np.testing.assert_array_equal(occupancy, exact)
+
+
+def test_touching_reference_parts_score_as_the_whole() -> None:
+    left, right = trimesh.creation.box(), trimesh.creation.box()
+    right.apply_translation([1, 0, 0])
+    whole = trimesh.creation.box((2, 1, 1))
+    whole.apply_translation([0.5, 0, 0])
+    metrics = measure(whole, trimesh.util.concatenate([left, right]))
+    assert metrics.iou == 1.0
+    assert metrics.chamfer_l1 < 1e-6  # the shared wall is not surface
+
+
+@pytest.mark.parametrize("turned", ["mesh", "reference", "both"])
+def test_a_mesh_that_is_inside_out_keeps_its_iou(turned: str) -> None:
+    mesh, reference = INNER.copy(), OUTER.copy()
+    if turned in ("mesh", "both"):
+        mesh.invert()
+    if turned in ("reference", "both"):
+        reference.invert()
+    metrics = measure(mesh, reference)
+    assert metrics.iou == pytest.approx((1 / 1.1) ** 3, abs=4 * metrics.iou_standard_error)
+
+
+def test_f_scores_of_two_hinged_sheets_have_a_closed_form() -> None:
+    sheet = trimesh.Trimesh(
+        [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]], process=False
+    )
+    tilted = sheet.copy()
+    tilted.apply_transform(trimesh.transformations.rotation_matrix(0.3, [0, 1, 0]))
+    metrics = measure(tilted, sheet, thresholds_m=(0.05, 0.1, 0.2))
+    # They meet along x = 0 at 0.3 rad: a point x along one is x sin 0.3 from the other, its foot at x cos 0.3.
+    for score in metrics.thresholds[1:]:
+        share = score.threshold_m / np.sin(0.3)
+        assert score.precision == pytest.approx(share, abs=4 * np.sqrt(0.25 / SAMPLES))
+        assert score.recall == pytest.approx(share, abs=4 * np.sqrt(0.25 / SAMPLES))
+        harmonic = 2 * score.precision * score.recall / (score.precision + score.recall)
+        assert score.f_score == pytest.approx(harmonic)
+    assert metrics.normal_consistency == pytest.approx(np.cos(0.3), abs=1e-5)
+    assert metrics.iou is None
+
+
+def test_a_mesh_without_area_scores_worst_and_an_empty_reference_is_refused() -> None:
+    flat = evaluate_mesh(np.zeros((3, 3)), np.array([[0, 1, 2]]), *arrays(INNER))
+    assert (flat.iou, flat.f_score, flat.chamfer_l1) == (0.0, 0.0, float("inf"))
+    with pytest.raises(MeshError, match="reference has no triangles"):
+        evaluate_mesh(*arrays(INNER), np.zeros((0, 3)), np.zeros((0, 3), np.int64))
+
+
 def test_a_shell_turned_inwards_is_a_cavity() -> None:
     cavity = trimesh.creation.icosphere(4, 0.5)
     cavity.invert()
@@ -87,7 +159,8 @@ def test_far_from_the_origin_nothing_changes() -> None:
 
 def test_open_meshes_have_no_iou_and_empty_ones_score_worst() -> None:
     sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False)
-    assert measure(sheet, INNER).iou is None
+    options = {"sample_count": 1000, "volume_queries": 1000}
+    assert evaluate_mesh(*arrays(sheet), *arrays(INNER), **options).iou is None
     empty = evaluate_mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64), *arrays(INNER))
     assert (empty.iou, empty.f_score, empty.chamfer_l1) == (0.0, 0.0, float("inf"))
 
