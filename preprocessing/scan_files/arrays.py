@@ -6,7 +6,6 @@ import lzma
 import math
 import struct
 import tokenize
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -28,7 +27,6 @@ _DAMAGE = (
     KeyError,
     RuntimeError,
     SyntaxError,
-    tokenize.TokenError,
     OverflowError,
     tokenize.TokenError,
     struct.error,
