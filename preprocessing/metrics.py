@@ -17,13 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from preprocessing.errors import MeshError
 from preprocessing.native import load_open3d
-from preprocessing.occupancy_labels import unpaired_edges
+from preprocessing.occupancy_labels import Solid, solid_components, unpaired_edges
 from preprocessing.surface_sampling import sample_surface
 
 UNIT_TAU = 0.01  # of the reference's longest side, which the papers scale to 1
@@ -94,69 +92,6 @@ class MeshMetrics:
             "(nearest samples, longest side 1)"
         )
         return "\n".join(lines)
-
-
-def solid_components(triangles: NDArray[np.integer], vertex_count: int) -> list[NDArray[np.integer]]:
-    """Triangles (F, 3) split into the parts that hang together by vertices."""
-    ends = np.concatenate([triangles[:, :2], triangles[:, 1:]])
-    graph = coo_array(
-        (np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(vertex_count, vertex_count)
-    )
-    _, label = connected_components(graph, directed=False)
-    part = label[triangles[:, 0]]
-    order = np.argsort(part, kind="stable")
-    return np.split(triangles[order], np.flatnonzero(np.diff(part[order])) + 1)
-
-
-class Solid:
-    """Occupancy of a mesh, by winding numbers: a point is inside where more shells face out than in.
-
-    Overlapping solids count as their union, and a shell turned inwards is a cavity; parity over the merged
-    mesh would be wrong for the first. A mesh that is inside out as a whole (negative volume) is read as if
-    turned right, since the papers' occupancy is blind to orientation too.
-
-    Every part is a geometry of its own in the ray tree: of two hits of one geometry at the same distance Open3D
-    lists one, which would lose the wall that touching solids share. Solids that touch must therefore not
-    share vertices.
-
-    Args:
-        vertices, triangles: a mesh whose every part is closed.
-    """
-
-    def __init__(self, vertices: NDArray[np.float64], triangles: NDArray[np.integer]) -> None:
-        o3d = load_open3d()
-        self._centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
-        local = (vertices - self._centre).astype(np.float32)
-        self._scene = o3d.t.geometry.RaycastingScene()
-        parts = solid_components(triangles, len(vertices))
-        for part in parts:
-            used, rows = np.unique(part, return_inverse=True)
-            self._scene.add_triangles(
-                o3d.core.Tensor(local[used]), o3d.core.Tensor(rows.reshape(-1, 3).astype(np.uint32))
-            )
-        self._first_triangle = np.cumsum([0] + [len(part) for part in parts])
-        corners = local.astype(np.float64)[np.concatenate(parts)]
-        self._normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        if (corners[:, 0] * self._normals).sum() < 0:
-            self._normals = -self._normals
-        self._o3d = o3d
-
-    def occupancy(self, queries: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether each query (N, 3) is inside: majority over three rays of generic directions."""
-        votes = np.zeros(len(queries), np.int64)
-        local = (queries - self._centre).astype(np.float32)
-        for direction in ((0.8161, 0.4353, 0.3797), (-0.2913, 0.7127, -0.6381), (0.1531, -0.5817, 0.7989)):
-            votes += self._winding(local, np.asarray(direction)) > 0
-        return votes >= 2
-
-    def _winding(self, local: NDArray[np.float32], direction: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Exits minus entries along a ray from each query."""
-        rays = np.concatenate([local, np.broadcast_to(direction.astype(np.float32), local.shape)], axis=1)
-        hits = self._scene.list_intersections(self._o3d.core.Tensor(np.ascontiguousarray(rays)))
-        ray = hits["ray_ids"].numpy()
-        triangle = self._first_triangle[hits["geometry_ids"].numpy()] + hits["primitive_ids"].numpy()
-        leaving = np.where(self._normals[triangle] @ direction > 0, 1, -1)
-        return np.bincount(ray, weights=leaving, minlength=len(local)).round().astype(np.int64)
 
 
 def evaluate_mesh(

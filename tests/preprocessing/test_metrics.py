@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.errors import MeshError
-from preprocessing.metrics import Solid, evaluate_mesh, occupancy_iou
+from preprocessing.metrics import evaluate_mesh, occupancy_iou
+from preprocessing.occupancy_labels import Solid
 
 INNER, OUTER = trimesh.creation.icosphere(5, 1.0), trimesh.creation.icosphere(5, 1.1)
 SAMPLES = 30_000

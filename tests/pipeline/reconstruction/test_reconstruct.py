@@ -16,7 +16,8 @@ from pipeline.reconstruction import ReconstructConfig
 from pipeline.reconstruction.store import RunStore
 from preprocessing.mesh_checks import check_mesh
 from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
-from preprocessing.metrics import Solid, nearest_on_surface
+from preprocessing.metrics import nearest_on_surface
+from preprocessing.occupancy_labels import Solid
 from preprocessing.scan_files import write_scan_ply
 from tests.references.solid_scene import scan_points
 

@@ -1,0 +1,37 @@
+"""The Zarr store of training data: its arrays, how tasks write it, how samplers read it."""
+
+from preprocessing.dataset.blocks import BlockReader
+from preprocessing.dataset.layout import BLOCK, SPLITS, DatasetLayout
+from preprocessing.dataset.samples import RejectedShape, ShapeSamples, Views
+from preprocessing.dataset.store import (
+    ShardRecord,
+    check_shard,
+    create_dataset,
+    finish_dataset,
+    finished_shards,
+    read_layout,
+    read_record,
+    record_path,
+    rows,
+    write_shard,
+)
+
+__all__ = [
+    "BLOCK",
+    "SPLITS",
+    "BlockReader",
+    "DatasetLayout",
+    "RejectedShape",
+    "ShapeSamples",
+    "ShardRecord",
+    "Views",
+    "check_shard",
+    "create_dataset",
+    "finish_dataset",
+    "finished_shards",
+    "read_layout",
+    "read_record",
+    "record_path",
+    "rows",
+    "write_shard",
+]

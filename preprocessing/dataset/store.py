@@ -1,0 +1,190 @@
+"""The Zarr store of training data: its arrays, and how tasks write and samplers read it.
+
+Arrays are few and large, with one row for each shape; a shard holds whole shapes and belongs to exactly
+one task, because two writers in one shard lose data silently. A shard counts as written when its record
+(a small JSON file beside the arrays) exists; the record appears last and atomically.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+import zarr.codecs
+from numpy.typing import NDArray
+
+from preprocessing.dataset.layout import FORMAT_VERSION, DatasetLayout
+from preprocessing.dataset.samples import Provenance, RejectedShape, ShapeSamples
+from preprocessing.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What one finished shard holds.
+
+    Attributes:
+        shard: its number.
+        names: of its shapes, in order.
+        rejected: those that are not there, and why.
+        provenance: facts of each shape, in order; empty for a rejected one.
+        checksums: SHA-256 of the shard's file of each array; 'absent' where zarr keeps none, as all is zero.
+    """
+
+    shard: int
+    names: tuple[str, ...]
+    rejected: tuple[RejectedShape, ...]
+    provenance: tuple[Provenance, ...]
+    checksums: dict[str, str]
+
+
+def create_dataset(path: Path, layout: DatasetLayout, provenance: dict[str, Any]) -> None:
+    """Create an empty store, or accept an existing one of exactly this layout and provenance.
+
+    Raises:
+        DatasetError: if `path` holds something else.
+    """
+    description = {"version": FORMAT_VERSION, "layout": asdict(layout), "provenance": provenance}
+    description = json.loads(json.dumps(description))
+    if path.exists() and any(path.iterdir()):
+        try:
+            existing = zarr.open_group(str(path), mode="r").attrs["tessera"]
+        except (KeyError, FileNotFoundError, ValueError) as error:
+            raise DatasetError(
+                f"{path}: exists and is not a Tessera dataset; choose another --out"
+            ) from error
+        if existing != description:
+            raise DatasetError(
+                f"{path}: holds a dataset made with other settings; choose another --out or delete it"
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = path.with_name(f".{path.name}.creating-{os.getpid()}")
+    group = zarr.create_group(str(building), overwrite=True)
+    shard = layout.shapes_per_shard
+    for name, spec in layout.arrays.items():
+        sharding: dict[str, Any] = {"chunks": (shard, *spec.tail)}
+        if spec.chunk:
+            sharding = {
+                "chunks": (1, *spec.chunk),
+                "shards": (shard, *spec.tail),
+                "compressors": zarr.codecs.ZstdCodec(level=1),
+            }
+        group.create_array(name, shape=(layout.shapes, *spec.tail), dtype=spec.dtype, **sharding)
+    group.attrs["tessera"] = description
+    (building / "records").mkdir()
+    building.replace(path)
+
+
+def read_layout(path: Path) -> tuple[DatasetLayout, dict[str, Any]]:
+    """Layout and provenance of a store.
+
+    Raises:
+        DatasetError: if `path` is not a Tessera dataset of this version.
+    """
+    try:
+        description = zarr.open_group(str(path), mode="r").attrs["tessera"]
+    except (KeyError, FileNotFoundError, ValueError) as error:
+        raise DatasetError(f"{path}: not a Tessera dataset; make one with `tessera preprocess`") from error
+    assert isinstance(description, dict)
+    if description["version"] != FORMAT_VERSION:
+        raise DatasetError(
+            f"{path}: dataset version {description['version']}, this program reads {FORMAT_VERSION}; preprocess again"
+        )
+    layout = dict(description["layout"])
+    layout["categories"] = tuple(layout["categories"])
+    return DatasetLayout(**layout), description["provenance"]
+
+
+def rows(group: zarr.Group, name: str) -> NDArray[Any]:
+    """All of one of the store's small arrays (one value or vector for each shape)."""
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])
+
+
+def record_path(path: Path, shard: int) -> Path:
+    """The file whose presence says that a shard is finished."""
+    return path / "records" / f"shard-{shard:06d}.json"
+
+
+def finished_shards(path: Path, layout: DatasetLayout) -> list[int]:
+    """Numbers of the shards that are completely written."""
+    return [shard for shard in range(layout.shards) if record_path(path, shard).exists()]
+
+
+def read_record(path: Path, shard: int) -> ShardRecord:
+    """The record of a finished shard."""
+    raw = json.loads(record_path(path, shard).read_text())
+    rejected = tuple(RejectedShape(**entry) for entry in raw["rejected"])
+    return ShardRecord(
+        raw["shard"], tuple(raw["names"]), rejected, tuple(raw["provenance"]), raw["checksums"]
+    )
+
+
+def write_shard(path: Path, shard: int, shapes: Sequence[ShapeSamples | RejectedShape]) -> ShardRecord:
+    """Write one shard's arrays, then its record. Writing a shard again gives the same bytes.
+
+    Raises:
+        DatasetError: if the samples do not fit the layout.
+    """
+    layout, _ = read_layout(path)
+    rows = layout.shard_shapes(shard)
+    if len(shapes) != len(rows):
+        raise DatasetError(f"{path}: shard {shard} takes {len(rows)} shapes, got {len(shapes)}")
+    values = {name: np.zeros((len(rows), *spec.tail), spec.dtype) for name, spec in layout.arrays.items()}
+    for row, shape in enumerate(shapes):
+        if not isinstance(shape, RejectedShape):
+            for name, value in shape.row(layout).items():
+                values[name][row] = value
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    checksums = {}
+    for name, value in values.items():
+        # What a killed writer left half done must not be read back to fill up the last, shorter shard.
+        _shard_file(path, name, shard, value.ndim).unlink(missing_ok=True)
+        group[name][rows.start : rows.stop] = value  # type: ignore[index]
+        checksums[name] = _shard_checksum(path, name, shard, value.ndim)
+    rejected = tuple(shape for shape in shapes if isinstance(shape, RejectedShape))
+    provenance = tuple({} if isinstance(shape, RejectedShape) else shape.provenance for shape in shapes)
+    record = ShardRecord(shard, tuple(shape.name for shape in shapes), rejected, provenance, checksums)
+    target = record_path(path, shard)
+    temporary = target.with_suffix(f".tmp-{os.getpid()}")
+    temporary.write_text(json.dumps(asdict(record), indent=1))
+    temporary.replace(target)
+    return record
+
+
+def check_shard(path: Path, shard: int) -> list[str]:
+    """Names of the arrays whose bytes differ from the shard's record: empty when all is well."""
+    record = read_record(path, shard)
+    group = zarr.open_group(str(path), mode="r")
+    return [
+        name
+        for name, checksum in record.checksums.items()
+        if _shard_checksum(path, name, shard, group[name].ndim) != checksum  # type: ignore[union-attr]
+    ]
+
+
+def finish_dataset(path: Path) -> None:
+    """Consolidate the metadata, once, after the last shard."""
+    with warnings.catch_warnings():  # zarr warns of its own format's draft state and of the records folder
+        warnings.simplefilter("ignore", category=zarr.errors.ZarrUserWarning)
+        zarr.consolidate_metadata(str(path))
+
+
+def _shard_file(path: Path, name: str, shard: int, ndim: int) -> Path:
+    """The file of a shard; there is none where all values are the fill value."""
+    return path.joinpath(name, "c", str(shard), *["0"] * (ndim - 1))
+
+
+def _shard_checksum(path: Path, name: str, shard: int, ndim: int) -> str:
+    """SHA-256 of a shard's file, or 'absent'."""
+    file = _shard_file(path, name, shard, ndim)
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "absent"

@@ -1,0 +1,101 @@
+"""A triangle soup as files hold it, made fit to be measured: no repeated vertices, no empty or repeated faces."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from preprocessing.errors import MeshError
+from preprocessing.native import load_open3d
+
+LARGEST_COORDINATE = 1e6  # times the object's size: beyond, single precision no longer holds the shape
+SMALLEST_BULK = 1e-3  # share of the bounding box that the middle 98% of the vertices must span
+
+Soup = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+def clean_soup(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> Soup:
+    """Merge vertices of equal position, drop faces without area and all but one of faces with the same corners.
+
+    Args:
+        vertices: (V, 3); triangles: (F, 3).
+
+    Returns:
+        (V', 3) used vertices and (F', 3) triangles.
+
+    Raises:
+        MeshError: if a vertex is not finite, coordinates are too large for the object's size, a few stray
+            vertices stretch the bounding box, or nothing with an area remains.
+    """
+    if not len(triangles):
+        raise MeshError("holds no triangles")
+    if not np.isfinite(vertices).all():
+        bad = int((~np.isfinite(vertices).all(axis=1)).sum())
+        raise MeshError(f"{bad:,} of {len(vertices):,} vertices are not finite; export it again")
+    used = vertices[np.unique(triangles)]
+    size = float((used.max(axis=0) - used.min(axis=0)).max())
+    largest = float(np.abs(used).max())
+    if largest > LARGEST_COORDINATE * size:
+        raise MeshError(
+            f"coordinates reach {largest:.3g} at a size of {size:.3g}: single precision cannot hold such a shape; "
+            "move it to the origin where it was made, and export it again"
+        )
+    bulk = float(np.subtract(*np.quantile(used, [0.99, 0.01], axis=0)).max())
+    if len(used) >= 100 and bulk < SMALLEST_BULK * size:
+        raise MeshError(
+            f"98% of the vertices lie within {bulk:.3g}, the rest stretch it to {size:.3g}: "
+            "stray vertices; remove them and export it again"
+        )
+    # Adding zero turns -0.0 into 0.0, which is another key but the same position.
+    positions, rows = np.unique(vertices + 0.0, axis=0, return_inverse=True)
+    faces = rows.reshape(-1)[triangles]
+    first, second, third = np.moveaxis(positions[faces], 1, 0)
+    area = np.linalg.norm(np.cross(second - first, third - first), axis=1)
+    faces = faces[area > 1e-14 * size * size]
+    if not len(faces):
+        raise MeshError("has no face with an area")
+    _, kept = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)
+    faces = faces[np.sort(kept)]
+    named, rows = np.unique(faces, return_inverse=True)
+    return positions[named], rows.reshape(-1, 3)
+
+
+def edge_use(triangles: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of faces of each undirected edge."""
+    ends = np.sort(np.stack([triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()], axis=1), axis=1)
+    keys = ends[:, 0] * (int(triangles.max(initial=0)) + 1) + ends[:, 1]
+    return np.asarray(np.unique(keys, return_counts=True)[1])
+
+
+def orient(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Turn faces until neighbours agree and every part has a positive volume; None where that cannot be.
+
+    Args:
+        vertices, triangles: a mesh whose every edge has two faces.
+    """
+    o3d = load_open3d()
+    mesh = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(triangles.astype(np.int32))
+    )
+    if not mesh.orient_triangles():
+        return None
+    turned = np.asarray(mesh.triangles).astype(np.int64)
+    part = face_parts(turned, len(vertices))
+    corners = (vertices - vertices.mean(axis=0))[turned]
+    volume = np.bincount(
+        part, weights=np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
+    )
+    inward = volume[part] < 0
+    turned[inward] = turned[inward][:, ::-1]
+    return turned
+
+
+def face_parts(triangles: NDArray[np.int64], vertex_count: int) -> NDArray[np.int64]:
+    """(F,) number of the part of each face; parts hang together by vertices."""
+    ends = np.concatenate([triangles[:, :2], triangles[:, 1:]])
+    shape = (vertex_count, vertex_count)
+    graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=shape)
+    label = connected_components(graph, directed=False)[1][triangles[:, 0]]
+    return np.asarray(np.unique(label, return_inverse=True)[1]).reshape(-1)
