@@ -11,7 +11,7 @@ from preprocessing.dataset import Views
 from preprocessing.native import load_open3d
 
 FIELD_OF_VIEW_DEG = 49.1  # as in the renderings of Choy et al. 2016 (3D-R2N2)
-DISTANCE = 1.6  # of the camera from the cube's centre: a ball around the unit cube stays in the picture
+DISTANCE = 2.1  # of the camera from the centre: the ball around the unit cube stays in the picture
 SUPERSAMPLING = 2
 LIGHT = np.array([0.4, 0.5, 0.76])  # in the camera's frame: right, up and behind the viewer
 AMBIENT = 0.35
