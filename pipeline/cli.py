@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from pipeline import commands
@@ -40,6 +41,10 @@ def demo(
     commands.demo(out, seed, device, address)
 
 
+Method = Literal["auto", "exact", "visibility"]
+Source = Positional[Path]
+
+
 @preprocess_app.command
 def rooms(
     *,
@@ -62,6 +67,133 @@ def rooms(
         seed: of the first scene; the same seed gives the same bytes.
     """
     commands.preprocess_rooms(out, rooms, building_windows, seed, address)
+
+
+@preprocess_app.command
+def bodies(
+    *, out: Path, sequences: int = 64, frames: int = 17, seed: int = 0, address: Address = "auto"
+) -> None:
+    """Procedural bodies that move and deform (4D), with exact correspondences and occupancy at every time.
+
+    Example: tessera preprocess bodies --out bodies.zarr --sequences 64
+
+    Args:
+        out: the Zarr store to make.
+        sequences: articulated, bending, twisting and deforming bodies in turn.
+        frames: times of each sequence.
+        seed: of the first body; the same seed gives the same bytes.
+    """
+    commands.preprocess_bodies(out, sequences, frames, seed, address)
+
+
+@dataclass(frozen=True)
+class MeshArguments:
+    """What to make of each mesh."""
+
+    method: Method = "auto"
+    """exact keeps closed meshes and refuses others, visibility rebuilds all, auto rebuilds what is not closed."""
+    resolution: int = 128
+    """lattice cells along the cube of a rebuilt surface."""
+    largest_chamfer: float = 0.01
+    """a rebuilt surface with a larger mean distance from the input is rejected; longest side = 1."""
+    largest_hausdorff: float = 0.06
+    """likewise for the largest distance."""
+    voxels: bool = False
+    """also keep a 32^3 voxel grid of each shape."""
+    views: bool = False
+    """also keep 24 rendered views (depth and shaded colour) with their cameras."""
+    view_size: int = 137
+    """width and height of a view in pixels."""
+    up: Literal["y", "z"] = "z"
+    """the axis that points up in the files (only the views need it)."""
+    timeout_s: float = 600.0
+    """seconds after which a shape counts as hung."""
+    memory_gib: float = 8.0
+    """memory that one shape may take."""
+
+
+@preprocess_app.command
+def meshes(
+    source: Source,
+    *,
+    out: Path,
+    options: OmitArgPrefixes[MeshArguments] = MeshArguments(),
+    address: Address = "auto",
+) -> None:
+    """A folder tree of OBJ, OFF, PLY, STL or GLB meshes, watertight or not.
+
+    Each mesh is closed, scaled to the unit cube, sampled and labelled. What cannot be used is listed with the
+    reason. Run the same command again to finish what an interrupted run left.
+
+    Example: tessera preprocess meshes furniture/ --out furniture.zarr --voxels --views
+
+    Args:
+        source: the folder; the first folder of a file's path is its category.
+        out: the Zarr store to make.
+    """
+    commands.preprocess_meshes(source, out, options, address)
+
+
+@preprocess_app.command
+def shapenet(
+    source: Source,
+    *,
+    out: Path,
+    classes: tuple[str, ...] = (),
+    options: OmitArgPrefixes[MeshArguments] = MeshArguments(up="y"),
+    address: Address = "auto",
+) -> None:
+    """ShapeNetCore v1 or v2, or the prepared files of the Occupancy Networks papers.
+
+    Example: tessera preprocess shapenet ShapeNetCore.v2/ --out chairs.zarr --classes chair sofa
+
+    Args:
+        source: the folder that holds the synsets (03001627, ...); their train.lst, val.lst and test.lst count.
+        out: the Zarr store to make.
+        classes: synset numbers or names to take; all by default.
+    """
+    commands.preprocess_shapenet(source, out, classes, options, address)
+
+
+@preprocess_app.command
+def scannet(source: Source, *, out: Path, address: Address = "auto") -> None:
+    """ScanNet scenes as a data set for evaluation: points in metres, upright by the scenes' axis alignment.
+
+    Example: tessera preprocess scannet ScanNet/scans --out scannet.zarr
+
+    Args:
+        source: holds scene folders with *_vh_clean.ply or *_vh_clean_2.ply, and scannetv2_val.txt and so on.
+        out: the Zarr store to make.
+    """
+    commands.preprocess_scans("scannet", source, out, address)
+
+
+@preprocess_app.command
+def matterport(source: Source, *, out: Path, address: Address = "auto") -> None:
+    """Matterport3D regions or houses as a data set for evaluation: points in metres.
+
+    Example: tessera preprocess matterport v1/scans --out matterport.zarr
+
+    Args:
+        source: holds a folder for each house with region*.ply, or with the house's PLY.
+        out: the Zarr store to make.
+    """
+    commands.preprocess_scans("matterport", source, out, address)
+
+
+@preprocess_app.command
+def humans(source: Source, *, out: Path, frames: int = 17, address: Address = "auto") -> None:
+    """Sequences of meshes with fixed topology (D-FAUST), or the prepared files of Occupancy Flow.
+
+    Example: tessera preprocess humans dfaust/ --out humans.zarr --frames 17
+
+    Args:
+        source: holds folders of meshes, .npz files with vertices (T, V, 3) and faces (F, 3), or folders with
+            pcl_seq and points_seq.
+        out: the Zarr store to make.
+        frames: consecutive frames of one sequence; longer recordings are cut.
+    """
+    commands.preprocess_humans(source, out, frames, address)
 
 
 @app.command
@@ -175,15 +307,16 @@ def models() -> None:
 
 
 @app.command
-def info(path: Positional[Path | None] = None) -> None:
+def info(path: Positional[Path | None] = None, *, check: bool = False) -> None:
     """Describe a dataset, a run directory, a scan or a weights file; without PATH, this installation.
 
-    Example: tessera info rooms.zarr
+    Example: tessera info rooms.zarr --check
 
     Args:
         path: what to describe.
+        check: verify every shard of a dataset against its recorded checksums; exit code 1 where one differs.
     """
-    commands.info(path)
+    commands.info(path, check)
 
 
 def main(args: Sequence[str] | None = None) -> None:

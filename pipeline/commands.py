@@ -5,6 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.cli import MeshArguments
+    from pipeline.isolation import CallLimits
+    from preprocessing.sources import Collection, MeshOptions
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,82 @@ class TrainOptions:
 
 def preprocess_rooms(out: Path, rooms: int, building_windows: int, seed: int, address: str) -> None:
     """`tessera preprocess rooms`."""
-    from pipeline.preparation import RoomsConfig, preprocess
+    from preprocessing.sources import RoomsConfig, rooms_collection
 
-    summary = preprocess(out, RoomsConfig(rooms, building_windows, seed), address)
+    _preprocess(rooms_collection(RoomsConfig(rooms, building_windows, seed)), out, address)
+
+
+def preprocess_bodies(out: Path, sequences: int, frames: int, seed: int, address: str) -> None:
+    """`tessera preprocess bodies`."""
+    from preprocessing.sources import BodiesConfig, bodies_collection
+
+    _preprocess(bodies_collection(BodiesConfig(sequences, frames, seed)), out, address)
+
+
+def preprocess_meshes(source: Path, out: Path, arguments: MeshArguments, address: str) -> None:
+    """`tessera preprocess meshes`."""
+    from preprocessing.sources import meshes_collection
+
+    collection = meshes_collection(source, _mesh_options(arguments))
+    _preprocess(collection, out, address, _limits(arguments))
+
+
+def preprocess_shapenet(
+    source: Path, out: Path, classes: tuple[str, ...], arguments: MeshArguments, address: str
+) -> None:
+    """`tessera preprocess shapenet`."""
+    from preprocessing.sources import shapenet_collection
+
+    collection = shapenet_collection(source, _mesh_options(arguments), classes)
+    _preprocess(collection, out, address, _limits(arguments))
+
+
+def preprocess_scans(kind: str, source: Path, out: Path, address: str) -> None:
+    """`tessera preprocess scannet` and `tessera preprocess matterport`."""
+    from preprocessing.sources import matterport_collection, scannet_collection
+
+    make = {"scannet": scannet_collection, "matterport": matterport_collection}[kind]
+    _preprocess(make(source), out, address)
+
+
+def preprocess_humans(source: Path, out: Path, frames: int, address: str) -> None:
+    """`tessera preprocess humans`."""
+    from preprocessing.sources import humans_collection
+
+    _preprocess(humans_collection(source, frames), out, address)
+
+
+def _mesh_options(arguments: MeshArguments) -> MeshOptions:
+    from preprocessing.sources import MeshOptions
+    from preprocessing.watertight import VisibilityConfig, WatertightConfig
+
+    watertight = WatertightConfig(
+        arguments.method,
+        VisibilityConfig(arguments.resolution),
+        arguments.largest_chamfer,
+        arguments.largest_hausdorff,
+    )
+    return MeshOptions(
+        watertight,
+        voxel_side=32 if arguments.voxels else 0,
+        view_size=arguments.view_size if arguments.views else 0,
+        up=arguments.up,
+    )
+
+
+def _limits(arguments: MeshArguments) -> CallLimits:
+    from pipeline.isolation import CallLimits
+
+    return CallLimits(arguments.timeout_s, round(arguments.memory_gib * 2**30))
+
+
+def _preprocess(collection: Collection, out: Path, address: str, limits: CallLimits | None = None) -> None:
+    from pipeline.preparation import preprocess
+
+    summary = preprocess(collection, out, address, limits)
     print(
-        f"{out}: {summary.shapes} shapes ({summary.shards_made} shards made, {summary.shards_kept} kept), "
-        f"{len(summary.rejected)} rejected"
+        f"{out}: {summary.shapes - len(summary.rejected)} of {summary.shapes} shapes "
+        f"({summary.shards_made} shards made, {summary.shards_kept} kept), {len(summary.rejected)} rejected"
     )
     for entry in summary.rejected:
         print(f"  rejected {entry.name}: {entry.reason}")
@@ -128,8 +204,10 @@ def models() -> None:
         print(f"  card: {path.with_suffix('.md')}")
 
 
-def info(path: Path | None) -> None:
+def info(path: Path | None, check: bool) -> None:
     """`tessera info`."""
-    from pipeline.description import describe, describe_installation
+    from pipeline.description import check_dataset, describe, describe_installation
 
     print("\n".join(describe_installation() if path is None else describe(path)))
+    if path is not None and check:
+        print(f"  {check_dataset(path)} shards agree with their checksums")

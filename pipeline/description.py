@@ -98,6 +98,33 @@ def _dataset(path: Path) -> list[str]:
     ]
 
 
+def check_dataset(path: Path) -> int:
+    """Verify every shard of a dataset against its record; the number of shards.
+
+    Raises:
+        DatasetError: if shards are missing or damaged; names them and the cure.
+    """
+    from preprocessing.dataset import check_shard, finished_shards, read_layout, record_path
+    from preprocessing.errors import DatasetError
+
+    layout, _ = read_layout(path)
+    finished = finished_shards(path, layout)
+    if len(finished) < layout.shards:
+        raise DatasetError(
+            f"{path}: {layout.shards - len(finished)} of {layout.shards} shards are missing; "
+            "run the command that made it again"
+        )
+    damaged = [(shard, names) for shard in finished if (names := check_shard(path, shard))]
+    if damaged:
+        told = "; ".join(f"shard {shard}: {', '.join(names)}" for shard, names in damaged[:10])
+        first = record_path(path, damaged[0][0])
+        raise DatasetError(
+            f"{path}: {len(damaged)} shards differ from their checksums ({told}); delete their records "
+            f"({first}) and run the command that made it again"
+        )
+    return len(finished)
+
+
 def _scan(path: Path) -> list[str]:
     from pipeline.reconstruction.ingest import default_voxel_size, summarise_scan
 

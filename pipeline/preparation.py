@@ -1,14 +1,17 @@
-"""The preprocessing stage: one Ray task for each shard of a dataset."""
+"""The preprocessing stage: one Ray task for each shard of a dataset, and in it a process for the shapes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import ray
 from tqdm import tqdm
 
 from pipeline.cluster import available_cpus, ray_session, run_windowed
+from pipeline.isolation import CallCrashedError, CallFailedError, CallLimits, IsolatedProcess
 from pipeline.version import software_version
 from preprocessing.dataset import (
     DatasetLayout,
@@ -22,39 +25,10 @@ from preprocessing.dataset import (
     read_record,
     write_shard,
 )
-from preprocessing.shape_samples import CATEGORIES, WINDOWS_PER_BUILDING, building_windows, room_samples
+from preprocessing.sources import Collection, Unit
 
-
-@dataclass(frozen=True)
-class RoomsConfig:
-    """Which procedural scenes to prepare.
-
-    Attributes:
-        rooms: paper-style synthetic rooms; rounded up to whole shards of 8.
-        building_windows: 6 m windows of furnished buildings, 8 of each building; rounded up likewise.
-        seed: of the first scene; the same seed gives the same bytes whatever the number of workers.
-    """
-
-    rooms: int = 640
-    building_windows: int = 640
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.rooms < 0 or self.building_windows < 0 or self.rooms + self.building_windows < 1:
-            raise ValueError("ask for at least one room or building window")
-
-    @property
-    def room_shards(self) -> int:
-        """Shards that hold rooms; those of buildings follow."""
-        return -(-self.rooms // WINDOWS_PER_BUILDING)
-
-    @property
-    def layout(self) -> DatasetLayout:
-        """The dataset's layout."""
-        shards = self.room_shards + -(-self.building_windows // WINDOWS_PER_BUILDING)
-        return DatasetLayout(
-            shapes=shards * WINDOWS_PER_BUILDING, categories=CATEGORIES, shapes_per_shard=WINDOWS_PER_BUILDING
-        )
+ATTEMPTS = 2  # a unit that crashes is tried once more: the machine may have been at fault
+TASK_RETRIES = 5
 
 
 @dataclass(frozen=True)
@@ -67,49 +41,82 @@ class PreprocessSummary:
     shards_kept: int
 
 
-def prepare_shard(path: Path, shard: int, config: RoomsConfig) -> ShardRecord:
-    """Make and write one shard; a scene that fails is recorded as rejected and the others go on."""
+@cache
+def _isolated(limits: CallLimits) -> IsolatedProcess:
+    """The process that serves this worker; it lives as long as the worker."""
+    return IsolatedProcess(limits)
+
+
+def _make(unit: Unit, layout: DatasetLayout) -> list[ShapeSamples]:
+    """Runs in the isolated process."""
+    return unit.make(layout)
+
+
+def make_unit(
+    unit: Unit, first_shape: int, layout: DatasetLayout, limits: CallLimits
+) -> Sequence[ShapeSamples | RejectedShape]:
+    """A unit's shapes, or as many rejections with the reason."""
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        try:
+            shapes = _isolated(limits).call(_make, unit, layout)
+            for shape in shapes:
+                shape.row(layout)  # what does not fit the store is this unit's fault, not the shard's
+            return shapes
+        except CallFailedError as error:
+            reason = str(error)
+            break
+        except CallCrashedError as error:
+            reason = f"{error}, {'twice' if attempt else 'once'}"
+        except Exception as error:
+            reason = str(error)
+            break
+    return [RejectedShape(first_shape + number, name, reason) for number, name in enumerate(unit.names)]
+
+
+def prepare_shard(path: Path, shard: int, units: Sequence[Unit], limits: CallLimits) -> ShardRecord:
+    """Make and write one shard; a shape that fails is recorded as rejected and the others go on."""
     layout, _ = read_layout(path)
     shapes: list[ShapeSamples | RejectedShape] = []
-    if shard < config.room_shards:
-        for shape in layout.shard_shapes(shard):
-            seed = config.seed + shape
-            try:
-                shapes.append(room_samples(seed, layout))
-            except (ValueError, RuntimeError) as error:
-                shapes.append(RejectedShape(shape, f"room-{seed:08d}", str(error)))
-    else:
-        seed = config.seed + shard - config.room_shards
-        try:
-            shapes.extend(building_windows(seed, layout))
-        except (ValueError, RuntimeError) as error:
-            shapes.extend(
-                RejectedShape(shape, f"building-{seed:08d}", str(error))
-                for shape in layout.shard_shapes(shard)
-            )
+    for unit in units:
+        shapes.extend(make_unit(unit, layout.shard_shapes(shard).start + len(shapes), layout, limits))
     return write_shard(path, shard, shapes)
 
 
-def preprocess(out: Path, config: RoomsConfig, address: str = "auto") -> PreprocessSummary:
-    """Make a dataset of procedural scenes; run it again to finish only what is missing.
+def preprocess(
+    collection: Collection, out: Path, address: str = "auto", limits: CallLimits | None = None
+) -> PreprocessSummary:
+    """Make a dataset; run it again to finish only what is missing.
+
+    Args:
+        collection: what to make it of; see `preprocessing.sources`.
+        out: the Zarr store.
+        address: of Ray.
+        limits: time and memory of one shape.
 
     Raises:
         DatasetError: if `out` holds something else.
         ClusterError: if Ray cannot be reached.
     """
     out = Path(out).absolute()
-    layout = config.layout
-    provenance = {"source": "rooms", "rooms": config.rooms, "building_windows": config.building_windows}
-    create_dataset(out, layout, provenance | {"seed": config.seed, "software": software_version()})
+    layout = collection.layout
+    create_dataset(out, layout, collection.provenance | {"software": software_version()})
+    shards = collection.shards()
     kept = finished_shards(out, layout)
-    missing = [shard for shard in range(layout.shards) if shard not in set(kept)]
+    missing = sorted(set(range(layout.shards)) - set(kept))
     with ray_session(address), tqdm(total=layout.shapes, unit="shape", desc="preprocess") as bar:
         bar.update(sum(len(layout.shard_shapes(shard)) for shard in kept))
-        task = ray.remote(num_cpus=1, max_retries=3, max_calls=20)(prepare_shard)
+        rejected = sum(len(read_record(out, shard).rejected) for shard in kept)
+        task = ray.remote(num_cpus=1, max_retries=TASK_RETRIES)(prepare_shard)
         window = 2 * available_cpus()
-        for _, record in run_windowed(lambda shard: task.remote(out, shard, config), missing, window):
+        chosen = limits or CallLimits()
+        for _, record in run_windowed(
+            lambda shard: task.remote(out, shard, shards[shard], chosen), missing, window
+        ):
+            rejected += len(record.rejected)
+            bar.set_postfix(rejected=rejected, refresh=False)
             bar.update(len(record.names))
     finish_dataset(out)
     records = [read_record(out, shard) for shard in range(layout.shards)]
-    rejected = tuple(entry for record in records for entry in record.rejected)
-    return PreprocessSummary(layout.shapes, rejected, len(missing), len(kept))
+    entries = tuple(entry for record in records for entry in record.rejected)
+    return PreprocessSummary(layout.shapes, entries, len(missing), len(kept))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from preprocessing.errors import MeshError
-from preprocessing.native import load_open3d
+from preprocessing.native import load_open3d, ray_threads
 from preprocessing.occupancy_labels import Solid, solid_components, unpaired_edges
 from preprocessing.surface_sampling import sample_surface
 
@@ -178,11 +178,11 @@ def nearest_on_surface(
     """
     o3d = load_open3d()
     centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
-    scene = o3d.t.geometry.RaycastingScene()
+    scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     local = o3d.core.Tensor((vertices - centre).astype(np.float32))
     scene.add_triangles(local, o3d.core.Tensor(triangles.astype(np.uint32)))
     queries = (points - centre).astype(np.float32)
-    found = scene.compute_closest_points(o3d.core.Tensor(queries))
+    found = scene.compute_closest_points(o3d.core.Tensor(queries), nthreads=ray_threads())
     distances = np.linalg.norm(found["points"].numpy().astype(np.float64) - queries, axis=1)
     return distances, found["primitive_normals"].numpy().astype(np.float64)
 

@@ -1,5 +1,6 @@
 """One place that imports Open3D, whose wheel needs system libraries that pip cannot install."""
 
+import os
 from functools import cache
 from typing import Any
 
@@ -24,3 +25,11 @@ def load_open3d() -> Any:
         ) from error
     open3d.utility.set_verbosity_level(open3d.utility.VerbosityLevel.Error)
     return open3d
+
+
+def ray_threads() -> int:
+    """Threads of a ray query: as many as OMP_NUM_THREADS allows, 0 for all.
+
+    Open3D's ray trees ignore that variable by themselves, so tasks that share a machine would disturb one another.
+    """
+    return int(os.environ.get("OMP_NUM_THREADS") or 0)

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from preprocessing.errors import MeshError
-from preprocessing.native import load_open3d
+from preprocessing.native import load_open3d, ray_threads
 
 # An odd number of rays votes, so that a ray through an edge or a vertex is outvoted.
 RAYS = 3
@@ -49,7 +49,7 @@ def label_mesh(
     vertices = np.asarray(vertices, np.float64)
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     centre = (low + high) / 2
-    caster = open3d.t.geometry.RaycastingScene()
+    caster = open3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     caster.add_triangles(
         open3d.core.Tensor((vertices - centre).astype(np.float32)),
         open3d.core.Tensor(np.ascontiguousarray(triangles, np.uint32)),
@@ -59,7 +59,7 @@ def label_mesh(
     for start in range(0, len(rows), QUERIES_PER_BATCH):
         batch = rows[start : start + QUERIES_PER_BATCH]
         local = open3d.core.Tensor((queries[batch] - centre).astype(np.float32))
-        inside[batch] = caster.compute_occupancy(local, nsamples=RAYS).numpy() > 0.5
+        inside[batch] = caster.compute_occupancy(local, nthreads=ray_threads(), nsamples=RAYS).numpy() > 0.5
     return inside
 
 
@@ -119,7 +119,7 @@ class Solid:
         o3d = load_open3d()
         self._centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
         local = (vertices - self._centre).astype(np.float32)
-        self._scene = o3d.t.geometry.RaycastingScene()
+        self._scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
         parts = solid_components(triangles, len(vertices))
         for part in parts:
             used, rows = np.unique(part, return_inverse=True)
@@ -144,7 +144,9 @@ class Solid:
     def _winding(self, local: NDArray[np.float32], direction: NDArray[np.float64]) -> NDArray[np.int64]:
         """Exits minus entries along a ray from each query."""
         rays = np.concatenate([local, np.broadcast_to(direction.astype(np.float32), local.shape)], axis=1)
-        hits = self._scene.list_intersections(self._o3d.core.Tensor(np.ascontiguousarray(rays)))
+        hits = self._scene.list_intersections(
+            self._o3d.core.Tensor(np.ascontiguousarray(rays)), nthreads=ray_threads()
+        )
         ray = hits["ray_ids"].numpy()
         triangle = self._first_triangle[hits["geometry_ids"].numpy()] + hits["primitive_ids"].numpy()
         leaving = np.where(self._normals[triangle] @ direction > 0, 1, -1)

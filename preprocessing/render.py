@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from preprocessing.errors import MeshError
-from preprocessing.native import load_open3d
+from preprocessing.native import load_open3d, ray_threads
 
 FRONT = np.array([0.84, 0.82, 0.78])
 BACK = np.array([0.80, 0.34, 0.26])  # faces seen from inside the solid, as at a cut
@@ -117,7 +117,7 @@ class MeshPictures:
         margin = 0.01 * (high - low)
         self.low, self.high = low - margin, high + margin
         self._centre = 0.5 * (self.low + self.high)
-        self._scene = o3d.t.geometry.RaycastingScene()
+        self._scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
         local = (vertices - self._centre).astype(np.float32)
         self._scene.add_triangles(o3d.core.Tensor(local), o3d.core.Tensor(triangles.astype(np.uint32)))
         self._triangles, self._colors = triangles, colors
@@ -149,7 +149,7 @@ class MeshPictures:
     ) -> dict[str, NDArray[Any]]:
         """What the rays hit first; a hit above the ceiling is none, as such a ray never comes down again."""
         rays = np.concatenate([start, directions], axis=1).astype(np.float32)
-        hits = self._scene.cast_rays(self._o3d.core.Tensor(rays))
+        hits = self._scene.cast_rays(self._o3d.core.Tensor(rays), nthreads=ray_threads())
         names = ("t_hit", "primitive_ids", "primitive_normals", "primitive_uvs")
         found = {name: hits[name].numpy() for name in names}
         if np.isfinite(ceiling):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import GeometryError
-from preprocessing.native import load_open3d
+from preprocessing.native import load_open3d, ray_threads
 from preprocessing.solids import Floats, Scene
 
 # A neighbouring ray that ends this much farther or nearer (share of the range) makes a mixed pixel.
@@ -121,7 +121,7 @@ def scan(
     open3d = load_open3d()
     vertices = np.asarray(vertices, np.float64)
     centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
-    caster = open3d.t.geometry.RaycastingScene()
+    caster = open3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     caster.add_triangles(
         open3d.core.Tensor((vertices - centre).astype(np.float32)),
         open3d.core.Tensor(np.ascontiguousarray(triangles, np.uint32)),
@@ -133,7 +133,7 @@ def scan(
         origin = (station - centre).astype(np.float32)
         rays = np.empty((*directions.shape[:2], 6), np.float32)
         rays[..., :3], rays[..., 3:] = origin, directions
-        hits = caster.cast_rays(open3d.core.Tensor(rays))
+        hits = caster.cast_rays(open3d.core.Tensor(rays), nthreads=ray_threads())
         ranges = hits["t_hit"].numpy().astype(np.float64)
         normals = hits["primitive_normals"].numpy().astype(np.float64)
         directions = rays[..., 3:].astype(np.float64)

@@ -25,18 +25,42 @@ def sample_surface(
 
     Raises:
         MeshError: if the mesh has no area.
+    """
+    chosen, weights = sample_triangles(vertices, triangles, count, rng)
+    return place_samples(vertices, triangles, chosen, weights)
 
-    Square-root barycentric sampling: Osada et al. 2002, "Shape distributions", section 4.2.
+
+def sample_triangles(
+    vertices: NDArray[np.float64],
+    triangles: NDArray[np.integer],
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Draw places on a surface uniformly by area: (N,) triangles and (N, 3) barycentric weights.
+
+    Arguments and errors as `sample_surface`. Square-root barycentric sampling: Osada et al. 2002, "Shape
+    distributions", section 4.2.
     """
     first, second, third = np.moveaxis(np.asarray(vertices, np.float64)[triangles], 1, 0)
-    cross = np.cross(second - first, third - first)
-    doubled = np.linalg.norm(cross, axis=1)
+    doubled = np.linalg.norm(np.cross(second - first, third - first), axis=1)
     cumulative = np.cumsum(doubled)
     if len(cumulative) == 0 or not cumulative[-1] > 0:
         raise MeshError("the mesh has no area to sample; check that it has triangles and finite vertices")
     # side="right" never picks a triangle of area 0.
     chosen = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
     chosen = np.minimum(chosen, len(cumulative) - 1)
-    root, along = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
-    points = (1 - root) * first[chosen] + root * (1 - along) * second[chosen] + root * along * third[chosen]
-    return points, cross[chosen] / doubled[chosen, None]
+    root, along = np.sqrt(rng.random(count)), rng.random(count)
+    return chosen, np.stack([1 - root, root * (1 - along), root * along], axis=1)
+
+
+def place_samples(
+    vertices: NDArray[np.float64],
+    triangles: NDArray[np.integer],
+    chosen: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions and unit normals (N, 3) of the places that `sample_triangles` drew, on any pose of the mesh."""
+    first, second, third = np.moveaxis(np.asarray(vertices, np.float64)[triangles[chosen]], 1, 0)
+    cross = np.cross(second - first, third - first)
+    normals = cross / np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-300)
+    return weights[:, :1] * first + weights[:, 1:2] * second + weights[:, 2:] * third, normals

@@ -66,7 +66,11 @@ class CropSource:
     """
 
     def __init__(self, path: Path, split: str, config: CropConfig, seed: int) -> None:
-        read_layout(path)
+        layout, _ = read_layout(path)
+        if layout.frames or not layout.uniform_queries or not layout.near_queries:
+            raise DatasetError(
+                f"{path}: holds sequences, or scans without occupancy; crops train on still shapes with queries"
+            )
         self.group = zarr.open_group(str(path), mode="r")
         wanted = rows(self.group, "valid") & (rows(self.group, "split") == SPLITS.index(split))
         self.shapes = np.flatnonzero(wanted)
@@ -74,7 +78,7 @@ class CropSource:
             raise DatasetError(
                 f"{path}: no shapes in split '{split}'; preprocess more, or resume an unfinished run"
             )
-        self.is_room = rows(self.group, "scale")[self.shapes] == 1.0
+        self.is_whole = ~rows(self.group, "is_window")[self.shapes]
         self.config = config
         self.seed = seed
         self._cache: dict[int, _Shape] = {}
@@ -83,8 +87,8 @@ class CropSource:
     def batch(self, step: int, batch_size: int, rank: int = 0) -> TrainingCrops:
         """Batch number `step`: crops of one grid size each time."""
         rng = np.random.default_rng([self.seed, step, rank])
-        is_whole = bool(rng.random() < 0.4) and bool(self.is_room.any())
-        candidates = self.shapes[self.is_room] if is_whole else self.shapes
+        is_whole = bool(rng.random() < 0.4) and bool(self.is_whole.any())
+        candidates = self.shapes[self.is_whole] if is_whole else self.shapes
         grid = self.config.grid if is_whole else self.config.window_grid
         crops = [self._crop(int(rng.choice(candidates)), is_whole, grid, rng) for _ in range(batch_size)]
         points, queries, occupancy = zip(*crops, strict=True)
@@ -103,7 +107,7 @@ class CropSource:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         config = self.config
         stored = self._shape(shape)
-        is_room, points = stored.is_room, stored.points
+        is_complete, points = stored.is_whole, stored.points
         count = len(points)
         rotation = _random_rotation(rng, is_upright=is_whole)
         if is_whole:
@@ -112,7 +116,7 @@ class CropSource:
             centre = rng.uniform(-0.5, 0.5, 3) * (grid - voxels_per_unit - 2) / voxels_per_unit
         else:
             kept = int(count * np.exp(rng.uniform(np.log(0.08), 0)))
-            voxels_per_unit = np.exp(rng.uniform(np.log(50), np.log(110 if is_room else 200)))
+            voxels_per_unit = np.exp(rng.uniform(np.log(50), np.log(110 if is_complete else 200)))
             centre = points[rng.integers(count)] + rng.normal(0, 6, 3) / voxels_per_unit
         start = int(rng.integers(count))
         points = np.take(points, np.arange(start, start + min(kept, count)), axis=0, mode="wrap")
@@ -137,7 +141,7 @@ class CropSource:
             local = to_crop(asked)
             margin = 0.0 if is_whole else config.context
             usable = ((local > margin) & (local < grid - margin)).all(axis=1)
-            if not is_room:  # beyond the window nothing was kept: stay away from its faces too
+            if not is_complete:  # beyond the window nothing was kept: stay away from its faces too
                 usable &= np.abs(asked).max(axis=1) < 0.5 - margin / voxels_per_unit
             chosen = rng.permutation(np.flatnonzero(usable))[:wanted]
             queries.append(local[chosen])
@@ -159,7 +163,7 @@ class CropSource:
         loaded = _Shape(
             points=self._read("points", shape)[:count],
             has_scan_noise=bool(self._read("has_scan_noise", shape)),
-            is_room=bool(self._read("scale", shape) == 1.0),
+            is_whole=not bool(self._read("is_window", shape)),
             queries=queries,
         )
         size = loaded.points.nbytes + sum(asked.nbytes + bits.nbytes for asked, bits in queries.values())
@@ -178,7 +182,7 @@ class _Shape:
 
     points: NDArray[np.float32]
     has_scan_noise: bool
-    is_room: bool
+    is_whole: bool
     queries: dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.dataset import Views
-from preprocessing.native import load_open3d
+from preprocessing.native import load_open3d, ray_threads
 
 FIELD_OF_VIEW_DEG = 49.1  # as in the renderings of Choy et al. 2016 (3D-R2N2)
 DISTANCE = 2.1  # of the camera from the centre: the ball around the unit cube stays in the picture
@@ -69,7 +69,7 @@ def render_views(
     Colour is the mean of four rays a pixel, depth that of the ray through the pixel's centre.
     """
     o3d = load_open3d()
-    scene = o3d.t.geometry.RaycastingScene()
+    scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     scene.add_triangles(
         o3d.core.Tensor(vertices.astype(np.float32)), o3d.core.Tensor(triangles.astype(np.uint32))
     )
@@ -88,7 +88,8 @@ def render_views(
         rotation, translation = pose[:, :3], pose[:, 3]
         directions = local @ rotation  # the camera's z is 1, so the distance along a ray is the depth
         eye = np.broadcast_to(-rotation.T @ translation, directions.shape)
-        hits = scene.cast_rays(o3d.core.Tensor(np.concatenate([eye, directions], axis=1).astype(np.float32)))
+        rays = np.concatenate([eye, directions], axis=1).astype(np.float32)
+        hits = scene.cast_rays(o3d.core.Tensor(rays), nthreads=ray_threads())
         distance = hits["t_hit"].numpy()
         is_hit = np.isfinite(distance)
         normals = hits["primitive_normals"].numpy() @ rotation.T.astype(np.float32)

@@ -17,7 +17,7 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from preprocessing.errors import MeshError
-from preprocessing.native import load_open3d
+from preprocessing.native import load_open3d, ray_threads
 from preprocessing.watertight.cleaning import Soup
 
 CUBE_SIDE = 1.1  # of the lattice, around the unit cube that the soup fits into
@@ -73,7 +73,7 @@ class Surroundings:
         self, vertices: NDArray[np.float64], triangles: NDArray[np.int64], config: VisibilityConfig
     ) -> None:
         self._o3d = load_open3d()
-        self._scene = self._o3d.t.geometry.RaycastingScene()
+        self._scene = self._o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
         self._scene.add_triangles(
             self._o3d.core.Tensor(vertices.astype(np.float32)),
             self._o3d.core.Tensor(triangles.astype(np.uint32)),
@@ -86,11 +86,11 @@ class Surroundings:
 
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
         """(N,) unsigned distance to the surface."""
-        return np.asarray(self._scene.compute_distance(self._tensor(points)).numpy())
+        return np.asarray(self._scene.compute_distance(self._tensor(points), nthreads=ray_threads()).numpy())
 
     def nearest(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Nearest surface points (N, 3) and the normals (N, 3) of their triangles."""
-        found = self._scene.compute_closest_points(self._tensor(points))
+        found = self._scene.compute_closest_points(self._tensor(points), nthreads=ray_threads())
         return found["points"].numpy(), found["primitive_normals"].numpy()
 
     def is_seen(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -104,7 +104,9 @@ class Surroundings:
                 rays = np.concatenate(
                     [batch[open_rows], np.broadcast_to(direction, (len(open_rows), 3))], axis=1
                 )
-                escaped[open_rows] += ~self._scene.test_occlusions(self._tensor(rays)).numpy()
+                escaped[open_rows] += ~self._scene.test_occlusions(
+                    self._tensor(rays), nthreads=ray_threads()
+                ).numpy()
                 open_rows = open_rows[escaped[open_rows] < self._needed]
                 if not len(open_rows):
                     break

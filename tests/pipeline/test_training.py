@@ -19,13 +19,13 @@ from convonet.weights import load_network
 from pipeline import preprocess, train
 from pipeline.cluster import ray_session
 from pipeline.errors import RunDirectoryError
-from pipeline.preparation import RoomsConfig
 from pipeline.training import TrainConfig
 from preprocessing.dataset import read_layout, read_record, record_path
+from preprocessing.sources import RoomsConfig, rooms_collection
 from preprocessing.training_crops import CropConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = RoomsConfig(rooms=40, building_windows=0, seed=0)  # enough that seed 31's split is not empty
+ROOMS = rooms_collection(RoomsConfig(rooms=40, building_windows=0, seed=0))  # enough that seed 31's split is not empty
 SMALL = VolumeNetworkConfig(
     feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8, decoder_blocks=2
 )
@@ -41,7 +41,7 @@ def config(steps: int, workers: int = 1) -> TrainConfig:
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "rooms.zarr"
     with ray_session("local", cpus=2):
-        summary = preprocess(path, ROOMS)
+        summary = preprocess(ROOMS, path)
     assert (summary.shapes, summary.shards_kept, summary.rejected) == (40, 0, ())
     return path
 
@@ -51,12 +51,12 @@ def test_another_number_of_workers_gives_the_same_bytes_and_a_restart_only_the_m
 ) -> None:
     other = tmp_path / "rooms.zarr"
     with ray_session("local", cpus=1):
-        preprocess(other, ROOMS)
+        preprocess(ROOMS, other)
         layout, _ = read_layout(other)
         first = [read_record(other, shard) for shard in range(layout.shards)]
         assert first == [read_record(rooms, shard) for shard in range(layout.shards)]
         record_path(other, 3).unlink()
-        summary = preprocess(other, ROOMS)
+        summary = preprocess(ROOMS, other)
     assert (summary.shards_made, summary.shards_kept) == (1, layout.shards - 1)
     assert read_record(other, 3) == first[3]
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from preprocessing.dataset import BLOCK, DatasetLayout
-from preprocessing.shape_samples import CATEGORIES, SplitShares, building_windows, room_samples
+from preprocessing.sources.rooms import CATEGORIES, building_windows, room_samples
+from preprocessing.sources.splits import SplitShares
 from preprocessing.synthetic_rooms import synthetic_room
 
 LAYOUT = DatasetLayout(

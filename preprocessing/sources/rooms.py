@@ -1,4 +1,4 @@
-"""One seed to one training shape: surface or scan points and labelled queries in the unit cube."""
+"""Procedural scenes: paper-style rooms, and windows of furnished and scanned buildings, exactly labelled."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from preprocessing.buildings import BuildingConfig, building
 from preprocessing.dataset import DatasetLayout, ShapeSamples
+from preprocessing.mesh_samples import PADDED_SIDE, near_surface
 from preprocessing.scanner import ScannerConfig, place_stations, scan
+from preprocessing.sources.splits import SplitShares
+from preprocessing.sources.unit import Collection, Unit
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.synthetic_rooms import synthetic_room
 
 CATEGORIES = ("room", "building")
 WINDOWS_PER_BUILDING = 8
-PADDED_SIDE = 1.1  # queries reach 5% of the side beyond the unit cube on each side (Peng et al. 2020)
-NEAR_SIGMAS = (0.004, 0.02)  # of the unit cube
 WINDOW_SIDE_M = 6.0
 FEWEST_WINDOW_POINTS = 8_000
 
@@ -25,16 +26,66 @@ Occupancy = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class SplitShares:
-    """Shares of the validation and test splits; the rest trains."""
+class RoomsConfig:
+    """Which procedural scenes to prepare.
 
-    val: float = 0.04
-    test: float = 0.04
+    Attributes:
+        rooms: paper-style synthetic rooms; rounded up to whole shards of 8.
+        building_windows: 6 m windows of furnished buildings, 8 of each building; rounded up likewise.
+        seed: of the first scene; the same seed gives the same bytes whatever the number of workers.
+    """
 
-    def of(self, seed: int) -> str:
-        """The split of a seed: decided by the seed alone, so adding shapes moves none."""
-        draw = np.random.default_rng([seed, 977]).random()
-        return "test" if draw < self.test else "val" if draw < self.test + self.val else "train"
+    rooms: int = 640
+    building_windows: int = 640
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rooms < 0 or self.building_windows < 0 or self.rooms + self.building_windows < 1:
+            raise ValueError("ask for at least one room or building window")
+
+
+@dataclass(frozen=True)
+class RoomUnit:
+    """One paper-style synthetic room."""
+
+    seed: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The seed in words."""
+        return (f"room-{self.seed:08d}",)
+
+    def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
+        """See `room_samples`."""
+        return [room_samples(self.seed, layout)]
+
+
+@dataclass(frozen=True)
+class BuildingUnit:
+    """The windows of one furnished building."""
+
+    seed: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The seed and the window's number."""
+        return tuple(f"building-{self.seed:08d}-{window}" for window in range(WINDOWS_PER_BUILDING))
+
+    def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
+        """See `building_windows`."""
+        return building_windows(self.seed, layout)
+
+
+def rooms_collection(config: RoomsConfig) -> Collection:
+    """Rooms, then windows of buildings, in whole shards."""
+    per_shard = WINDOWS_PER_BUILDING
+    rooms = -(-config.rooms // per_shard) * per_shard
+    buildings = -(-config.building_windows // per_shard)
+    units: list[Unit] = [RoomUnit(config.seed + number) for number in range(rooms)]
+    units += [BuildingUnit(config.seed + number) for number in range(buildings)]
+    layout = DatasetLayout(rooms + buildings * per_shard, CATEGORIES, shapes_per_shard=per_shard)
+    provenance = {"source": "rooms", "rooms": config.rooms, "building_windows": config.building_windows}
+    return Collection(tuple(units), layout, provenance | {"seed": config.seed})
 
 
 def room_samples(seed: int, layout: DatasetLayout) -> ShapeSamples:
@@ -130,13 +181,13 @@ def _label(
     rng: np.random.Generator,
 ) -> ShapeSamples:
     """Label queries by the scene's exact occupancy, after rounding them to what the store keeps."""
-    sigma = np.where(rng.random(len(around)) < 0.5, *NEAR_SIGMAS)
-    near = (around + rng.standard_normal(around.shape) * sigma[:, None]).astype(np.float32)
+    near = near_surface(around, rng).astype(np.float32)
     uniform32 = uniform.astype(np.float32)
     return ShapeSamples(
         points=points.astype(np.float32),
         normals=normals.astype(np.float32),
         has_scan_noise=has_scan_noise,
+        is_window=category == "building",
         uniform_queries=uniform32,
         uniform_occupancy=occupancy(uniform32.astype(np.float64) * scale + location),
         near_queries=near,
@@ -146,4 +197,5 @@ def _label(
         category=category,
         split=SplitShares().of(seed),
         name=name,
+        provenance={"seed": seed},
     )

@@ -1,0 +1,163 @@
+"""Calls in a process of their own: what crashes, hangs or eats the memory takes nothing else with it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+import psutil
+
+Result = TypeVar("Result")
+
+POLL_S = 0.1
+CRASHES = {
+    signal.SIGSEGV: "crashed (segmentation fault in a native library)",
+    signal.SIGABRT: "crashed (a native library aborted)",
+    signal.SIGBUS: "crashed (bus error in a native library)",
+    signal.SIGFPE: "crashed (arithmetic error in a native library)",
+    signal.SIGKILL: "was killed, probably for lack of memory",
+}
+
+
+class CallCrashedError(Exception):
+    """The process of a call died, hung or grew too large; the message says which."""
+
+
+class CallFailedError(Exception):
+    """The call itself raised; the message is that of its error."""
+
+
+@dataclass(frozen=True)
+class CallLimits:
+    """What a call may take.
+
+    Attributes:
+        timeout_s: wall-clock seconds.
+        memory_bytes: resident memory of its process.
+    """
+
+    timeout_s: float = 600.0
+    memory_bytes: int = 8 * 2**30
+
+
+class IsolatedProcess:
+    """A process that makes calls one after the other; it is started anew after a crash."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection[Any, Any] | None = None
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Run `function(*arguments)` there; both must be importable and picklable.
+
+        Raises:
+            CallCrashedError: if the process died, took too long or grew too large.
+            CallFailedError: if the function raised.
+        """
+        connection = self._start()
+        process = self._process
+        assert process is not None
+        connection.send_bytes(pickle.dumps((function, arguments)))
+        deadline = time.monotonic() + self._limits.timeout_s
+        watched = psutil.Process(process.pid)
+        while not connection.poll(POLL_S):
+            if process.poll() is not None:
+                raise self._crash()
+            if time.monotonic() > deadline:
+                self.close()
+                raise CallCrashedError(f"hung: did not end within {self._limits.timeout_s:.0f} s")
+            try:
+                used = watched.memory_info().rss
+            except psutil.Error:
+                continue
+            if used > self._limits.memory_bytes:
+                self.close()
+                raise CallCrashedError(f"needed more memory than {self._limits.memory_bytes / 2**30:.1f} GiB")
+        try:
+            is_done, result = pickle.loads(connection.recv_bytes())
+        except EOFError:
+            raise self._crash() from None
+        if not is_done:
+            raise CallFailedError(result)
+        return result  # type: ignore[no-any-return]
+
+    def _crash(self) -> CallCrashedError:
+        assert self._process is not None
+        code = self._process.wait()
+        self.close()
+        if code < 0:
+            return CallCrashedError(CRASHES.get(signal.Signals(-code), f"was ended by signal {-code}"))
+        return CallCrashedError(f"ended unexpectedly with exit code {code}")
+
+    def _start(self) -> Connection[Any, Any]:
+        if self._connection is not None and self._process is not None and self._process.poll() is None:
+            return self._connection
+        self.close()
+        ours, theirs = Pipe()
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.isolation", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._connection = ours
+        return ours
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._connection is not None:
+            self._connection.close()
+        self._process = self._connection = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _serve(connection: Connection[Any, Any]) -> None:
+    """Make the calls that come in until the caller is gone; only the parent process can reach this pipe."""
+    while True:
+        try:
+            function, arguments = pickle.loads(connection.recv_bytes())
+        except EOFError:
+            return
+        try:
+            answer: tuple[bool, Any] = True, function(*arguments)
+        except MemoryError:
+            answer = False, "there was not enough memory"
+        except Exception as error:  # any error of a library is this call's alone
+            reason = str(error) or type(error).__name__
+            kind = "" if type(error).__module__.startswith("preprocessing") else f"{type(error).__name__}: "
+            answer = False, f"{kind}{reason}".splitlines()[0]
+        connection.send_bytes(pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when its parent ends, even in the middle of a call."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _die_with_parent()
+    with Connection(int(sys.argv[1])) as pipe:
+        _serve(pipe)

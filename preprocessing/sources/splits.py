@@ -1,0 +1,48 @@
+"""Which shapes train, validate and test: by published lists where there are any, else by the shape's own key."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from preprocessing.dataset import SPLITS
+
+
+@dataclass(frozen=True)
+class SplitShares:
+    """Shares of the validation and test splits; the rest trains."""
+
+    val: float = 0.04
+    test: float = 0.04
+
+    def of(self, seed: int) -> str:
+        """The split of a seed: decided by the seed alone, so adding shapes moves none."""
+        draw = np.random.default_rng([seed, 977]).random()
+        return "test" if draw < self.test else "val" if draw < self.test + self.val else "train"
+
+    def of_name(self, name: str) -> str:
+        """The split of a named shape, by the name alone."""
+        return self.of(name_seed(name))
+
+
+def name_seed(name: str) -> int:
+    """A number that follows from a name and from nothing else."""
+    return zlib.crc32(name.encode())
+
+
+def read_lists(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
+    """Splits by name from (split, text file of one name a line); absent files are passed over."""
+    splits: dict[str, str] = {}
+    for split, path in files:
+        if path.is_file():
+            splits.update(dict.fromkeys(path.read_text().split(), split))
+    return splits
+
+
+def folder_lists(folder: Path) -> dict[str, str]:
+    """Splits by name from the originals' `train.lst`, `val.lst` and `test.lst`."""
+    return read_lists((split, folder / f"{split}.lst") for split in SPLITS)
