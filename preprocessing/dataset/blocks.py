@@ -97,7 +97,14 @@ class BlockReader:
         if end < size + CHECKSUM_BYTES:
             os.close(file)
             raise DatasetError(f"{path}: is truncated; delete its record and preprocess again")
-        index = np.frombuffer(os.pread(file, size, end - size - CHECKSUM_BYTES), INDEX_ENTRY)
+        data = end - size - CHECKSUM_BYTES
+        index = np.frombuffer(os.pread(file, size, data), INDEX_ENTRY)
+        offset, length = index["offset"], index["length"]
+        # Twice a file's size fits into 64 bits, so each is compared before their sum.
+        inside = (offset <= data) & (length <= data) & (offset + length <= data)
+        if not (inside | (offset == ABSENT)).all():
+            os.close(file)
+            raise DatasetError(f"{path}: is damaged or truncated; delete its record and preprocess again")
         self._open[shard] = file, index.reshape(self._shapes_per_shard, -1)
 
     def _close(self, shard: int) -> None:

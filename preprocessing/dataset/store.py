@@ -75,7 +75,7 @@ def create_dataset(path: Path, layout: DatasetLayout, provenance: dict[str, Any]
             sharding = {
                 "chunks": (1, *spec.chunk),
                 "shards": (shard, *spec.tail),
-                "compressors": zarr.codecs.ZstdCodec(level=1),
+                "compressors": zarr.codecs.ZstdCodec(level=1, checksum=True),
             }
         group.create_array(name, shape=(layout.shapes, *spec.tail), dtype=spec.dtype, **sharding)
     group.attrs["tessera"] = description

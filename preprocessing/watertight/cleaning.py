@@ -12,6 +12,7 @@ from preprocessing.native import load_open3d
 
 LARGEST_COORDINATE = 1e6  # times the object's size: beyond, single precision no longer holds the shape
 SMALLEST_BULK = 1e-3  # share of the bounding box that the middle 98% of the vertices must span
+FEWEST_FOR_BULK = 5  # vertices: of fewer, none can be called stray
 
 Soup = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -34,7 +35,10 @@ def clean_soup(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> S
     if not np.isfinite(vertices).all():
         bad = int((~np.isfinite(vertices).all(axis=1)).sum())
         raise MeshError(f"{bad:,} of {len(vertices):,} vertices are not finite; export it again")
-    used = vertices[np.unique(triangles)]
+    # Adding zero turns -0.0 into 0.0, which is another key but the same position.
+    positions, rows = np.unique(vertices + 0.0, axis=0, return_inverse=True)
+    faces = rows.reshape(-1)[triangles]
+    used = positions[np.unique(faces)]
     size = float((used.max(axis=0) - used.min(axis=0)).max())
     largest = float(np.abs(used).max())
     if largest > LARGEST_COORDINATE * size:
@@ -42,15 +46,15 @@ def clean_soup(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> S
             f"coordinates reach {largest:.3g} at a size of {size:.3g}: single precision cannot hold such a shape; "
             "move it to the origin where it was made, and export it again"
         )
-    bulk = float(np.subtract(*np.quantile(used, [0.99, 0.01], axis=0)).max())
-    if len(used) >= 100 and bulk < SMALLEST_BULK * size:
-        raise MeshError(
-            f"98% of the vertices lie within {bulk:.3g}, the rest stretch it to {size:.3g}: "
-            "stray vertices; remove them and export it again"
-        )
-    # Adding zero turns -0.0 into 0.0, which is another key but the same position.
-    positions, rows = np.unique(vertices + 0.0, axis=0, return_inverse=True)
-    faces = rows.reshape(-1)[triangles]
+    if len(used) >= FEWEST_FOR_BULK:
+        outermost = max(1, len(used) // 100)
+        ordered = np.sort(used, axis=0)
+        bulk = float((ordered[-1 - outermost] - ordered[outermost]).max())
+        if bulk < SMALLEST_BULK * size:
+            raise MeshError(
+                f"nearly all vertices lie within {bulk:.3g}, the others stretch it to {size:.3g}: "
+                "stray vertices; remove them and export it again"
+            )
     first, second, third = np.moveaxis(positions[faces], 1, 0)
     area = np.linalg.norm(np.cross(second - first, third - first), axis=1)
     faces = faces[area > 1e-14 * size * size]
@@ -93,9 +97,10 @@ def orient(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> NDArr
 
 
 def face_parts(triangles: NDArray[np.int64], vertex_count: int) -> NDArray[np.int64]:
-    """(F,) number of the part of each face; parts hang together by vertices."""
-    ends = np.concatenate([triangles[:, :2], triangles[:, 1:]])
-    shape = (vertex_count, vertex_count)
-    graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=shape)
-    label = connected_components(graph, directed=False)[1][triangles[:, 0]]
-    return np.asarray(np.unique(label, return_inverse=True)[1]).reshape(-1)
+    """(F,) number of the part of each face; parts hang together by edges, not by a vertex that they share."""
+    ends = np.sort(np.stack([triangles, np.roll(triangles, -1, axis=1)], axis=-1), axis=-1)
+    edges, edge = np.unique(ends[..., 0] * vertex_count + ends[..., 1], return_inverse=True)
+    face = np.repeat(np.arange(len(triangles)), 3)
+    graph = coo_array((np.ones(len(face), np.int8), (face, edge.ravel())), shape=(len(triangles), len(edges)))
+    joined = (graph @ graph.T).tocoo()  # faces that share an edge
+    return np.asarray(connected_components(joined, directed=False)[1], np.int64)

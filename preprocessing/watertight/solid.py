@@ -18,6 +18,9 @@ from preprocessing.watertight.visibility import Surroundings, VisibilityConfig, 
 Method = Literal["auto", "exact", "visibility"]
 DISTANCE_SAMPLES = 20_000
 SIMPLIFY = 0.05  # of the lattice's spacing: what the surface of a lattice may move when it loses faces
+ROUNDING = 1e-6  # of the cube: a union leaves slivers thinner than this, whose rounded corners cross
+UNION_SPACING = 1e-4  # of the cube: crossings of a union end within a tenth of it in each round
+UNION_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,8 @@ def make_watertight(
     if config.method == "exact":
         boundary = int((edge_use(triangles) != 2).sum())
         raise MeshError(
-            f"is not a closed surface: {boundary:,} edges do not have two faces, or its sides cannot be told apart; "
-            "use --method auto or visibility"
+            f"is not a closed surface: {boundary:,} edges do not have two faces, its sides cannot be told apart, "
+            "or its parts do not unite to a solid; use --method auto or visibility"
         )
     surroundings = Surroundings(vertices, triangles, config.visibility)
     spacing = config.visibility.spacing
@@ -106,7 +109,10 @@ def make_watertight(
 
 
 def _close_exactly(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> Soup | None:
-    """A mesh whose every edge has two faces, facing out, its parts united; None where it is not closed."""
+    """A mesh whose every edge has two faces, facing out, its parts united; None where it is not closed.
+
+    A single part that crosses itself is kept: only its winding numbers tell what it encloses.
+    """
     if (edge_use(triangles) != 2).any():
         return None
     turned = orient(vertices, triangles)
@@ -118,7 +124,11 @@ def _close_exactly(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) 
     solids = [_manifold(vertices, turned[parts == part]) for part in range(parts.max() + 1)]
     if any(solid is None for solid in solids):
         return None
-    return _soup(manifold3d.Manifold.batch_boolean(solids, manifold3d.OpType.Add))
+    union = manifold3d.Manifold.batch_boolean(solids, manifold3d.OpType.Add)
+    try:
+        return untangle(_soup(union.simplify(ROUNDING)), UNION_SPACING, UNION_ROUNDS)
+    except MeshError:
+        return None
 
 
 def _manifold(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> manifold3d.Manifold | None:
