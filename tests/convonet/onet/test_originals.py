@@ -52,8 +52,8 @@ def test_an_imported_network_gives_the_original_s_logits(preset: str) -> None:
     network.eval().requires_grad_(False)
     inputs, queries, z = inputs_of(preset), draw(5, 2, 40, 3) - 0.5, draw(6, 2, config.latent_size)
     expected = original_logits(preset, state, inputs, queries, z)
-    assert expected.std() > 0.05
-    torch.testing.assert_close(network(inputs, queries, z), expected, rtol=2e-3, atol=1e-3)
+    assert expected.std() > 0.02  # the comparison is of signals, not of zeros
+    torch.testing.assert_close(network(inputs, queries, z), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
