@@ -1,0 +1,168 @@
+"""Decoders: a query position, the shape's features and its latent to one occupancy logit.
+
+`cbatchnorm` is the paper's decoder; the others are the variants that the original offers. They differ in
+how the shape enters: added to the first layer (`simple`, `batchnorm`) or as the affine map of every
+normalisation (`cbatchnorm`, `cbatchnorm2`, `cbatchnorm_noresnet`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convonet.onet.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
+from convonet.onet.resnet_blocks import BatchNormResnetBlock, ConditionalResnetBlock
+from convonet.resnet_block import ResnetBlockFC
+
+DecoderKind = Literal["simple", "batchnorm", "cbatchnorm", "cbatchnorm2", "cbatchnorm_noresnet"]
+
+
+@dataclass(frozen=True)
+class DecoderSizes:
+    """Sizes of a decoder.
+
+    Attributes:
+        feature_size: C, width of the encoder's features; 0 for a network without an encoder.
+        latent_size: Z, width of the latent; 0 for a network without one.
+        hidden_size: width of every layer.
+        blocks: residual blocks (hidden layers for `cbatchnorm_noresnet`).
+        leaky: leaky instead of plain rectifiers of slope 0.2, but never inside residual blocks.
+    """
+
+    feature_size: int
+    latent_size: int
+    hidden_size: int
+    blocks: int
+    leaky: bool
+
+
+class _PointDecoder(nn.Module):
+    """What all decoders share: the layer that lifts positions, the one that makes the logit."""
+
+    def __init__(self, sizes: DecoderSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.fc_p = nn.Linear(3, sizes.hidden_size)
+        self.fc_out = nn.Linear(sizes.hidden_size, 1)
+
+    def activation(self, x: Tensor) -> Tensor:
+        return functional.leaky_relu(x, 0.2) if self.sizes.leaky else torch.relu(x)
+
+
+class AdditiveDecoder(_PointDecoder):
+    """Kind `simple`: features and latent are added to the lifted position; nothing is normalised."""
+
+    def __init__(self, sizes: DecoderSizes) -> None:
+        super().__init__(sizes)
+        width = sizes.hidden_size
+        if sizes.latent_size:
+            self.fc_z = nn.Linear(sizes.latent_size, width)
+        if sizes.feature_size:
+            self.fc_c = nn.Linear(sizes.feature_size, width)
+        self.blocks = nn.ModuleList(self.make_block(width) for _ in range(sizes.blocks))
+
+    @staticmethod
+    def make_block(width: int) -> nn.Module:
+        return ResnetBlockFC(width, width, width)
+
+    def last_norm(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, queries: Tensor, features: Tensor, latent: Tensor) -> Tensor:
+        """(B, Q, 3) queries, (B, C) features and (B, Z) latent to (B, Q) logits."""
+        x = self.fc_p(queries)
+        if self.sizes.latent_size:
+            x = x + self.fc_z(latent)[:, None]
+        if self.sizes.feature_size:
+            x = x + self.fc_c(features)[:, None]
+        for block in self.blocks:
+            x = block(x)
+        return self.fc_out(self.activation(self.last_norm(x))).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class BatchNormDecoder(AdditiveDecoder):
+    """Kind `batchnorm`: as `simple`, with plain batch normalisation in the blocks and before the logit."""
+
+    def __init__(self, sizes: DecoderSizes) -> None:
+        super().__init__(sizes)
+        self.norm = PointBatchNorm(sizes.hidden_size)
+
+    @staticmethod
+    def make_block(width: int) -> nn.Module:
+        return BatchNormResnetBlock(width, width, width)
+
+    def last_norm(self, x: Tensor) -> Tensor:
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+class ConditionalDecoder(_PointDecoder):
+    """Kinds `cbatchnorm` and `cbatchnorm2`: features steer the normalisation of every block.
+
+    The latent is added to the lifted position, or, for `cbatchnorm2` (`latent_joins_features`), to the
+    features themselves.
+    """
+
+    def __init__(self, sizes: DecoderSizes, latent_joins_features: bool) -> None:
+        super().__init__(sizes)
+        self.latent_joins_features = latent_joins_features
+        width, features = sizes.hidden_size, sizes.feature_size
+        if sizes.latent_size:
+            self.fc_z = nn.Linear(sizes.latent_size, features if latent_joins_features else width)
+        self.blocks = nn.ModuleList(
+            ConditionalResnetBlock(features, width, width, width) for _ in range(sizes.blocks)
+        )
+        self.norm = ConditionalBatchNorm(features, width)
+
+    def forward(self, queries: Tensor, features: Tensor, latent: Tensor) -> Tensor:
+        """(B, Q, 3) queries, (B, C) features and (B, Z) latent to (B, Q) logits."""
+        x = self.fc_p(queries)
+        if self.sizes.latent_size and self.latent_joins_features:
+            features = features + self.fc_z(latent)
+        elif self.sizes.latent_size:
+            x = x + self.fc_z(latent)[:, None]
+        for block in self.blocks:
+            x = block(x, features)
+        return self.fc_out(self.activation(self.norm(x, features))).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class ConditionalPlainDecoder(_PointDecoder):
+    """Kind `cbatchnorm_noresnet`: conditional normalisation between layers without shortcuts."""
+
+    def __init__(self, sizes: DecoderSizes) -> None:
+        super().__init__(sizes)
+        width = sizes.hidden_size
+        if sizes.latent_size:
+            self.fc_z = nn.Linear(sizes.latent_size, width)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(sizes.blocks))
+        self.norms = nn.ModuleList(
+            ConditionalBatchNorm(sizes.feature_size, width) for _ in range(sizes.blocks + 1)
+        )
+
+    def forward(self, queries: Tensor, features: Tensor, latent: Tensor) -> Tensor:
+        """(B, Q, 3) queries, (B, C) features and (B, Z) latent to (B, Q) logits."""
+        x = self.fc_p(queries)
+        if self.sizes.latent_size:
+            x = x + self.fc_z(latent)[:, None]
+        x = self.activation(self.norms[0](x, features))
+        for layer, norm in zip(self.layers, list(self.norms)[1:], strict=True):
+            x = self.activation(norm(layer(x), features))
+        return self.fc_out(x).squeeze(-1)  # type: ignore[no-any-return]
+
+
+def build_decoder(kind: DecoderKind, sizes: DecoderSizes) -> nn.Module:
+    """The decoder of a kind; its `forward` maps queries, features and latent to logits."""
+    match kind:
+        case "simple":
+            return AdditiveDecoder(sizes)
+        case "batchnorm":
+            return BatchNormDecoder(sizes)
+        case "cbatchnorm":
+            return ConditionalDecoder(sizes, latent_joins_features=False)
+        case "cbatchnorm2":
+            return ConditionalDecoder(sizes, latent_joins_features=True)
+        case "cbatchnorm_noresnet":
+            return ConditionalPlainDecoder(sizes)
