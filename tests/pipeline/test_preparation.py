@@ -100,7 +100,9 @@ def test_corrupt_files_are_rejected_in_words_that_a_person_understands(
     }
     assert set(reasons) == set(expected)
     for name, words in expected.items():
-        assert any(word in reasons[name] for word in words.replace(r"\(", "(").replace(r"\)", ")").split("|")), (
+        assert any(
+            word in reasons[name] for word in words.replace(r"\(", "(").replace(r"\)", ")").split("|")
+        ), (
             name,
             reasons[name],
         )

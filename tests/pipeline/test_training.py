@@ -25,7 +25,9 @@ from preprocessing.sources import RoomsConfig, rooms_collection
 from preprocessing.training_crops import CropConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = rooms_collection(RoomsConfig(rooms=40, building_windows=0, seed=0))  # enough that seed 31's split is not empty
+ROOMS = rooms_collection(
+    RoomsConfig(rooms=40, building_windows=0, seed=0)
+)  # enough that seed 31's split is not empty
 SMALL = VolumeNetworkConfig(
     feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8, decoder_blocks=2
 )

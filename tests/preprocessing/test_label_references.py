@@ -29,11 +29,29 @@ POINTS = int(os.environ.get("TESSERA_LABEL_POINTS", "2000"))
 CLEAR = 1e-3  # of the cube: nearer to the surface, float32 rays and float64 angles may differ
 LEAST_AGREEMENT = 0.999
 
-AWS = (
-    "Ball_01 ChairA_01 ChairD_01 DeskPortraitD_01 DeskPortraitD_03 DeskPortraitD_04 Dumbbell_01 "
-    "FitnessEquipment_01 KitchenTable_01 Pillow_01 PortraitA_01 PortraitA_02 PortraitB_01 PortraitB_02 "
-    "PortraitB_03 PortraitC_01 PortraitD_01 PortraitD_02 PortraitE_01 PortraitE_02 Trash_01"
-).split()
+AWS = [
+    "Ball_01",
+    "ChairA_01",
+    "ChairD_01",
+    "DeskPortraitD_01",
+    "DeskPortraitD_03",
+    "DeskPortraitD_04",
+    "Dumbbell_01",
+    "FitnessEquipment_01",
+    "KitchenTable_01",
+    "Pillow_01",
+    "PortraitA_01",
+    "PortraitA_02",
+    "PortraitB_01",
+    "PortraitB_02",
+    "PortraitB_03",
+    "PortraitC_01",
+    "PortraitD_01",
+    "PortraitD_02",
+    "PortraitE_01",
+    "PortraitE_02",
+    "Trash_01",
+]
 KAYKIT = ("armchair", "lamp_standing", "lamp_table")
 FILES = [f"meshes/objects_aws_house/{name}.ply" for name in AWS] + [
     f"meshes/objects_kaykit/{name}.ply" for name in KAYKIT

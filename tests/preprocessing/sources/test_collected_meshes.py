@@ -52,7 +52,9 @@ def test_lists_beside_the_meshes_decide_the_split(tmp_path: Path) -> None:
 
 def test_samples_of_a_ball_are_those_of_the_ball(tmp_path: Path) -> None:
     """Radius 2 at (10, -4, 7): half a unit in the cube; a 1,280-face ball lies within 0.6% of the sphere."""
-    unit = MeshUnit(str(ball(tmp_path / "ball.obj", 2.0, (10, -4, 7))), "ball", "ball", "train", MeshOptions())
+    unit = MeshUnit(
+        str(ball(tmp_path / "ball.obj", 2.0, (10, -4, 7))), "ball", "ball", "train", MeshOptions()
+    )
     (samples,) = unit.make(SMALL)
     np.testing.assert_allclose(samples.location, (10, -4, 7), atol=1e-6)
     assert samples.scale == pytest.approx(4.0, rel=1e-6)

@@ -34,7 +34,10 @@ def write_model(folder: Path, is_packed: bool = True, dtype: type = np.float16) 
     queries = rng.uniform(-0.55, 0.55, (2500, 3)).astype(dtype)
     occupied = np.linalg.norm(queries.astype(np.float64), axis=1) < RADIUS
     np.savez(
-        folder / "points.npz", points=queries, occupancies=np.packbits(occupied) if is_packed else occupied, **facts
+        folder / "points.npz",
+        points=queries,
+        occupancies=np.packbits(occupied) if is_packed else occupied,
+        **facts,
     )
     (folder / "img_choy2016").mkdir()
     cameras = {}
