@@ -191,12 +191,12 @@ def _refinement_losses(
     cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1])
     mismatch = _unit(cross) - _unit(-gradient)
     off_level = occupancy - threshold
-    losses: Tensor = off_level**2 + normal_weight * (mismatch**2).sum(dim=1)
-    return losses
+    return off_level.square() + normal_weight * mismatch.square().sum(dim=1)
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / (torch.linalg.vector_norm(vectors, dim=1, keepdim=True) + 1e-10)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / (lengths + 1e-10)
 
 
 def _sampled_blocks(
