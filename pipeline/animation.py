@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import colorsys
 import json
+import math
 import struct
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +84,8 @@ def write_animation(
     size = 24 * moments * count + 12 * len(triangles) + 4 * count + 4 * moments * moments
     if size + 1024 * moments >= 2**32:  # the description takes a few hundred bytes for each moment
         raise MeshError(f"{path}: GLB cannot hold more than 4 GiB; simplify the mesh or write numbered files")
-    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
-    try:
-        with writing_to(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_glb(partial, vertices, triangles, colors, seconds)
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _appearing(path) as partial:
+        _write_glb(partial, vertices, triangles, colors, seconds)
 
 
 def write_numbered(
@@ -151,8 +147,7 @@ def animation_frames(
 def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], seconds: float = 2.0) -> None:
     """Write pictures as an endless GIF.
 
-    All frames share the 256 colours that suit the first, the middle and the last, without dithering: what stands
-    still does not flicker.
+    All frames share 256 colours, without dithering: what stands still does not flicker.
 
     Args:
         path: ends in `.gif`; appears when it is complete.
@@ -167,22 +162,42 @@ def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], seconds: float = 
         raise MeshError(f"{path}: let the name end in .gif")
     if not len(frames) or len({frame.shape for frame in frames}) > 1:
         raise MeshError(f"{path}: a GIF needs frames, all of one size")
-    sample = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
+    stride = max(1, math.isqrt(len(frames)))  # about as many pixels as one frame has
+    sample = np.concatenate([frame[::stride, ::stride] for frame in frames])
     palette = Image.fromarray(sample).quantize(256, Image.Quantize.MEDIANCUT)
     pictures = [
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
     ]
-    lasts_ms = round(1000 * max(seconds / len(frames), SHORTEST_FRAME_S), -1)  # GIF counts hundredths
-    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}.gif")
-    try:
-        with writing_to(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pictures[0].save(
-                partial, save_all=True, append_images=pictures[1:], duration=lasts_ms, loop=0, optimize=False
-            )
+    lasts_s = max(seconds / len(frames), SHORTEST_FRAME_S)
+    ends_cs = np.round(100 * lasts_s * np.arange(len(frames) + 1)).astype(np.int64)  # GIF counts hundredths
+    durations_ms = (10 * np.diff(ends_cs)).tolist()
+    with _appearing(path) as partial:
+        pictures[0].save(
+            partial,
+            "GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=durations_ms,
+            loop=0,
+            optimize=False,
+        )
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        MeshError: if the disk refuses.
+    """
+    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
             partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _check_moving(
