@@ -13,6 +13,7 @@ import struct
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,17 @@ def write_numbered(
     return paths
 
 
+def camera_of_all(vertices: NDArray[np.floating], size: tuple[int, int]) -> Camera:
+    """A camera above the front corner that sees all moments (T, V, 3) whole in pictures of a size, and little more."""
+    camera = orbit_camera(vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1)), -55, 25)
+    reach = 0.0
+    for moment in vertices:
+        across, down, depth = ((moment - camera.eye) @ camera.axes().T).T
+        reach = max(reach, float(np.max(np.abs(down) / depth)))
+        reach = max(reach, float(np.max(np.abs(across) / depth)) * size[1] / size[0])
+    return replace(camera, field_of_view_deg=2 * math.degrees(math.atan(1.08 * reach)))
+
+
 def animation_frames(
     vertices: NDArray[np.floating],
     triangles: NDArray[np.integer],
@@ -130,14 +142,14 @@ def animation_frames(
         vertices, triangles: as in `write_animation`.
         colors: (V, 3); None colours by `correspondence_colors` of the first moment.
         size: width and height in pixels.
-        camera: None looks from above the front corner and sees all moments whole.
+        camera: None is `camera_of_all`.
 
     Raises:
         MeshError: if there is nothing to draw.
     """
     shades = correspondence_colors(vertices[0]) if colors is None and vertices.size else colors
     if camera is None and vertices.size:
-        camera = orbit_camera(vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1)), -55, 25)
+        camera = camera_of_all(vertices, size)
     for moment in vertices:
         pictures = MeshPictures(moment.astype(np.float64), triangles, shades)
         assert camera is not None, "a mesh with triangles has vertices"
@@ -147,7 +159,7 @@ def animation_frames(
 def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], seconds: float = 2.0) -> None:
     """Write pictures as an endless GIF.
 
-    All frames share 256 colours, without dithering: what stands still does not flicker.
+    All frames share 256 colours, so that what stands still keeps its own; dithering smooths what lies between them.
 
     Args:
         path: ends in `.gif`; appears when it is complete.
@@ -166,7 +178,8 @@ def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], seconds: float = 
     sample = np.concatenate([frame[::stride, ::stride] for frame in frames])
     palette = Image.fromarray(sample).quantize(256, Image.Quantize.MEDIANCUT)
     pictures = [
-        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+        for frame in frames
     ]
     lasts_s = max(seconds / len(frames), SHORTEST_FRAME_S)
     ends_cs = np.round(100 * lasts_s * np.arange(len(frames) + 1)).astype(np.int64)  # GIF counts hundredths

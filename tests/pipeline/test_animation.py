@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.animation import (
     animation_frames,
+    camera_of_all,
     correspondence_colors,
     write_animation,
     write_gif,
@@ -197,7 +198,7 @@ def test_all_frames_come_from_one_camera():
     frames = list(
         animation_frames(vertices, triangles, np.full((len(ball.vertices), 3), (255, 0, 0), np.uint8))
     )
-    camera = orbit_camera(vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1)), -55, 25)
+    camera = camera_of_all(vertices, (480, 360))
     places, _, is_seen = camera.project(centres, 480, 360)
     assert is_seen.all()
     for frame, place in zip(frames, places, strict=True):
@@ -205,6 +206,16 @@ def test_all_frames_come_from_one_camera():
         rows, columns = np.nonzero(frame[..., 0].astype(int) - frame[..., 1] > 60)
         assert len(rows) > 200
         np.testing.assert_allclose([columns.mean(), rows.mean()], place, atol=2.5)
+
+
+@pytest.mark.parametrize("size", [(480, 360), (200, 400), (900, 100)])
+def test_the_camera_sees_all_moments_and_little_more(size):
+    vertices, _ = bending_ball(5, offset=(70.0, -3.0, 2.0))
+    camera = camera_of_all(vertices, size)
+    places, _, is_seen = camera.project(vertices.reshape(-1, 3), *size)
+    assert is_seen.all()
+    reach = np.abs(places + 0.5 - np.array(size) / 2).max(axis=0) / (np.array(size) / 2)
+    assert 0.88 < reach.max() < 0.96
 
 
 def test_colours_stay_with_their_points():
