@@ -50,7 +50,8 @@ def read_binvox(path: Path) -> NDArray[np.bool_]:
     head, found, body = data.partition(b"\ndata\n")
     lines = head.decode("latin-1").splitlines()
     sides = [line.split()[1:] for line in lines if line.startswith("dim ")]
-    if not found or not lines[0].startswith("#binvox") or len(sides) != 1 or len(sides[0]) != 3:
+    is_binvox = bool(found) and lines[0].startswith("#binvox") and len(sides) == 1 and len(sides[0]) == 3
+    if not is_binvox or not all(side.isdecimal() for side in sides[0]):
         raise MeshError(f"{path}: not a binvox file; copy it again")
     shape = tuple(int(side) for side in sides[0])
     runs = np.frombuffer(body[: len(body) // 2 * 2], np.uint8).reshape(-1, 2)

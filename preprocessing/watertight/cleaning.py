@@ -41,7 +41,7 @@ def clean_soup(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> S
     used = positions[np.unique(faces)]
     size = float((used.max(axis=0) - used.min(axis=0)).max())
     largest = float(np.abs(used).max())
-    if largest > LARGEST_COORDINATE * size:
+    if size and largest > LARGEST_COORDINATE * size:
         raise MeshError(
             f"coordinates reach {largest:.3g} at a size of {size:.3g}: single precision cannot hold such a shape; "
             "move it to the origin where it was made, and export it again"

@@ -1,0 +1,332 @@
+"""Meshes that move: one animated GLB, numbered PLY files, or a GIF.
+
+A moving mesh is one set of triangles and vertices (T, V, 3) at T moments, vertex v being the same material point
+throughout. Colours follow the points, so that correspondences can be seen.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import math
+import struct
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from PIL import Image
+
+from preprocessing.errors import MeshError
+from preprocessing.mesh_files import write_mesh
+from preprocessing.ply_stream import writing_to
+from preprocessing.render import Camera, MeshPictures, orbit_camera
+
+FLOAT, UNSIGNED_BYTE, UNSIGNED_INT = 5126, 5121, 5125
+ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
+SHORTEST_FRAME_S = 0.02  # browsers show shorter ones five times as long
+
+
+def correspondence_colors(vertices: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """A rainbow by position: colours (V, 3) that tell the points of a mesh (V, 3) apart.
+
+    Hue runs from red to violet along the longest side, brightness along the second, saturation along the third.
+    """
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    share = (vertices - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
+    longest, second, third = np.argsort(low - high, kind="stable")
+    hue, saturation, value = (
+        0.8 * share[:, longest],
+        1 - 0.4 * share[:, third],
+        0.65 + 0.35 * share[:, second],
+    )
+    shades = [colorsys.hsv_to_rgb(*row) for row in zip(hue, saturation, value, strict=True)]
+    return np.asarray(np.round(255 * np.array(shades)), np.uint8).reshape(-1, 3)
+
+
+def write_animation(
+    path: Path,
+    vertices: NDArray[np.floating],
+    triangles: NDArray[np.integer],
+    colors: NDArray[np.uint8] | None = None,
+    seconds: float = 2.0,
+) -> None:
+    """Write one animated binary glTF 2.0: the first moment as the mesh, every later one as a morph target.
+
+    The moments are evenly spaced; between two, viewers interpolate linearly. The scene is z up and turned by a node
+    to the y up that the format demands; positions are relative to a node at the middle of the first moment.
+
+    Args:
+        path: ends in `.glb`; appears when it is complete.
+        vertices: (T, V, 3), T at least 2.
+        triangles: (F, 3).
+        colors: (V, 3) or None.
+        seconds: from the first moment to the last.
+
+    Raises:
+        MeshError: if there is nothing to animate, a position is not finite, the file would pass 4 GiB, or it cannot
+            be written.
+    """
+    path = Path(path)
+    _check_moving(path, vertices, triangles, colors)
+    if path.suffix.lower() != ".glb":
+        raise MeshError(f"{path}: an animation is written as GLB; let the name end in .glb")
+    if len(vertices) < 2 or not len(triangles):
+        raise MeshError(f"{path}: an animation needs triangles and at least two moments")
+    if not (np.isfinite(seconds) and seconds > 0):
+        raise MeshError(f"{path}: an animation needs a positive duration, not {seconds} s")
+    moments, count = vertices.shape[:2]
+    # Positions and normals of each moment, faces, colours, one weight for each pair of moments.
+    size = 24 * moments * count + 12 * len(triangles) + 4 * count + 4 * moments * moments
+    if size + 1024 * moments >= 2**32:  # the description takes a few hundred bytes for each moment
+        raise MeshError(f"{path}: GLB cannot hold more than 4 GiB; simplify the mesh or write numbered files")
+    with _appearing(path) as partial:
+        _write_glb(partial, vertices, triangles, colors, seconds)
+
+
+def write_numbered(
+    folder: Path,
+    vertices: NDArray[np.floating],
+    triangles: NDArray[np.integer],
+    colors: NDArray[np.uint8] | None = None,
+    stem: str = "mesh",
+) -> list[Path]:
+    """Write every moment as `STEM_0000.ply` and so on, in world coordinates.
+
+    Args:
+        folder: made if it is missing; files of these names are replaced.
+        vertices, triangles, colors: as in `write_animation`; one moment is enough.
+        stem: first part of the names.
+
+    Returns:
+        The files, in order.
+
+    Raises:
+        MeshError: if a position is not finite, or a file cannot be written.
+    """
+    folder = Path(folder)
+    _check_moving(folder, vertices, triangles, colors)
+    digits = max(4, len(str(len(vertices) - 1)))
+    paths = [folder / f"{stem}_{number:0{digits}d}.ply" for number in range(len(vertices))]
+    for path, moment in zip(paths, vertices, strict=True):
+        write_mesh(path, moment.astype(np.float64), triangles.astype(np.int64), None, colors)
+    return paths
+
+
+def camera_of_all(vertices: NDArray[np.floating], size: tuple[int, int]) -> Camera:
+    """A camera above the front corner that sees all moments (T, V, 3) whole in pictures of a size, and little more."""
+    camera = orbit_camera(vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1)), -55, 25)
+    reach = 0.0
+    for moment in vertices:
+        across, down, depth = ((moment - camera.eye) @ camera.axes().T).T
+        reach = max(reach, float(np.max(np.abs(down) / depth)))
+        reach = max(reach, float(np.max(np.abs(across) / depth)) * size[1] / size[0])
+    return replace(camera, field_of_view_deg=2 * math.degrees(math.atan(1.08 * reach)))
+
+
+def animation_frames(
+    vertices: NDArray[np.floating],
+    triangles: NDArray[np.integer],
+    colors: NDArray[np.uint8] | None = None,
+    size: tuple[int, int] = (480, 360),
+    camera: Camera | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Pictures (height, width, 3) of every moment, from one camera.
+
+    Args:
+        vertices, triangles: as in `write_animation`.
+        colors: (V, 3); None colours by `correspondence_colors` of the first moment.
+        size: width and height in pixels.
+        camera: None is `camera_of_all`.
+
+    Raises:
+        MeshError: if there is nothing to draw.
+    """
+    shades = correspondence_colors(vertices[0]) if colors is None and vertices.size else colors
+    if camera is None and vertices.size:
+        camera = camera_of_all(vertices, size)
+    for moment in vertices:
+        pictures = MeshPictures(moment.astype(np.float64), triangles, shades)
+        assert camera is not None, "a mesh with triangles has vertices"
+        yield pictures.picture(camera, *size)
+
+
+def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], seconds: float = 2.0) -> None:
+    """Write pictures as an endless GIF.
+
+    All frames share 256 colours, so that what stands still keeps its own; dithering smooths what lies between them.
+
+    Args:
+        path: ends in `.gif`; appears when it is complete.
+        frames: pictures (height, width, 3) uint8 of one size.
+        seconds: of one round; a frame lasts at least 0.02 s.
+
+    Raises:
+        MeshError: if there are no frames, their sizes differ, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".gif":
+        raise MeshError(f"{path}: let the name end in .gif")
+    if not len(frames) or len({frame.shape for frame in frames}) > 1:
+        raise MeshError(f"{path}: a GIF needs frames, all of one size")
+    stride = max(1, math.isqrt(len(frames)))  # about as many pixels as one frame has
+    sample = np.concatenate([frame[::stride, ::stride] for frame in frames])
+    palette = Image.fromarray(sample).quantize(256, Image.Quantize.MEDIANCUT)
+    pictures = [
+        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+        for frame in frames
+    ]
+    lasts_s = max(seconds / len(frames), SHORTEST_FRAME_S)
+    ends_cs = np.round(100 * lasts_s * np.arange(len(frames) + 1)).astype(np.int64)  # GIF counts hundredths
+    durations_ms = (10 * np.diff(ends_cs)).tolist()
+    with _appearing(path) as partial:
+        pictures[0].save(
+            partial,
+            "GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=durations_ms,
+            loop=0,
+            optimize=False,
+        )
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        MeshError: if the disk refuses.
+    """
+    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _check_moving(
+    path: Path,
+    vertices: NDArray[np.floating],
+    triangles: NDArray[np.integer],
+    colors: NDArray[np.uint8] | None,
+) -> None:
+    if vertices.ndim != 3 or vertices.shape[2] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
+        raise ValueError(
+            f"need vertices (T, V, 3) and triangles (F, 3), got {vertices.shape}, {triangles.shape}"
+        )
+    if colors is not None and colors.shape != vertices.shape[1:]:
+        raise ValueError(f"need a colour for each of {vertices.shape[1]} vertices, got {colors.shape}")
+    if len(triangles) and (triangles.min() < 0 or triangles.max() >= vertices.shape[1]):
+        raise ValueError("a triangle names a vertex that is not there")
+    for number, moment in enumerate(vertices):
+        if not np.isfinite(moment).all():
+            raise MeshError(f"{path}: moment {number} has positions that are not finite")
+
+
+class _Buffer:
+    """The binary part: arrays one behind another, each with its own view and accessor."""
+
+    def __init__(self) -> None:
+        self.views: list[dict[str, int]] = []
+        self.accessors: list[dict[str, Any]] = []
+        self.arrays: list[NDArray[Any]] = []
+        self.size = 0
+
+    def add(
+        self,
+        values: NDArray[Any],
+        kind: str,
+        component: int = FLOAT,
+        target: int | None = None,
+        has_bounds: bool = False,
+    ) -> int:
+        """Append an array whose rows are elements of `kind`; the number of its accessor."""
+        assert values.nbytes % 4 == 0, "parts stay aligned"
+        view = {"buffer": 0, "byteOffset": self.size, "byteLength": values.nbytes}
+        self.views.append(view | ({} if target is None else {"target": target}))
+        accessor: dict[str, Any] = {
+            "bufferView": len(self.views) - 1, "componentType": component, "count": len(values), "type": kind,
+        }  # fmt: skip
+        if has_bounds:
+            rows = values.reshape(len(values), -1)
+            accessor |= {"min": rows.min(axis=0).tolist(), "max": rows.max(axis=0).tolist()}
+        self.accessors.append(accessor)
+        self.arrays.append(values)
+        self.size += values.nbytes
+        return len(self.accessors) - 1
+
+
+def _write_glb(
+    path: Path,
+    vertices: NDArray[np.floating],
+    triangles: NDArray[np.integer],
+    colors: NDArray[np.uint8] | None,
+    seconds: float,
+) -> None:
+    buffer = _Buffer()
+    first = vertices[0].astype(np.float64)
+    origin = 0.5 * (first.min(axis=0) + first.max(axis=0))
+    normals = _normals(first, triangles)
+    attributes = {
+        "POSITION": buffer.add((first - origin).astype("<f4"), "VEC3", target=ARRAY_BUFFER, has_bounds=True),
+        "NORMAL": buffer.add(normals.astype("<f4"), "VEC3", target=ARRAY_BUFFER),
+    }
+    if colors is not None:
+        opaque = np.full((len(colors), 4), 255, np.uint8)
+        opaque[:, :3] = colors
+        attributes["COLOR_0"] = buffer.add(opaque, "VEC4", UNSIGNED_BYTE, ARRAY_BUFFER)
+        buffer.accessors[-1]["normalized"] = True
+    indices = buffer.add(triangles.astype("<u4").ravel(), "SCALAR", UNSIGNED_INT, ELEMENT_ARRAY_BUFFER)
+    targets = []
+    for moment in vertices[1:]:
+        turned = _normals(moment.astype(np.float64), triangles) - normals
+        targets.append({
+            "POSITION": buffer.add((moment - first).astype("<f4"), "VEC3", target=ARRAY_BUFFER, has_bounds=True),
+            "NORMAL": buffer.add(turned.astype("<f4"), "VEC3", target=ARRAY_BUFFER),
+        })  # fmt: skip
+    # At moment t only target t - 1 counts; at the first, none.
+    weights = np.eye(len(vertices), dtype="<f4")[:, 1:].ravel()
+    times = buffer.add(np.linspace(0, seconds, len(vertices)).astype("<f4"), "SCALAR", has_bounds=True)
+    sampler = {"input": times, "output": buffer.add(weights, "SCALAR"), "interpolation": "LINEAR"}
+    half = 0.5**0.5
+    primitive = {"attributes": attributes, "indices": indices, "targets": targets}
+    scene = {
+        "asset": {"version": "2.0", "generator": "Tessera"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [
+            {"rotation": [-half, 0.0, 0.0, half], "children": [1]},
+            {"translation": origin.tolist(), "mesh": 0},
+        ],
+        "meshes": [{"primitives": [primitive], "weights": [0.0] * len(targets)}],
+        "animations": [
+            {"samplers": [sampler], "channels": [{"sampler": 0, "target": {"node": 1, "path": "weights"}}]}
+        ],
+        "accessors": buffer.accessors,
+        "bufferViews": buffer.views,
+        "buffers": [{"byteLength": buffer.size}],
+    }
+    text = json.dumps(scene, separators=(",", ":"), allow_nan=False).encode()
+    text += b" " * (-len(text) % 4)
+    with path.open("wb") as file:
+        file.write(struct.pack("<III", 0x46546C67, 2, 12 + 8 + len(text) + 8 + buffer.size))
+        file.write(struct.pack("<II", len(text), 0x4E4F534A) + text)
+        file.write(struct.pack("<II", buffer.size, 0x004E4942))
+        for values in buffer.arrays:
+            file.write(np.ascontiguousarray(values).data)
+
+
+def _normals(vertices: NDArray[np.float64], triangles: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Area-weighted unit normals (V, 3); up where a vertex has none, as the format wants unit lengths."""
+    normals = np.array(trimesh.Trimesh(vertices, triangles, process=False).vertex_normals)
+    normals[~(np.abs(np.linalg.norm(normals, axis=1) - 1) < 1e-3)] = (0.0, 0.0, 1.0)
+    return normals
