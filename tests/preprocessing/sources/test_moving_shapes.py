@@ -173,9 +173,10 @@ def test_a_real_walk_is_labelled_as_summed_solid_angles_say() -> None:
 
     folder = shared_data("sequences/seq_cesiumman_walk")
     collection = humans_collection(folder, 17)
-    assert len(collection.units) == 2
+    units = [unit for unit in collection.units if unit.names[0].startswith("cesiumman_walk_48f")]
+    assert len(units) == 2  # 48 frames; a few single frames lie beside them as meshes
     layout = DatasetLayout(2, collection.layout.categories, BLOCK, BLOCK, BLOCK, frames=17)
-    (samples,) = collection.units[0].make(layout)
+    (samples,) = units[0].make(layout)
     assert samples.provenance["method"] == "exact"
     stored = np.load(next(folder.glob("*.npz")))
     for frame in (0, 9):
