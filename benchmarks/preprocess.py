@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,14 +49,35 @@ def write_meshes(folder: Path, count: int) -> None:
         mesh.export(folder / f"{seed:04d}.ply")
 
 
+def _timed_unit(path: str) -> float:
+    """Runs in a plain process, one thread: seconds to make one shape."""
+    collection = meshes_collection(Path(path), MeshOptions())
+    started = time.perf_counter()
+    collection.units[1].make(collection.layout)
+    return time.perf_counter() - started
+
+
+def measure_ceiling(folder: Path) -> float:
+    """What a second processor is worth on this machine without Ray: the same shape in one and in two processes."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    seconds = []
+    for processes in (1, 2):
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            pool.map(_timed_unit, [str(folder)] * processes, chunksize=1)
+            seconds.append(float(np.mean(pool.map(_timed_unit, [str(folder)] * processes, chunksize=1))))
+    del os.environ["OMP_NUM_THREADS"]
+    return 2 * seconds[0] / seconds[1]
+
+
 def measure_scaling(count: int) -> dict[str, Any]:
-    """Shapes a minute of the whole stage, start of Ray excluded; the first shard warms the workers up."""
+    """Shapes a minute of the whole stage, start of Ray excluded, start of its workers included."""
     result: dict[str, Any] = {"shapes": count}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "meshes"
         folder.mkdir()
         write_meshes(folder, count)
         collection = meshes_collection(folder, MeshOptions())
+        result["ceiling"] = measure_ceiling(folder)
         for workers in (1, 2):
             with ray_session("local", cpus=workers):
                 started = time.perf_counter()
@@ -219,6 +240,12 @@ def measure_blocks(shapes: int, reads: int) -> dict[str, Any]:
     return {"shapes": shapes, "blocks_per_second": rates, "ratio_to_npz": rates["ours"] / rates["npz"]}
 
 
+def peak_gib() -> float:
+    """Peak resident memory of this process since it was started (`ru_maxrss` counts the parent's too)."""
+    with Path("/proc/self/status").open() as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2**20
+
+
 def _large_mesh(is_closed: bool, results: Any) -> None:
     """Runs in a process of its own: everything of one mesh of more than a million faces."""
     mesh = trimesh.creation.icosphere(subdivisions=8)
@@ -226,19 +253,18 @@ def _large_mesh(is_closed: bool, results: Any) -> None:
     del mesh
     if not is_closed:
         triangles = triangles[np.random.default_rng(0).random(len(triangles)) > 0.001]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_gib()
     started = time.perf_counter()
     layout = DatasetLayout(1, ("ball",), voxel_side=32, views=24, view_size=137)
     labels = ShapeLabels("ball", "ball", "train", 0)
     samples = mesh_samples(vertices, triangles, labels, layout, WatertightConfig())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     results.put(
         {
             "faces": len(triangles),
             "method": samples.provenance["method"],
             "seconds": time.perf_counter() - started,
-            "peak_gib": peak / 2**20,
-            "peak_before_gib": before / 2**20,
+            "peak_gib": peak_gib(),
+            "peak_before_gib": before,
         }
     )
 
