@@ -155,10 +155,11 @@ class ConvOnetConfig:
                 raise ValueError(f"a U-Net cannot have {levels} levels")
             if used and levels and self.family != "crops" and resolution % 2 ** (levels - 1):
                 raise ValueError(f"{resolution} cells cannot be halved {levels - 1} times by the U-Net")
-        if self.unet3d_levels and any(
-            width > GROUPS and width % GROUPS for width in (self.feature_size, self.unet3d_channels)
-        ):
-            raise ValueError(f"channels of the 3D U-Net must be multiples of {GROUPS}, or fewer")
+        if self.unet3d_levels and "grid" in self.projections:
+            if self.feature_size > GROUPS and self.feature_size % GROUPS:
+                raise ValueError(f"feature_size {self.feature_size} is not a multiple of {GROUPS}, nor less")
+            if self.unet3d_channels % GROUPS:
+                raise ValueError(f"unet3d_channels {self.unet3d_channels} is not a multiple of {GROUPS}")
 
     @property
     def grid_sizes(self) -> GridSizes:
