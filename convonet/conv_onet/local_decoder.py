@@ -36,9 +36,10 @@ def sample_grid(grid: Tensor, normalized: Tensor, sampling: Sampling) -> Tensor:
         (B, Q, C); positions outside [0, 1] take the border's value.
     """
     batch, queries, dims = normalized.shape
-    where = (2 * normalized - 1).view(batch, queries, *([1] * (dims - 1)), dims).to(grid.dtype)
+    dtype = torch.promote_types(grid.dtype, normalized.dtype)  # positions in half precision would miss cells
+    where = (2 * normalized - 1).view(batch, queries, *([1] * (dims - 1)), dims).to(dtype)
     mode = "bilinear" if sampling == "linear" else "nearest"
-    sampled = F.grid_sample(grid, where, mode=mode, padding_mode="border", align_corners=True)
+    sampled = F.grid_sample(grid.to(dtype), where, mode=mode, padding_mode="border", align_corners=True)
     return sampled.flatten(2).transpose(1, 2)
 
 

@@ -37,6 +37,13 @@ def test_nearest_sampling_takes_the_nearest_centre(dims: int) -> None:
             assert torch.equal(value, grid[(item, slice(None), *cell)])
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_grids_in_half_precision_are_read_at_exact_positions(dims: int) -> None:
+    grid = grid_of(dims, 64).bfloat16()
+    where = torch.rand(2, 40, dims, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(sample_grid(grid, where, "linear"), sample_grid(grid.float(), where, "linear"))
+
+
 def test_features_of_all_grids_are_added() -> None:
     decoder = LocalDecoder(3, 8, 2, 0.1).requires_grad_(False)
     plane, volume = grid_of(2), grid_of(3)

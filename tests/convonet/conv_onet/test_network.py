@@ -92,6 +92,19 @@ def test_a_point_network_does_not_depend_on_the_order_of_points() -> None:
 
 
 @pytest.mark.parametrize(
+    "preset", ["shapenet_3plane", "room_grid64", "crop_room_grid64", "shapenet_pointconv"]
+)
+def test_bfloat16_autocast_stays_near_float32(preset: str) -> None:
+    torch.manual_seed(0)
+    network = small(preset).build().eval().requires_grad_(False)
+    inputs, queries = example_inputs(network.config), torch.rand(2, 500, 3) - 0.5
+    exact = network(inputs, queries)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fast = network(inputs, queries).float()
+    assert (fast - exact).square().mean().sqrt() < 0.15 * exact.std()
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"family": "meshes"}, "family must be one of points, voxels, crops, pointconv"),
