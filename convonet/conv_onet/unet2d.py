@@ -1,0 +1,86 @@
+"""The U-Net that completes feature planes (Ronneberger et al. 2015, as used by Peng et al. 2020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convonet.conv_onet.reach import unet_reach
+
+
+class ConvPair(nn.Module):
+    """Two 3 x 3 convolutions, each followed by a rectifier; no normalisation."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, H, W) to (B, channels_out, H, W)."""
+        return torch.relu(self.conv2(torch.relu(self.conv1(x))))
+
+
+class UpStep(nn.Module):
+    """Double the resolution, append the features of the way down, convolve twice."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.upconv = nn.ConvTranspose2d(channels_in, channels_out, 2, stride=2)
+        self.convs = ConvPair(2 * channels_out, channels_out)
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """(B, channels_in, H, W) and (B, channels_out, 2H, 2W) to (B, channels_out, 2H, 2W)."""
+        return self.convs(torch.cat([self.upconv(coarse), skip], dim=1))  # type: ignore[no-any-return]
+
+
+class UNet2D(nn.Module):
+    """Equivariant to shifts by `pooling_factor` cells away from the border; see nothing beyond its reach.
+
+    Args:
+        channels: of the input and of the output.
+        levels: resolutions; the coarsest has `base_channels * 2 ** (levels - 1)` channels.
+        base_channels: channels at the finest resolution.
+    """
+
+    def __init__(self, channels: int, levels: int, base_channels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        widths = [base_channels * 2**level for level in range(levels)]
+        self.down = nn.ModuleList(
+            ConvPair(wide_in, wide) for wide_in, wide in zip([channels, *widths], widths, strict=False)
+        )
+        self.up = nn.ModuleList(
+            UpStep(widths[level + 1], widths[level]) for level in reversed(range(levels - 1))
+        )
+        self.final = nn.Conv2d(widths[0], channels, 1)
+        self._start()
+
+    def _start(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_normal_(module.weight)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    @property
+    def pooling_factor(self) -> int:
+        """Sides of the planes are multiples of this number."""
+        return 1 << (self.levels - 1)
+
+    @property
+    def receptive_radius(self) -> int:
+        """Cells around an output that it may depend on."""
+        return unet_reach(self.levels)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """(B, channels, H, W) to the same shape; H and W are multiples of `pooling_factor`."""
+        skips: list[Tensor] = []
+        x = planes
+        for level, convs in enumerate(self.down):
+            x = convs(x if level == 0 else F.max_pool2d(x, 2))
+            skips.append(x)
+        for step, skip in zip(self.up, reversed(skips[:-1]), strict=True):
+            x = step(x, skip)
+        return self.final(x)  # type: ignore[no-any-return]
