@@ -23,7 +23,7 @@ CREASE = 1e-9
 # The most area an even spread of directions shows is below the true most by less than this factor.
 AREA_MARGIN = 1.2
 EVEN_DIRECTIONS = 4096
-CHECKED_TIMES = 33
+CHECKED_TIMES, CHECKED_DIRECTIONS = 33, 1024
 # What the even directions miss of a body's extent is less than this part of its size.
 SEEN_MARGIN = 0.003
 MOST_ROUNDS = 1000
@@ -66,7 +66,7 @@ class BodyPart:
 
     def first_fold(self) -> tuple[Motion, float] | None:
         """The first motion that is not one to one, with the time."""
-        rest, _ = self.shape.along(_even_directions())
+        rest, _ = self.shape.along(_even_directions(CHECKED_DIRECTIONS))
         for time in np.linspace(0, 1, CHECKED_TIMES):
             points = rest
             for motion in self.motions:
@@ -146,7 +146,7 @@ class MovingBody:
 
     def bounds(self, times: Floats) -> tuple[Floats, Floats]:
         """Lowest and highest x, y, z over all the times, from 0 to 0.6% of the body's size outside of it."""
-        directions = _even_directions()
+        directions = _even_directions(EVEN_DIRECTIONS)
         seen = np.concatenate(
             [
                 part.forward(part.shape.along(directions)[0], time)
@@ -162,7 +162,7 @@ class MovingBody:
         self, count: int, times: Floats, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], Floats]:
         """The parts (count,) and rest positions (count, 3) of random surface points exposed at all times."""
-        everywhere = _even_directions()
+        everywhere = _even_directions(EVEN_DIRECTIONS)
         most = AREA_MARGIN * np.array([_areas(part, everywhere)[1].max() for part in self.parts])
         owners, places, missing = [np.empty(0, np.int64)], [np.empty((0, 3))], count
         for _ in range(MOST_ROUNDS):
@@ -233,10 +233,10 @@ def _checked(times: Floats) -> Floats:
     return times
 
 
-def _even_directions() -> Floats:
-    """(EVEN_DIRECTIONS, 3) unit vectors, a Fibonacci lattice on the sphere."""
-    turn = np.arange(EVEN_DIRECTIONS) * np.pi * (3 - np.sqrt(5))
-    z = 1 - (2 * np.arange(EVEN_DIRECTIONS) + 1) / EVEN_DIRECTIONS
+def _even_directions(count: int) -> Floats:
+    """(count, 3) unit vectors, a Fibonacci lattice on the sphere."""
+    turn = np.arange(count) * np.pi * (3 - np.sqrt(5))
+    z = 1 - (2 * np.arange(count) + 1) / count
     radius = np.sqrt(1 - z**2)
     return np.stack([radius * np.cos(turn), radius * np.sin(turn), z], axis=1)
 
