@@ -14,7 +14,6 @@ from preprocessing.native import load_open3d, ray_threads
 RAYS = 3
 QUERIES_PER_BATCH = 2_000_000
 CHECKED_QUERIES = 4096
-MOST_DISAGREEMENT = 1e-3
 
 
 def label_mesh(
@@ -78,7 +77,7 @@ def label_solid(
         return inside
     solid = Solid(vertices, triangles)
     sample = np.linspace(0, len(queries) - 1, min(len(queries), CHECKED_QUERIES)).astype(np.int64)
-    if (solid.occupancy(queries[sample]) != inside[sample]).mean() <= MOST_DISAGREEMENT:
+    if np.array_equal(solid.occupancy(queries[sample]), inside[sample]):
         return inside
     return np.concatenate(
         [

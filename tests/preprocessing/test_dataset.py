@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 import zarr
 
 from preprocessing.dataset import (
@@ -14,6 +15,7 @@ from preprocessing.dataset import (
     DatasetLayout,
     RejectedShape,
     ShapeSamples,
+    Views,
     check_shard,
     create_dataset,
     finish_dataset,
@@ -23,7 +25,9 @@ from preprocessing.dataset import (
     write_shard,
 )
 from preprocessing.errors import DatasetError
+from preprocessing.mesh_samples import ShapeLabels, mesh_samples
 from preprocessing.training_crops import CropConfig, CropSource
+from preprocessing.watertight import WatertightConfig
 
 LAYOUT = DatasetLayout(
     shapes=5,
@@ -122,6 +126,186 @@ def test_other_settings_or_other_things_are_refused(store: Path, tmp_path: Path)
         create_dataset(tmp_path / "x", LAYOUT, {})
     with pytest.raises(DatasetError, match="not a Tessera dataset"):
         read_layout(tmp_path / "nowhere")
+
+
+MOVING = dataclasses.replace(LAYOUT, shapes=3, frames=4, voxel_side=16)
+SEEN = dataclasses.replace(LAYOUT, shapes=2, near_queries=0, voxel_side=24, views=3, view_size=12)
+
+
+def moving_ball(number: int, layout: DatasetLayout = MOVING) -> ShapeSamples:
+    """A ball that swells over four times; row i of its points is the same place of it at each."""
+    rng = np.random.default_rng(number)
+    still, radii = ball(number), RADIUS * np.linspace(1, 1.5, layout.frames)[:, None]
+    directions = still.points / np.float32(RADIUS)
+    uniform = rng.uniform(-0.5, 0.5, (layout.frames, layout.uniform_queries, 3)).astype(np.float32)
+    near = rng.uniform(-0.5, 0.5, (layout.frames, layout.near_queries, 3)).astype(np.float32)
+    return dataclasses.replace(
+        still,
+        points=(radii[..., None] * directions).astype(np.float32),
+        normals=np.repeat(directions[None], layout.frames, axis=0),
+        uniform_queries=uniform,
+        uniform_occupancy=np.linalg.norm(uniform, axis=-1) < radii,
+        near_queries=near,
+        near_occupancy=np.linalg.norm(near, axis=-1) < radii,
+        times=np.linspace(0, 1, layout.frames, dtype=np.float32),
+        voxels=rng.random((layout.frames, 16, 16, 16)) < 0.3,
+    )
+
+
+def seen_ball(number: int) -> ShapeSamples:
+    """A ball with voxels and pictures, and no queries near it."""
+    rng = np.random.default_rng(number)
+    return dataclasses.replace(
+        ball(number),
+        near_queries=np.zeros((0, 3), np.float32),
+        near_occupancy=np.zeros(0, np.bool_),
+        is_window=True,
+        voxels=rng.random((24, 24, 24)) < 0.3,
+        views=Views(
+            rgb=rng.integers(0, 256, (3, 12, 12, 3)).astype(np.uint8),
+            depth=rng.random((3, 12, 12)).astype(np.float32),
+            extrinsics=rng.standard_normal((3, 3, 4)),
+            intrinsics=rng.standard_normal((3, 3, 3)),
+        ),
+    )
+
+
+def test_sequences_come_back_through_plain_zarr(tmp_path: Path) -> None:
+    path = tmp_path / "moving.zarr"
+    create_dataset(path, MOVING, {})
+    write_shard(path, 0, [moving_ball(0), moving_ball(1)])
+    write_shard(path, 1, [moving_ball(2)])
+    finish_dataset(path)
+    assert read_layout(path)[0] == MOVING
+    group, expected = zarr.open_group(path, mode="r"), moving_ball(2)
+    count = expected.points.shape[1]
+    assert group["point_count"][2] == count
+    assert group["points"].shape == (3, 4, 2 * BLOCK, 3)
+    assert group["points"].chunks == (1, 1, BLOCK, 3)
+    np.testing.assert_array_equal(group["points"][2][:, :count], expected.points)
+    assert not group["points"][2][:, count:].any()
+    np.testing.assert_allclose(group["normals"][2][:, :count] / 127, expected.normals, atol=0.5 / 127)
+    np.testing.assert_array_equal(group["times"][2], expected.times)
+    for kind in ("uniform", "near"):
+        queries = group[f"{kind}_queries"][2]
+        occupied = np.unpackbits(group[f"{kind}_occupancy"][2], axis=-1).astype(bool)
+        np.testing.assert_array_equal(queries, getattr(expected, f"{kind}_queries"))
+        np.testing.assert_array_equal(occupied, getattr(expected, f"{kind}_occupancy"))
+    np.testing.assert_array_equal(np.unpackbits(group["voxels"][2], axis=-1).astype(bool), expected.voxels)
+    radii = np.linalg.norm(group["points"][2][:, :count], axis=-1)
+    np.testing.assert_allclose(radii / radii[:1], np.linspace(1, 1.5, 4)[:, None] * np.ones(count), rtol=1e-5)
+
+
+def test_voxels_and_pictures_come_back_through_plain_zarr(tmp_path: Path) -> None:
+    path = tmp_path / "seen.zarr"
+    create_dataset(path, SEEN, {})
+    write_shard(path, 0, [seen_ball(0), seen_ball(1)])
+    finish_dataset(path)
+    assert read_layout(path)[0] == SEEN
+    group, expected = zarr.open_group(path, mode="r"), seen_ball(1)
+    np.testing.assert_array_equal(np.unpackbits(group["voxels"][1], axis=-1).astype(bool), expected.voxels)
+    assert expected.views is not None
+    for name in ("rgb", "depth", "extrinsics", "intrinsics"):
+        value = getattr(expected.views, name)
+        np.testing.assert_array_equal(group[f"view_{name}"][1], value)
+        assert group[f"view_{name}"].dtype == value.dtype
+    assert group["view_rgb"].chunks == (1, 1, 12, 12, 3)
+    assert group["is_window"][:].all()
+    assert "near_queries" not in group
+    assert "times" not in group
+
+
+def test_a_made_shape_comes_back_with_the_labels_of_its_form(tmp_path: Path) -> None:
+    """From a mesh through closing, sampling, voxels and pictures to the store and back."""
+    radii = np.array([1.0, 0.6, 0.4])  # of an ellipsoid far from the origin
+    mesh = trimesh.creation.icosphere(5)
+    layout = dataclasses.replace(SEEN, shapes=1, near_queries=BLOCK)
+    labels = ShapeLabels("egg", "ball", "test", seed=4, up="y", provenance={"file": "egg.ply"})
+    made = [
+        mesh_samples(
+            mesh.vertices * radii + [10, 20, -5], np.asarray(mesh.faces), labels, layout, WatertightConfig()
+        )
+        for _ in range(2)
+    ]
+    path = tmp_path / "egg.zarr"
+    create_dataset(path, layout, {})
+    assert write_shard(path, 0, made[:1]).checksums == write_shard(path, 0, made[1:]).checksums
+    group = zarr.open_group(path, mode="r")
+    location, scale = group["location"][0], float(group["scale"][0])
+    np.testing.assert_allclose(location, [10, 20, -5], atol=1e-9)
+    assert scale == pytest.approx(2)
+
+    def level(positions: np.ndarray) -> np.ndarray:
+        """Below 1 in the ellipsoid, 1 on it; facets lie up to 0.001 inside."""
+        return np.linalg.norm((positions * scale) / radii, axis=-1)
+
+    assert group["point_count"][0] == layout.points
+    np.testing.assert_allclose(level(group["points"][0]), 1, atol=2e-3)
+    assert np.abs(group["uniform_queries"][0]).max() > 0.54
+    for kind in ("uniform", "near"):
+        queries = group[f"{kind}_queries"][0]
+        clear = np.abs(level(queries) - 1) > 5e-3
+        occupied = np.unpackbits(group[f"{kind}_occupancy"][0]).astype(bool)
+        np.testing.assert_array_equal(occupied[clear], level(queries)[clear] < 1)
+    offsets = np.linalg.norm(group["near_queries"][0].astype(float), axis=1) * np.abs(
+        1 - 1 / level(group["near_queries"][0])
+    )
+    assert 0.002 < np.median(offsets) < 0.02
+    assert (np.abs(group["normals"][0].astype(float)).max(axis=1) > 0.57 * 127).all()
+    axis = (np.arange(24) + 0.5) / 24 - 0.5
+    cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
+    voxels = np.unpackbits(group["voxels"][0], axis=-1).astype(bool)
+    assert voxels[level(cells) < 0.99].all()
+    reach = 3**0.5 / 48
+    assert not voxels[np.linalg.norm(cells, axis=-1) * (1 - 1 / level(cells)) > reach * 2.5].any()
+    assert group["view_depth"][0].max() > 1.5
+    record = read_record(path, 0).provenance[0]
+    assert (record["method"], record["was_watertight"], record["file"]) == ("exact", True, "egg.ply")
+
+
+def test_samples_that_do_not_fit_the_layout_are_refused() -> None:
+    with pytest.raises(
+        DatasetError, match=r"ball-0: points has shape \(4096, 3\), the layout \(4, 4096, 3\)"
+    ):
+        ball(0).row(MOVING)
+    with pytest.raises(
+        DatasetError, match="ball-0: the layout asks for times, which this source does not have"
+    ):
+        dataclasses.replace(moving_ball(0), times=None).row(MOVING)
+    with pytest.raises(DatasetError, match="ball-0: the layout asks for voxels"):
+        ball(0).row(dataclasses.replace(LAYOUT, voxel_side=16))
+    with pytest.raises(DatasetError, match="ball-1: voxels has shape"):
+        seen_ball(1).row(dataclasses.replace(SEEN, voxel_side=16))
+    with pytest.raises(DatasetError, match="4089 points exceed the layout's 2048"):
+        ball(0).row(dataclasses.replace(LAYOUT, points=BLOCK))
+    with pytest.raises(DatasetError, match="uniform_queries has shape"):
+        ball(0).row(dataclasses.replace(LAYOUT, uniform_queries=2 * BLOCK))
+
+
+def test_a_store_of_another_version_is_refused(store: Path) -> None:
+    group = zarr.open_group(store, mode="r+", use_consolidated=False)
+    group.attrs["tessera"] = {**group.attrs["tessera"], "version": 1}
+    finish_dataset(store)
+    with pytest.raises(DatasetError, match="dataset version 1, this program reads 2; preprocess again"):
+        read_layout(store)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"voxel_side": 12}, "multiple of 8"),
+        ({"voxel_side": -8}, "multiple of 8"),
+        ({"near_queries": 100}, "near_queries must be a multiple"),
+        ({"uniform_queries": -BLOCK}, "uniform_queries must be a multiple"),
+        ({"frames": -1}, "not negative"),
+        ({"views": 2}, "need a view_size"),
+        ({"view_size": 8}, "need a view_size"),
+        ({"shapes_per_shard": 0}, "one shape in a shard"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(values: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(LAYOUT, **values)
 
 
 def test_layouts_that_cannot_be_are_refused() -> None:
