@@ -38,6 +38,10 @@ class VolumeNetworkConfig:
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive whole number, not {value!r}")
 
+    def build(self) -> VolumeNetwork:
+        """A network with random weights."""
+        return VolumeNetwork(self)
+
 
 class VolumeNetwork(nn.Module):
     """Encoder with local pooling, 3D U-Net, trilinear query and decoder (Peng et al. 2020).

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from convonet.errors import WeightsError
-from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
+from convonet.registry import KINDS, config_from_json, kind_of
+from convonet.volume_network import VolumeNetwork
 
 PACKAGED = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "volume-default"
+KIND_KEY, CONFIG_KEY = "tessera_network", "tessera_config"
 
 
 def packaged_models() -> list[str]:
@@ -38,20 +41,19 @@ def model_file(model: str) -> Path:
     raise WeightsError(f"{model}: no such weights file, nor a packaged model (there are: {names})")
 
 
-def save_network(
-    path: Path, network: VolumeNetwork, tensors: dict[str, Tensor], facts: dict[str, str]
-) -> None:
+def save_network(path: Path, network: nn.Module, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
     """Write weights that appear whole or not at all.
 
     Args:
         path: the safetensors file.
-        network: whose configuration goes into the header.
+        network: whose configuration (its attribute `config`) goes into the header.
         tensors: its state dict, or a running average of it.
         facts: provenance such as steps, data and metrics, stored beside the configuration.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    header = {"tessera_network": "volume", "tessera_config": json.dumps(asdict(network.config)), **facts}
+    config: Any = network.config
+    header = {KIND_KEY: kind_of(config), CONFIG_KEY: json.dumps(asdict(config)), **facts}
     save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata=header)
     temporary.replace(path)
 
@@ -70,25 +72,43 @@ def read_header(model: str) -> dict[str, str]:
         raise WeightsError(
             f"{path}: not a readable safetensors file ({error}); download or train it again"
         ) from error
-    if header.get("tessera_network") != "volume":
-        raise WeightsError(f"{path}: holds no Tessera volume network; pass weights made by `tessera train`")
+    if header.get(KIND_KEY) not in KINDS:
+        raise WeightsError(
+            f"{path}: holds no Tessera network; pass weights made by `tessera train` or `models import`"
+        )
     return header
 
 
-def load_network(model: str) -> VolumeNetwork:
-    """A network with its weights, ready for inference on the CPU.
+def load_any_network(model: str) -> nn.Module:
+    """A network of any kind with its weights, ready for inference on the CPU; its `config` tells what it is.
 
     Raises:
         WeightsError: if the file is missing, damaged, or does not match its own configuration.
     """
     path = model_file(model)
     header = read_header(model)
-    network = VolumeNetwork(VolumeNetworkConfig(**json.loads(header["tessera_config"])))
-    with safe_open(path, framework="pt") as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
     try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
+        network: nn.Module = config_from_json(header[KIND_KEY], json.loads(header[CONFIG_KEY])).build()
+        with safe_open(path, framework="pt") as stored:
+            network.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
+    except (RuntimeError, ValueError, KeyError) as error:
         raise WeightsError(f"{path}: weights do not fit their configuration: {error}") from error
     network.requires_grad_(False)
     return network.eval()
+
+
+def load_network(model: str) -> VolumeNetwork:
+    """A volume network, as reconstruction uses it, with its weights.
+
+    Raises:
+        WeightsError: as `load_any_network`, and if the file holds another kind of network.
+    """
+    kind = read_header(model)[KIND_KEY]
+    if kind != "volume":
+        raise WeightsError(
+            f"{model_file(model)}: holds a network of kind {kind}, which makes single objects (`tessera generate`); "
+            "reconstruction needs a volume network"
+        )
+    network = load_any_network(model)
+    assert isinstance(network, VolumeNetwork)
+    return network

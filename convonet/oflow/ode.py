@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchdiffeq import odeint, odeint_adjoint  # type: ignore[import-untyped]
+from torchdiffeq import odeint, odeint_adjoint
 
 from convonet.errors import NetworkError
 from convonet.oflow.velocity import VelocityField

@@ -1,0 +1,59 @@
+"""Every kind of network by name: its configuration, its presets, and how it comes back from JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from convonet import conv_onet, oflow, onet
+from convonet.volume_network import VolumeNetworkConfig
+
+NetworkConfig = (
+    VolumeNetworkConfig
+    | conv_onet.ConvOnetConfig
+    | onet.OccupancyNetworkConfig
+    | oflow.OccupancyFlowConfig
+    | oflow.OccupancyNetwork4DConfig
+)
+
+KINDS: dict[str, type[Any]] = {
+    "volume": VolumeNetworkConfig,
+    "conv_onet": conv_onet.ConvOnetConfig,
+    "onet": onet.OccupancyNetworkConfig,
+    "oflow": oflow.OccupancyFlowConfig,
+    "onet4d": oflow.OccupancyNetwork4DConfig,
+}
+PRESETS: dict[str, NetworkConfig] = {
+    "volume": VolumeNetworkConfig(),
+    **conv_onet.PRESETS,
+    **onet.PRESETS,
+    **oflow.PRESETS,
+}
+
+
+def kind_of(config: NetworkConfig) -> str:
+    """The name of a configuration's kind of network."""
+    return next(kind for kind, known in KINDS.items() if type(config) is known)
+
+
+def config_from_json(kind: str, values: Mapping[str, Any]) -> NetworkConfig:
+    """A configuration as it was before it became JSON.
+
+    Raises:
+        ValueError: if the kind is unknown or the values do not make a configuration.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no kind of network is called {kind!r}; there are {', '.join(KINDS)}")
+    known = KINDS[kind]
+    try:
+        config: NetworkConfig = known.from_dict(values) if hasattr(known, "from_dict") else known(**values)
+    except TypeError as error:
+        raise ValueError(f"not a configuration of a {kind} network: {error}") from error
+    return config
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Numbers that training changes."""
+    return sum(value.numel() for value in network.parameters())
