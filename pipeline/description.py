@@ -87,7 +87,11 @@ def _dataset(path: Path) -> list[str]:
     rejected = [entry for shard in shards for entry in read_record(path, shard).rejected]
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return [
-        f"{path}: dataset from {provenance}",
+        f"{path}: dataset of source {provenance['source']}, made by tessera {provenance['software']}",
+        f"  a shape: {layout.points:,} points, {layout.uniform_queries:,} uniform and {layout.near_queries:,} near queries"
+        + (f", at {layout.frames} times" if layout.frames else "")
+        + (f"; {layout.voxel_side}^3 voxels" if layout.voxel_side else "")
+        + (f"; {layout.views} views of {layout.view_size} pixels" if layout.views else ""),
         f"  {int(valid.sum()):,} of {layout.shapes:,} shapes; {len(shards)} of {layout.shards} shards; "
         f"{size / 2**20:,.0f} MiB",
         "  splits: " + ", ".join(f"{SPLITS[number]} {count:,}" for number, count in sorted(splits.items())),
