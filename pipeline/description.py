@@ -88,7 +88,7 @@ def _dataset(path: Path) -> list[str]:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return [
         f"{path}: dataset of source {provenance['source']}, made by tessera {provenance['software']}",
-        f"  a shape: {layout.points:,} points, {layout.uniform_queries:,} uniform and {layout.near_queries:,} near queries"
+        f"  a shape: {layout.points:,} points, {layout.uniform_queries:,} uniform, {layout.near_queries:,} near queries"
         + (f", at {layout.frames} times" if layout.frames else "")
         + (f"; {layout.voxel_side}^3 voxels" if layout.voxel_side else "")
         + (f"; {layout.views} views of {layout.view_size} pixels" if layout.views else ""),
