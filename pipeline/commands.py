@@ -100,6 +100,7 @@ def _limits(arguments: MeshArguments) -> CallLimits:
 
 def _preprocess(collection: Collection, out: Path, address: str, limits: CallLimits | None = None) -> None:
     from pipeline.preparation import preprocess
+    from preprocessing.errors import DatasetError
 
     summary = preprocess(collection, out, address, limits)
     print(
@@ -108,6 +109,8 @@ def _preprocess(collection: Collection, out: Path, address: str, limits: CallLim
     )
     for entry in summary.rejected:
         print(f"  rejected {entry.name}: {entry.reason}")
+    if len(summary.rejected) == summary.shapes:
+        raise DatasetError(f"{out}: no shape could be used; see the reasons above")
 
 
 def train(data: Path, out: Path, options: TrainOptions, device: str, address: str) -> None:

@@ -62,6 +62,7 @@ class BlockReader:
 
         Raises:
             DatasetError: if the shard is damaged.
+            IndexError: if there is no such block.
         """
         shard, row = divmod(shape, self._shapes_per_shard)
         if shard not in self._open:
@@ -71,6 +72,8 @@ class BlockReader:
             return np.zeros(self._chunk, self._dtype)
         file, index = opened
         number = sum(place * stride for place, stride in zip(block, self._strides, strict=False))
+        if any(not 0 <= place < count for place, count in zip(block, self._blocks, strict=False)):
+            raise IndexError(f"block {block} of {self._blocks}")
         offset, length = index[row, number].item()
         if offset == ABSENT:
             return np.zeros(self._chunk, self._dtype)

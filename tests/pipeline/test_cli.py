@@ -13,7 +13,16 @@ from pipeline.cli import main
 from preprocessing.mesh_files import write_mesh
 from preprocessing.scan_files import write_scan_ply
 
-COMMANDS = [["demo"], ["preprocess", "rooms"], ["train"], ["reconstruct"], ["evaluate"], ["models"], ["info"]]
+SOURCES = ("rooms", "bodies", "meshes", "shapenet", "scannet", "matterport", "humans")
+COMMANDS = [
+    ["demo"],
+    *(["preprocess", source] for source in SOURCES),
+    ["train"],
+    ["reconstruct"],
+    ["evaluate"],
+    ["models"],
+    ["info"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -227,3 +227,9 @@ def test_an_array_that_is_stored_otherwise_is_refused(tmp_path: Path) -> None:
     group.create_array("points", shape=(7, 3 * BLOCK, 3), dtype="float32", chunks=(1, BLOCK, 3))
     with pytest.raises(DatasetError, match="array points is not stored as Tessera writes it"):
         BlockReader(path, STILL, "points")
+
+
+@pytest.mark.parametrize("block", [(2,), (-1,), (0, 1)])
+def test_a_block_that_is_not_there_is_refused(stores: dict[str, Path], block: tuple[int, ...]) -> None:
+    with pytest.raises(IndexError, match="block"):
+        BlockReader(stores["still"], STILL, "uniform_queries").read(0, *block)
