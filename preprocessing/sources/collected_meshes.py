@@ -16,7 +16,7 @@ from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
 from preprocessing.mesh_samples import ShapeLabels, mesh_samples
 from preprocessing.sources.prepared_shapes import PreparedUnit, is_prepared, prepared_layout
 from preprocessing.sources.splits import SplitShares, folder_lists, name_seed
-from preprocessing.sources.unit import Collection, Unit
+from preprocessing.sources.unit import Collection, NamedUnit, Unit
 from preprocessing.watertight import WatertightConfig
 
 VIEWS = 24
@@ -73,19 +73,10 @@ class MeshOptions:
 
 
 @dataclass(frozen=True)
-class MeshUnit:
-    """One mesh file."""
+class MeshUnit(NamedUnit):
+    """One mesh file; its name is its path below the source folder."""
 
-    path: str
-    name: str
-    category: str
-    split: str
     options: MeshOptions
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Its path below the source folder."""
-        return (self.name,)
 
     def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
         """Read, close, sample and label."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples
+from preprocessing.dataset.samples import Provenance
 from preprocessing.errors import DatasetError, MeshError
 from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
@@ -23,7 +24,7 @@ from preprocessing.moving_bodies import KINDS, moving_body
 from preprocessing.occupancy_labels import label_solid
 from preprocessing.sources.prepared_shapes import load_arrays, unpack, whole_blocks
 from preprocessing.sources.splits import SplitShares, name_seed
-from preprocessing.sources.unit import Collection, Unit
+from preprocessing.sources.unit import Collection, NamedUnit, Unit
 from preprocessing.surface_sampling import place_samples, sample_triangles
 from preprocessing.watertight import make_watertight
 from preprocessing.watertight.cleaning import edge_use, orient
@@ -79,39 +80,23 @@ class BodyUnit:
         uniform, near = _queries((points - location) / scale, layout, rng)
         asked = np.concatenate([uniform, near], axis=1).astype(np.float64) * scale + location
         occupied = np.stack([body.occupancy(now, time) for now, time in zip(asked, times, strict=True)])
-        return [
-            ShapeSamples(
-                points=((points[:, : layout.points] - location) / scale).astype(np.float32),
-                normals=normals[:, : layout.points].astype(np.float32),
-                uniform_queries=uniform,
-                uniform_occupancy=occupied[:, : layout.uniform_queries],
-                near_queries=near,
-                near_occupancy=occupied[:, layout.uniform_queries :],
-                location=location,
-                scale=scale,
-                category=self.kind,
-                split=SplitShares().of(self.seed),
-                name=self.names[0],
-                times=times.astype(np.float32),
-                provenance={"seed": self.seed, "method": "procedural"},
-            )
-        ]
+        surface = (points - location) / scale, normals
+        unit = NamedUnit("", self.names[0], self.kind, SplitShares().of(self.seed))
+        facts: Provenance = {"seed": self.seed, "method": "procedural"}
+        return [_window(unit, layout, surface, (uniform, near), occupied, location, scale, facts)]
 
 
 @dataclass(frozen=True)
-class MeshSequenceUnit:
-    """A window of a recorded sequence of meshes with the same faces."""
+class MeshSequenceUnit(NamedUnit):
+    """A window of a recorded sequence of meshes with the same faces.
+
+    Attributes:
+        files: of the whole recording: its meshes, or the one .npz file.
+        first: the window's first frame.
+    """
 
     files: tuple[str, ...]
     first: int
-    name: str
-    category: str
-    split: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The sequence's name and the window's first frame."""
-        return (self.name,)
 
     def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
         """Points that keep their triangle and barycentric weights; labels from each frame's mesh."""
@@ -124,41 +109,17 @@ class MeshSequenceUnit:
         chosen, weights = sample_triangles(vertices[0], triangles, count, rng)
         placed = [place_samples(frame, triangles, chosen, weights) for frame in vertices]
         points, normals = (np.stack(part) for part in zip(*placed, strict=True))
-        uniform, near = _queries(points, layout, rng)
-        occupied, method = label_frames(vertices, triangles, np.concatenate([uniform, near], axis=1))
-        return [
-            ShapeSamples(
-                points=points[:, : layout.points].astype(np.float32),
-                normals=normals[:, : layout.points].astype(np.float32),
-                uniform_queries=uniform,
-                uniform_occupancy=occupied[:, : layout.uniform_queries],
-                near_queries=near,
-                near_occupancy=occupied[:, layout.uniform_queries :],
-                location=location,
-                scale=scale,
-                category=self.category,
-                split=self.split,
-                name=self.name,
-                times=np.linspace(0, 1, layout.frames, dtype=np.float32),
-                provenance={"file": self.files[0], "first_frame": self.first, "method": method},
-            )
-        ]
+        queries = _queries(points, layout, rng)
+        occupied, method = label_frames(vertices, triangles, np.concatenate(queries, axis=1))
+        facts: Provenance = {"file": self.files[0], "first_frame": self.first, "method": method}
+        return [_window(self, layout, (points, normals), queries, occupied, location, scale, facts)]
 
 
 @dataclass(frozen=True)
-class PreparedSequenceUnit:
-    """A window of a sequence as the authors of Occupancy Flow prepared it: `pcl_seq` and `points_seq`."""
+class PreparedSequenceUnit(NamedUnit):
+    """A window, from frame `first`, of a sequence as the authors of Occupancy Flow prepared it."""
 
-    path: str
     first: int
-    name: str
-    category: str
-    split: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The sequence's name and the window's first frame."""
-        return (self.name,)
 
     def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
         """Every frame moved to the first one's location and scale; these files have no normals."""
@@ -237,7 +198,8 @@ def humans_collection(root: Path, frames: int = FRAMES) -> Collection:
             count = len(list((folder / CLOUDS).glob("*.npz")))
             name, category, split = _place(root, folder)
             for first in _windows(count, frames):
-                units.append(PreparedSequenceUnit(str(folder), first, f"{name}/{first:06d}", category, split))
+                window = f"{name}/{first:06d}"
+                units.append(PreparedSequenceUnit(str(folder), window, category, split, first))
         points = len(
             load_arrays(next(iter(sorted((prepared[0] / CLOUDS).glob("*.npz")))), ("points",))["points"]
         )
@@ -248,7 +210,8 @@ def humans_collection(root: Path, frames: int = FRAMES) -> Collection:
         for place, files, count in _recordings(root):
             name, category, split = _place(root, place)
             for first in _windows(count, frames):
-                units.append(MeshSequenceUnit(files, first, f"{name}/{first:06d}", category, split))
+                window = f"{name}/{first:06d}"
+                units.append(MeshSequenceUnit(str(place), window, category, split, files, first))
         sizes = 5 * BLOCK, 10 * BLOCK, 10 * BLOCK
     if not units:
         raise DatasetError(
@@ -309,6 +272,34 @@ def label_frames(
         solid = make_watertight(frame, triangles)
         occupied.append(label_solid(solid.vertices, solid.triangles, (now - solid.location) / solid.scale))
     return np.stack(occupied), "visibility"
+
+
+def _window(
+    unit: NamedUnit,
+    layout: DatasetLayout,
+    surface: tuple[NDArray[np.float64], NDArray[np.float64]],
+    queries: tuple[NDArray[np.float32], NDArray[np.float32]],
+    occupied: NDArray[np.bool_],
+    location: NDArray[np.float64],
+    scale: float,
+    provenance: Provenance,
+) -> ShapeSamples:
+    """A sequence from its surface points and normals (T, N, 3), queries of both kinds and all labels (T, U + K)."""
+    return ShapeSamples(
+        points=surface[0][:, : layout.points].astype(np.float32),
+        normals=surface[1][:, : layout.points].astype(np.float32),
+        uniform_queries=queries[0],
+        uniform_occupancy=occupied[:, : layout.uniform_queries],
+        near_queries=queries[1],
+        near_occupancy=occupied[:, layout.uniform_queries :],
+        location=location,
+        scale=scale,
+        category=unit.category,
+        split=unit.split,
+        name=unit.name,
+        times=np.linspace(0, 1, layout.frames, dtype=np.float32),
+        provenance=provenance,
+    )
 
 
 def _queries(

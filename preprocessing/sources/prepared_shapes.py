@@ -15,24 +15,15 @@ from PIL import Image
 
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.errors import DatasetError
+from preprocessing.sources.unit import NamedUnit
 from preprocessing.voxel_grids import read_binvox
 
 POINTS, CLOUD, VOXELS, PICTURES = "points.npz", "pointcloud.npz", "model.binvox", "img_choy2016"
 
 
 @dataclass(frozen=True)
-class PreparedUnit:
-    """One model's folder."""
-
-    path: str
-    name: str
-    category: str
-    split: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Synset and model."""
-        return (self.name,)
+class PreparedUnit(NamedUnit):
+    """One model's folder; its name is synset and model."""
 
     def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
         """Read the files; queries are repeated from the first one up to a whole number of blocks."""

@@ -14,7 +14,7 @@ from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
 from preprocessing.mesh_files import read_mesh
 from preprocessing.sources.splits import name_seed, read_lists
-from preprocessing.sources.unit import Collection
+from preprocessing.sources.unit import Collection, NamedUnit
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.watertight.cleaning import clean_soup
 
@@ -22,19 +22,10 @@ SCANNET_FILES = ("_vh_clean.ply", "_vh_clean_2.ply")  # the full mesh, then the 
 
 
 @dataclass(frozen=True)
-class SceneUnit:
+class SceneUnit(NamedUnit):
     """One scanned scene: a mesh, and for ScanNet a file that says which way is up."""
 
-    path: str
-    name: str
-    category: str
-    split: str
     alignment: str | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The scene's name."""
-        return (self.name,)
 
     def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
         """Points sampled on the scan's surface; a scan has no inside, so there are no queries."""

@@ -22,6 +22,26 @@ class Unit(Protocol):
 
 
 @dataclass(frozen=True)
+class NamedUnit:
+    """A unit that makes one shape of a file or folder.
+
+    Attributes:
+        path: the file or folder.
+        name, category, split: as the store keeps them.
+    """
+
+    path: str
+    name: str
+    category: str
+    split: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The one name."""
+        return (self.name,)
+
+
+@dataclass(frozen=True)
 class Collection:
     """Everything that one dataset is made of.
 
