@@ -16,7 +16,7 @@ from torch import nn
 
 from convonet.errors import WeightsError
 from convonet.object_training import objective_of
-from convonet.oflow import FlowLossConfig
+from convonet.oflow import FlowLossConfig, OccupancyFlowConfig
 from convonet.precision import choose_device
 from convonet.registry import NetworkConfig, kind_of
 from convonet.training import (
@@ -169,7 +169,11 @@ def _train_worker(job: dict[str, Any]) -> None:
     model, objective = network, config.objective
     if context.get_world_size() > 1:
         ids = [device.index or 0] if device.type == "cuda" else None
-        model = nn.parallel.DistributedDataParallel(Criterion(network, objective), device_ids=ids)
+        # Where every later frame of a process's batch is the first one, no velocity is asked for.
+        may_idle = isinstance(config.network, OccupancyFlowConfig)
+        model = nn.parallel.DistributedDataParallel(
+            Criterion(network, objective), device_ids=ids, find_unused_parameters=may_idle
+        )
         objective = WrappedObjective(objective)
     validation = config.source(data, config.validation_split, seed=1)
     started, first_step = time.monotonic(), state.step
