@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convonet.precision import network_precision
-from convonet.volume_network import VolumeNetwork
 
 
 class CropArrays(Protocol):
@@ -39,8 +38,24 @@ class CropArrays(Protocol):
 class BatchSource(Protocol):
     """Where batches come from: batch `step` of process `rank` must depend on nothing else."""
 
-    def batch(self, step: int, batch_size: int, rank: int = 0) -> CropArrays:
-        """Draw one batch."""
+    def batch(self, step: int, batch_size: int, rank: int = 0) -> Any:
+        """Draw one batch of arrays, as the objective's `load` takes them: `CropArrays` for a volume network."""
+        ...
+
+
+class Objective(Protocol):
+    """What a network is trained for: its batches, its loss and its figure of merit."""
+
+    def load(self, arrays: Any, device: torch.device) -> Any:
+        """Move a source's arrays to a device: the batch that the other methods take."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """What a step minimises, and figures for the log."""
+        ...
+
+    def validate(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
+        """One figure over all batches, such as `validation_iou`, of a network in evaluation mode."""
         ...
 
 
@@ -78,7 +93,7 @@ class TrainingConfig:
 
     Attributes:
         steps: optimiser steps of the whole schedule.
-        batch_size: crops in one step of one process.
+        batch_size: crops, shapes or sequences in one step of one process.
         learning_rate: peak; warmed up linearly, then lowered along half a cosine to 1%.
         warmup_steps: steps of the warm-up.
         weight_decay: of AdamW.
@@ -114,13 +129,13 @@ class TrainingConfig:
 class TrainingState:
     """Everything that a checkpoint holds: weights, their running average, the optimiser and the step."""
 
-    network: VolumeNetwork
+    network: nn.Module
     optimiser: torch.optim.Optimizer
     averaged: dict[str, Tensor]
     step: int = 0
 
     @classmethod
-    def fresh(cls, network: VolumeNetwork, config: TrainingConfig) -> TrainingState:
+    def fresh(cls, network: nn.Module, config: TrainingConfig) -> TrainingState:
         """A state before the first step."""
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
@@ -174,15 +189,69 @@ def occupancy_iou(logits: Tensor, occupancy: Tensor, threshold: float = 0.5) -> 
     return float((predicted & actual).sum().item() / union) if union else 1.0
 
 
+class CropObjective:
+    """Occupancy of crops by a volume network."""
+
+    def load(self, arrays: CropArrays, device: torch.device) -> CropBatch:
+        """See `CropBatch`."""
+        return CropBatch.from_arrays(arrays, device)
+
+    def loss(self, model: nn.Module, batch: CropBatch) -> tuple[Tensor, dict[str, float]]:
+        """Mean binary cross-entropy; `model` may be a distributed wrapper."""
+        logits = batch_logits(model, batch)
+        loss = F.binary_cross_entropy_with_logits(logits, batch.occupancy)
+        return loss, {"iou": occupancy_iou(logits.detach(), batch.occupancy)}
+
+    def validate(self, network: nn.Module, batches: Iterable[CropBatch]) -> dict[str, float]:
+        """IoU over the queries of all batches."""
+        pairs = [(batch_logits(network, batch), batch.occupancy) for batch in batches]
+        logits, labels = (torch.cat(part) for part in zip(*pairs, strict=True))
+        return {"validation_iou": occupancy_iou(logits, labels)}
+
+
+class Criterion(nn.Module):
+    """A network behind its objective: one `forward` from batch to loss, as a distributed wrapper needs it."""
+
+    def __init__(self, network: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.network, self.objective = network, objective
+
+    def forward(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """See `Objective.loss`."""
+        return self.objective.loss(self.network, batch)
+
+
+@dataclass(frozen=True)
+class WrappedObjective:
+    """The same objective for a model that is a distributed wrapper of a `Criterion`."""
+
+    objective: Objective
+
+    def load(self, arrays: Any, device: torch.device) -> Any:
+        """See `Objective`."""
+        return self.objective.load(arrays, device)
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """The wrapper calls the criterion, and shares its gradients."""
+        result: tuple[Tensor, dict[str, float]] = model(batch)
+        return result
+
+    def validate(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
+        """See `Objective`."""
+        return self.objective.validate(network, batches)
+
+
+CROPS = CropObjective()
+
+
 def train_step(
-    model: nn.Module, state: TrainingState, batch: CropBatch, config: TrainingConfig
+    model: nn.Module, state: TrainingState, batch: Any, config: TrainingConfig, objective: Objective = CROPS
 ) -> dict[str, float]:
     """One optimiser step on one batch; `model` is the network or its distributed wrapper."""
     model.train()
     for group in state.optimiser.param_groups:
         group["lr"] = config.rate_at(state.step)
-    logits = batch_logits(model, batch)
-    loss = F.binary_cross_entropy_with_logits(logits, batch.occupancy)
+    loss, figures = objective.loss(model, batch)
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
@@ -190,11 +259,14 @@ def train_step(
     decay = min(config.averaging, (state.step + 1) / (state.step + 10))
     with torch.no_grad():
         for name, value in state.network.state_dict().items():
-            state.averaged[name].lerp_(value, 1 - decay)
+            if value.is_floating_point():
+                state.averaged[name].lerp_(value, 1 - decay)
+            else:  # a counter of batch normalisation
+                state.averaged[name].copy_(value)
     state.step += 1
     return {
         "loss": loss.item(),
-        "iou": occupancy_iou(logits.detach(), batch.occupancy),
+        **figures,
         "gradient_norm": float(norm),
         "learning_rate": config.rate_at(state.step - 1),
     }
@@ -209,11 +281,12 @@ class Fit:
     device: torch.device
     rank: int = 0
     on_step: Callable[[TrainingState, dict[str, float]], None] = field(default=lambda state, metrics: None)
+    objective: Objective = CROPS
 
     def run(self, model: nn.Module, state: TrainingState) -> None:
         """Train from the state's step to the last step of the schedule."""
         while state.step < self.config.steps:
             arrays = self.source.batch(state.step, self.config.batch_size, self.rank)
-            batch = CropBatch.from_arrays(arrays, self.device)
-            metrics = train_step(model, state, batch, self.config)
+            batch = self.objective.load(arrays, self.device)
+            metrics = train_step(model, state, batch, self.config, self.objective)
             self.on_step(state, metrics)

@@ -201,9 +201,10 @@ def train(
     data: Positional[Path],
     *,
     out: Path,
+    preset: str = "volume",
     steps: int = 10_000,
-    batch_size: int = 2,
-    learning_rate: float = 1.5e-3,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     workers: int = 1,
     checkpoint_every: int = 500,
     max_failures: int = 3,
@@ -212,18 +213,22 @@ def train(
     device: Device = "auto",
     address: Address = "auto",
 ) -> None:
-    """Train a volume network on a dataset; run it again to continue from the last checkpoint.
+    """Train a network on a dataset; run it again to continue from the last checkpoint.
 
     Writes model.safetensors, metrics.jsonl and Ray Train's checkpoints.
 
     Example: tessera train rooms.zarr --out runs/volume --steps 10000
 
+    Example: tessera train chairs.zarr --out runs/chairs --preset shapenet_3plane --steps 300000
+
     Args:
         data: a Zarr store made by `tessera preprocess`.
         out: folder of the run.
+        preset: which network: volume, which reconstructs scans, or one for single objects or moving bodies, such
+            as shapenet_3plane, room_grid64, onet_pointcloud or oflow_pointcloud (a wrong name lists them all).
         steps: optimiser steps of the whole schedule.
-        batch_size: crops in one step of one worker.
-        learning_rate: peak of the schedule.
+        batch_size: crops, shapes or sequences in one step of one worker; 2 for volume, else as published.
+        learning_rate: peak of the schedule; 1.5e-3 for volume, else 1e-4 as published.
         workers: processes: one for each GPU, or one for each share of the processors.
         checkpoint_every: steps between checkpoints.
         max_failures: worker failures to recover from before giving up.
@@ -235,7 +240,15 @@ def train(
         data,
         out,
         commands.TrainOptions(
-            steps, batch_size, learning_rate, workers, checkpoint_every, max_failures, initial_model, seed
+            preset,
+            steps,
+            batch_size,
+            learning_rate,
+            workers,
+            checkpoint_every,
+            max_failures,
+            initial_model,
+            seed,
         ),
         device,
         address,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class TrainOptions:
     """The command line's share of a training configuration."""
 
+    preset: str
     steps: int
-    batch_size: int
-    learning_rate: float
+    batch_size: int | None
+    learning_rate: float | None
     workers: int
     checkpoint_every: int
     max_failures: int
@@ -115,28 +116,28 @@ def _preprocess(collection: Collection, out: Path, address: str, limits: CallLim
 
 def train(data: Path, out: Path, options: TrainOptions, device: str, address: str) -> None:
     """`tessera train`."""
-    from convonet.training import TrainingConfig
-    from pipeline.training import TrainConfig
     from pipeline.training import train as run
+    from pipeline.training_presets import preset_config, preset_training
 
-    training = TrainingConfig(
+    training = replace(
+        preset_training(options.preset, options.batch_size, options.learning_rate),
         steps=options.steps,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
         seed=options.seed,
     )
-    config = TrainConfig(
-        training=training,
+    config = replace(
+        preset_config(options.preset, data, training),
         workers=options.workers,
         checkpoint_every=options.checkpoint_every,
         max_failures=options.max_failures,
         initial_model=options.initial_model,
     )
     summary = run(data, out, config, device, address)
-    print(
-        f"{summary.model}: {summary.steps} steps, validation IoU {summary.validation_iou:.3f}, "
-        f"{summary.seconds:.0f} s"
+    reached = (
+        f"validation distance {summary.validation_distance:.4f}"
+        if summary.validation_iou is None
+        else f"validation IoU {summary.validation_iou:.3f}"
     )
+    print(f"{summary.model}: {summary.steps} steps, {reached}, {summary.seconds:.0f} s")
 
 
 def reconstruct(

@@ -14,15 +14,27 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import nn
 
+from convonet.errors import WeightsError
+from convonet.object_training import objective_of
+from convonet.oflow import FlowLossConfig, OccupancyFlowConfig
 from convonet.precision import choose_device
-from convonet.training import CropBatch, Fit, TrainingConfig, TrainingState, batch_logits, occupancy_iou
-from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
-from convonet.weights import load_network, save_network
+from convonet.registry import NetworkConfig, kind_of
+from convonet.training import (
+    BatchSource,
+    Criterion,
+    Fit,
+    Objective,
+    TrainingConfig,
+    TrainingState,
+    WrappedObjective,
+)
+from convonet.volume_network import VolumeNetworkConfig
+from convonet.weights import KIND_KEY, load_any_network, read_header, save_network
 from pipeline.cluster import available_cpus, ray_session
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.version import software_version
-from preprocessing.dataset import read_layout
 from preprocessing.training_crops import CropConfig, CropSource
+from preprocessing.training_shapes import SequenceConfig, SequenceSource, ShapeConfig, ShapeSource
 
 CHECKPOINT_FILE = "state.pt"
 
@@ -32,17 +44,19 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        network: sizes of the network.
+        network: kind and sizes of the network; `pipeline.training_presets` makes runs of the published ones.
         training: schedule, learning rate, seed.
-        crops: what a training crop looks like.
+        crops: what a training crop of a volume network looks like.
         workers: processes, one for each GPU or for a share of the processors.
         checkpoint_every: steps between checkpoints (and validations).
         validation_batches: batches of the validation split behind each figure.
         max_failures: worker failures to recover from before giving up.
         initial_model: weights to start from instead of random ones.
+        samples: what any other network sees and is asked; None for a volume network.
+        flow_terms: of the loss of an Occupancy Flow; None for its usual ones, and for other networks.
     """
 
-    network: VolumeNetworkConfig = field(default_factory=VolumeNetworkConfig)
+    network: NetworkConfig = field(default_factory=VolumeNetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     crops: CropConfig = field(default_factory=CropConfig)
     workers: int = 1
@@ -50,29 +64,77 @@ class TrainConfig:
     validation_batches: int = 12
     max_failures: int = 3
     initial_model: str | None = None
+    samples: ShapeConfig | SequenceConfig | None = None
+    flow_terms: FlowLossConfig | None = None
+
+    def __post_init__(self) -> None:
+        wanted = {"volume": type(None), "conv_onet": ShapeConfig, "onet": ShapeConfig}
+        if not isinstance(self.samples, wanted.get(kind := kind_of(self.network), SequenceConfig)):
+            raise ValueError(f"a {kind} network is not trained on {type(self.samples).__name__} samples")
+
+    @property
+    def objective(self) -> Objective:
+        """What the network is trained for."""
+        return objective_of(self.network, self.flow_terms)
+
+    def source(self, data: Path, split: str, seed: int) -> BatchSource:
+        """Where its batches come from.
+
+        Raises:
+            DatasetError: if the dataset lacks what the network takes.
+        """
+        if self.samples is None:
+            return CropSource(data, split, self.crops, seed)
+        if isinstance(self.samples, ShapeConfig):
+            return ShapeSource(data, split, self.samples, seed)
+        return SequenceSource(data, split, self.samples, seed)
+
+    @property
+    def validation_split(self) -> str:
+        """That of the figures: what can only be known of training shapes is measured on these."""
+        match self.samples:
+            case ShapeConfig(inputs="index") | SequenceConfig(points=0):
+                return "train"
+        return "val"
 
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What a training run ended with."""
+    """What a training run ended with: an IoU, or for a network without a decoder a mean distance."""
 
     model: Path
     steps: int
-    validation_iou: float
+    validation_iou: float | None
     seconds: float
+    validation_distance: float | None = None
 
 
-def _validate(state: TrainingState, config: TrainConfig, source: CropSource, device: torch.device) -> float:
-    """IoU of the averaged weights over fixed validation batches."""
-    network = VolumeNetwork(config.network).to(device)
+def _initial_network(config: TrainConfig) -> nn.Module:
+    if config.initial_model is None:
+        return config.network.build()
+    return load_any_network(config.initial_model)
+
+
+def _check_initial_model(config: TrainConfig) -> None:
+    if config.initial_model is None:
+        return
+    kind, wanted = read_header(config.initial_model)[KIND_KEY], kind_of(config.network)
+    if kind != wanted:
+        raise WeightsError(
+            f"{config.initial_model}: holds a network of kind {kind}, but this run trains one of kind {wanted}"
+        )
+
+
+def _validate(
+    state: TrainingState, config: TrainConfig, source: BatchSource, device: torch.device
+) -> dict[str, float]:
+    """A figure of the averaged weights over fixed validation batches."""
+    network = state.network.config.build().to(device)  # type: ignore[union-attr,operator]
     network.load_state_dict(state.averaged)
-    logits, labels = [], []
+    objective, size = config.objective, config.training.batch_size
+    arrays = (source.batch(number, size) for number in range(config.validation_batches))
     with torch.no_grad():
-        for number in range(config.validation_batches):
-            batch = CropBatch.from_arrays(source.batch(number, config.training.batch_size), device)
-            logits.append(batch_logits(network.eval(), batch))
-            labels.append(batch.occupancy)
-    return occupancy_iou(torch.cat(logits), torch.cat(labels))
+        return objective.validate(network.eval(), (objective.load(batch, device) for batch in arrays))
 
 
 def _checkpoint(state: TrainingState, config: TrainConfig, out: Path, metrics: dict[str, float]) -> None:
@@ -97,18 +159,23 @@ def _train_worker(job: dict[str, Any]) -> None:
     if device.type == "cpu":
         torch.set_num_threads(job["threads"])
     torch.manual_seed(config.training.seed)
-    network = load_network(config.initial_model) if config.initial_model else VolumeNetwork(config.network)
+    network = _initial_network(config)
     network.requires_grad_(True).to(device)
     state = TrainingState.fresh(network, config.training)
     restored = ray.train.get_checkpoint()
     if restored is not None:
         with restored.as_directory() as folder:
             state.load(Path(folder) / CHECKPOINT_FILE)
-    model: nn.Module = network
+    model, objective = network, config.objective
     if context.get_world_size() > 1:
         ids = [device.index or 0] if device.type == "cuda" else None
-        model = nn.parallel.DistributedDataParallel(network, device_ids=ids)
-    validation = CropSource(data, "val", config.crops, seed=1)
+        # Where every later frame of a process's batch is the first one, no velocity is asked for.
+        may_idle = isinstance(config.network, OccupancyFlowConfig)
+        model = nn.parallel.DistributedDataParallel(
+            Criterion(network, objective), device_ids=ids, find_unused_parameters=may_idle
+        )
+        objective = WrappedObjective(objective)
+    validation = config.source(data, config.validation_split, seed=1)
     started, first_step = time.monotonic(), state.step
     log = out / "metrics.jsonl"
 
@@ -116,7 +183,7 @@ def _train_worker(job: dict[str, Any]) -> None:
         is_last = current.step == config.training.steps
         is_checkpoint = is_last or current.step % config.checkpoint_every == 0
         if is_checkpoint:
-            metrics["validation_iou"] = _validate(current, config, validation, device)
+            metrics |= _validate(current, config, validation, device)
         metrics["step"] = current.step
         metrics["seconds_per_step"] = (time.monotonic() - started) / (current.step - first_step)
         if context.get_world_rank() == 0 and (is_checkpoint or current.step % 20 == 0):
@@ -125,25 +192,28 @@ def _train_worker(job: dict[str, Any]) -> None:
         if is_checkpoint:
             _checkpoint(current, config, out, metrics)
 
-    source = CropSource(data, "train", config.crops, config.training.seed)
-    Fit(source, config.training, device, context.get_world_rank(), on_step).run(model, state)
+    source = config.source(data, "train", config.training.seed)
+    Fit(source, config.training, device, context.get_world_rank(), on_step, objective).run(model, state)
 
 
 def train(
     data: Path, out: Path, config: TrainConfig | None = None, device: str = "auto", address: str = "auto"
 ) -> TrainSummary:
-    """Train a volume network on a dataset.
+    """Train a network on a dataset; by default a volume network.
 
     Run it again with the same `out` to continue an interrupted run from its last checkpoint.
 
     Raises:
-        DatasetError: if `data` is not a dataset.
+        DatasetError: if `data` is not a dataset, or lacks what the network takes.
+        WeightsError: if the initial model is missing, or of another kind.
         RunDirectoryError: if `out` holds a training run of another configuration.
         ClusterError: if Ray cannot be reached or the workers failed too often.
     """
     config = config or TrainConfig()
     data, out = Path(data).absolute(), Path(out).absolute()
-    read_layout(data)
+    _check_initial_model(config)
+    for split in ("train", config.validation_split):
+        config.source(data, split, seed=0)  # refuses here, before any worker starts
     out.mkdir(parents=True, exist_ok=True)
     stored = out / "config.json"
     description = json.dumps({"data": str(data), "config": asdict(config)}, indent=1)
@@ -183,6 +253,7 @@ def train(
     return TrainSummary(
         out / "model.safetensors",
         int(last["step"]),
-        float(last["validation_iou"]),
+        last.get("validation_iou"),
         time.monotonic() - started,
+        last.get("validation_distance"),
     )
