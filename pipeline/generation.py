@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convonet.conv_onet import ConvOnet, ConvOnetConfig
+from convonet.conv_onet import ConvOnet
 from convonet.conv_onet.presets import OCCUPANCY_THRESHOLD
 from convonet.object_mesh import ExtractionConfig, Field, extract_mesh
 from convonet.oflow import FlowCodes, OccupancyFlow, OccupancyNetwork4D
@@ -25,7 +25,6 @@ from convonet.oflow.motion import interpolate_keyframes, interpolate_shapes, lat
 from convonet.onet import OccupancyNetwork
 from convonet.onet.latent_encoder import interpolate_latents
 from convonet.precision import choose_device
-from convonet.registry import NetworkConfig
 from convonet.weights import KIND_KEY, load_any_network, model_file, read_header
 from pipeline.errors import PipelineError
 from pipeline.generation_inputs import (
@@ -220,13 +219,14 @@ class _Generator:
 
     def __init__(self, network: nn.Module, header: dict[str, str], config: GenerateConfig) -> None:
         self.network, self.config = network, config
-        self.network_config: Any = network.config
-        self.kind: InputKind = input_kind(self.network_config)
+        known: Any = network.config
+        self.network_config = known
+        self.kind: InputKind = input_kind(known)
         self.device = next(network.parameters()).device
         self.notes: list[str] = []
         is_original = "source_sha256" in header
         self.by_first = config.cube == "first" or (config.cube == "auto" and is_original)
-        paper = paper_sampling(self.network_config, header.get("preset", ""))
+        paper = paper_sampling(known, header.get("preset", ""))
         self.draw = Draw(config.points, config.noise, config.seed, paper)
 
     def run(self, source: str | None) -> Results:
@@ -269,14 +269,18 @@ class _Generator:
         if config.samples and not self.has_latent:
             raise PipelineError(f"this network draws no samples; pass its input, which is {wanted}")
         if config.samples and source is not None and takes_sequence:
-            raise PipelineError("pass INPUT to reconstruct a sequence, or --samples to draw new ones, not both")
+            raise PipelineError(
+                "pass INPUT to reconstruct a sequence, or --samples to draw new ones, not both"
+            )
         if source is None and self.kind != "nothing" and not config.interpolate:
             raise PipelineError(f"this network needs an INPUT: {wanted}")
         if source is not None and self.kind == "nothing" and not takes_sequence:
             more = "; --samples N --seed S draw shapes" if self.has_latent else ""
             raise PipelineError(f"{source}: this network takes no input{more}")
         if config.frames and not (self.moves or config.interpolate):
-            raise PipelineError("--frames is for sequences and interpolations; this network makes single shapes")
+            raise PipelineError(
+                "--frames is for sequences and interpolations; this network makes single shapes"
+            )
         if is_pair and (config.threshold is not None or config.refine or config.faces is not None):
             raise PipelineError(
                 "this network moves the mesh that it is given: --threshold, --refine and --faces do not apply"
@@ -298,8 +302,8 @@ class _Generator:
         features = network.encode(read.values.to(self.device))
         latents: list[Tensor | None] = [None]
         if config.interpolate:
-            ends = [network.sample_latent(1, _seed(end))[0] for end in config.interpolate]
-            latents = list(interpolate_latents(*ends, steps=config.frames or INTERPOLATED)[:, None])
+            first, last = (network.sample_latent(1, _seed(end))[0] for end in config.interpolate)
+            latents = list(interpolate_latents(first, last, config.frames or INTERPOLATED)[:, None])
         elif self.has_latent and (config.samples or self.kind == "nothing"):
             latents = [network.sample_latent(1, config.seed + i) for i in range(config.samples or 1)]
         shapes = []
@@ -349,9 +353,7 @@ class _Generator:
         first, last = (self._end_codes(network, end) for end in config.interpolate)
         count = config.frames or INTERPOLATED
         shapes, motions = (latent_path(first, last, count, vary) for vary in ("shape", "motion"))
-        return UNIT_FRAME, [
-            shape.moving_like(motion) for shape, motion in zip(shapes, motions, strict=True)
-        ]
+        return UNIT_FRAME, [shape.moving_like(motion) for shape, motion in zip(shapes, motions, strict=True)]
 
     def _end_codes(self, network: OccupancyFlow, end: str) -> FlowCodes:
         """Codes of one end of an interpolation: a seed's, or a sequence's."""
@@ -419,7 +421,9 @@ class _Generator:
             walked = interpolate_shapes(network, codes, points, targets, times)[0]
         else:
             walked = network.transport(codes, points, times)[0]
-            self.notes.append(f"{end.name} has other faces than {start.name}, which is carried towards it alone")
+            self.notes.append(
+                f"{end.name} has other faces than {start.name}, which is carried towards it alone"
+            )
         positions = self._placed(walked.cpu().numpy().astype(np.float64), frame)
         positions[0] = self._placed(begun, frame)
         if last is not None and correspond(first, last):
@@ -441,17 +445,16 @@ class _Generator:
     def _read(self, source: str | None) -> ObjectInput:
         assert source is not None, "options were checked"
         path = Path(source)
-        config: NetworkConfig = self.network_config
         match self.kind:
             case "image":
                 read = ObjectInput(read_image(path)[None])
             case "images":
-                read = read_images(path, config.frames)  # type: ignore[union-attr]
+                read = read_images(path, self.network_config.frames)
             case "points":
                 read = read_points(path, self.draw)
             case "voxels":
-                is_any = isinstance(config, ConvOnetConfig)
-                read = read_voxels(path, None if is_any else VOXEL_SIDE)
+                takes_any = isinstance(self.network, ConvOnet)
+                read = read_voxels(path, None if takes_any else VOXEL_SIDE)
             case "shape":
                 read = self._shape_number(source)
             case _:
@@ -516,6 +519,15 @@ class _Generator:
 
     def _placed(self, points: NDArray[np.float64], frame: Frame) -> NDArray[np.float64]:
         return points if self.config.unit_cube else frame.to_world(points)
+
+
+def _seed(end: str) -> int:
+    """One end of an interpolation of latents."""
+    if not end.isdecimal():
+        raise PipelineError(
+            f"{end}: this network draws shapes from seeds; pass two whole numbers to --interpolate"
+        )
+    return int(end)
 
 
 class _Watched:

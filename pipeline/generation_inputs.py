@@ -27,7 +27,9 @@ from preprocessing.surface_sampling import place_samples, sample_surface, sample
 from preprocessing.voxel_grids import read_binvox, voxelise
 from preprocessing.watertight import make_watertight
 
-InputKind = Literal["image", "points", "voxels", "shape", "tracks", "images", "pair", "crops", "scan", "nothing"]
+InputKind = Literal[
+    "image", "points", "voxels", "shape", "tracks", "images", "pair", "crops", "scan", "nothing"
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 IMAGE_SIDE = 224
@@ -42,6 +44,19 @@ WANTED: dict[InputKind, str] = {
     "pair": "two meshes (--interpolate A B), or a folder of meshes to pass through",
     "crops": "a scan in crops",
     "scan": "a scan",
+    "nothing": "nothing",
+}
+
+BRIEF: dict[InputKind, str] = {
+    "image": "image",
+    "points": "points",
+    "voxels": "voxels",
+    "shape": "number of a training shape",
+    "tracks": "moving points",
+    "images": "moving pictures",
+    "pair": "two meshes",
+    "crops": "scan in crops",
+    "scan": "scan",
     "nothing": "nothing",
 }
 
@@ -399,11 +414,17 @@ def _stored_sequence(path: Path) -> MovingInput:
     stored_arrays = load_arrays(path, ("vertices", "faces") if has_faces else ("vertices",))
     vertices = stored_arrays["vertices"].astype(np.float64)
     if vertices.ndim != 3 or vertices.shape[2] != 3 or len(vertices) < 2 or not vertices.shape[1]:
-        raise PipelineError(f"{path}: vertices must be (T, V, 3) with at least two frames, not {vertices.shape}")
+        raise PipelineError(
+            f"{path}: vertices must be (T, V, 3) with at least two frames, not {vertices.shape}"
+        )
     if not has_faces:
         return MovingInput(vertices, None)
     triangles = stored_arrays["faces"].astype(np.int64)
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]:
+    if (
+        triangles.ndim != 2
+        or triangles.shape[1] != 3
+        or not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]
+    ):
         raise PipelineError(f"{path}: faces must be (F, 3) rows of its vertices")
     return MovingInput(vertices, triangles)
 
