@@ -1,20 +1,22 @@
-"""Distributed stages on Ray: preprocess, train, reconstruct, evaluate; and the command line.
+"""Distributed stages on Ray: preprocess, train, reconstruct, generate, evaluate; and the command line.
 
-The four functions are imported on first use, so that `tessera --help` does not wait for Ray and torch.
+The five functions are imported on first use, so that `tessera --help` does not wait for Ray and torch.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.evaluation import evaluate
+    from pipeline.generation import generate
     from pipeline.preparation import preprocess
     from pipeline.reconstruction import reconstruct
     from pipeline.training import train
 
-__all__ = ["evaluate", "preprocess", "reconstruct", "train"]
+__all__ = ["evaluate", "generate", "preprocess", "reconstruct", "train"]
 
 _HOME = {
     "evaluate": "pipeline.evaluation",
+    "generate": "pipeline.generation",
     "preprocess": "pipeline.preparation",
     "reconstruct": "pipeline.reconstruction",
     "train": "pipeline.training",

@@ -17,6 +17,7 @@ from pipeline import commands
 app = SubcommandApp()
 preprocess_app = SubcommandApp()
 app.command(preprocess_app, name="preprocess", help="Turn meshes or procedural scenes into training data.")
+models_app = SubcommandApp()
 
 Device = Literal["auto", "cpu", "cuda"]
 ADDRESS = "auto (the cluster of RAY_ADDRESS, else a private Ray), local, or HOST:PORT"
@@ -310,13 +311,103 @@ def evaluate(
     commands.evaluate(mesh, reference, thresholds, samples, seed, json)
 
 
-@app.command
-def models() -> None:
-    """List the weights that ship with Tessera, with their sizes.
+@dataclass(frozen=True)
+class GenerateArguments:
+    """What to generate, beside the input."""
 
-    Example: tessera models
+    points: int | None = None
+    """points that the network is shown; as many as in its paper by default."""
+    noise: float | None = None
+    """deviation of noise added to them, in unit cubes; by default the paper's on meshes, none on measured points."""
+    seed: int = 0
+    """of sampled points and of drawn shapes."""
+    samples: int | None = None
+    """shapes to draw from a generative network; number i has the seed SEED + i."""
+    interpolate: tuple[str, str] | None = None
+    """two seeds of a generative network, two sequences, or two meshes, instead of INPUT."""
+    frames: int | None = None
+    """moments of a sequence (as in training by default), or steps of an interpolation (10)."""
+    threshold: float | None = None
+    """occupancy at the surface, between 0 and 1; the paper's by default."""
+    resolution: int = 32
+    """cells of the coarsest lattice along each side."""
+    steps: int = 2
+    """how often the cells at the surface are halved: 2 makes 32 to 128."""
+    refine: int = 0
+    """steps that move vertices onto the surface exactly; 30 in the paper."""
+    faces: int | None = None
+    """simplify each shape to so many faces."""
+    unit_cube: bool = False
+    """leave the mesh in the network's unit cube instead of the input's coordinates."""
+    cube: Literal["auto", "first", "whole"] = "auto"
+    """unit cube of a sequence: of its first frame (auto: imported weights) or of the whole sequence."""
+    up: Literal["y", "z"] = "z"
+    """the axis that points up in pictures; y for networks of ShapeNet."""
+
+
+@app.command
+def generate(
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    source: Annotated[Positional[str | None], arg(metavar="[INPUT]")] = None,
+    *,
+    out: Path,
+    options: OmitArgPrefixes[GenerateArguments] = GenerateArguments(),
+    device: Device = "auto",
+) -> None:
+    """Make meshes of single objects, still or moving, from an image, points, voxels, a sequence, or nothing.
+
+    Example: tessera generate onet.safetensors chair.png --out chair.ply
+
+    Example: tessera generate points.safetensors scan.ply --out object.glb --faces 5000
+
+    Example: tessera generate cars.safetensors --samples 4 --seed 7 --out car.ply
+
+    Example: tessera generate cars.safetensors --interpolate 7 8 --frames 16 --out walk.ply
+
+    Example: tessera generate flow.safetensors dancer/ --out dancer.ply
+
+    Args:
+        model: a weights file, made by `tessera train` or `tessera models import`.
+        source: image; point cloud or mesh; voxel grid (binvox, NPY); folder of frames, or NPZ with their vertices.
+        out: the mesh (PLY, OBJ, OFF, GLB, STL); sequences become NAME_0000.ply ..., NAME.glb (animated), NAME.gif.
+        device: where the network runs.
     """
-    commands.models()
+    commands.generate(model, source, out, options, device)
+
+
+@models_app.command(name="list")
+def list_models() -> None:
+    """List the weights that ship with Tessera, and the presets that can be trained or imported.
+
+    Example: tessera models list
+    """
+    commands.list_models()
+
+
+@models_app.command(name="import")
+def import_model(
+    file: Annotated[Positional[Path], arg(metavar="FILE.pt")], *, preset: str, out: Path
+) -> None:
+    """Keep a checkpoint (.pt) of ONet, ConvONet or Occupancy Flow as a weights file of Tessera.
+
+    The file is read without running code from it.
+
+    Example: tessera models import onet_img2mesh.pt --preset onet_img --out onet.safetensors
+
+    Args:
+        file: the checkpoint, as the original's training or download script wrote it.
+        preset: the published configuration it was trained with; `tessera models` lists them.
+        out: the safetensors file to write.
+    """
+    commands.import_model(file, preset, out)
+
+
+MODELS_HELP = """Published and imported networks; lists them by default.
+
+Example: tessera models
+
+Example: tessera models import onet_img2mesh.pt --preset onet_img --out onet.safetensors"""
+app.command(models_app, name="models", help=MODELS_HELP)
 
 
 @app.command
@@ -338,6 +429,9 @@ def main(args: Sequence[str] | None = None) -> None:
     from pipeline.errors import PipelineError
     from preprocessing.errors import GeometryError
 
+    args = list(sys.argv[1:] if args is None else args)
+    if args == ["models"]:
+        args = ["models", "list"]
     try:
         app.cli(prog="tessera", description="Huge point-cloud scans to one watertight mesh.", args=args)
     except (GeometryError, NetworkError, PipelineError, ValueError) as error:

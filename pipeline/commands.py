@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.cli import MeshArguments
+    from pipeline.cli import GenerateArguments, MeshArguments
     from pipeline.isolation import CallLimits
     from preprocessing.sources import Collection, MeshOptions
 
@@ -193,19 +193,75 @@ def evaluate(
         target.write_text(json.dumps(asdict(metrics), indent=1))
 
 
-def models() -> None:
-    """`tessera models`."""
-    from convonet.weights import DEFAULT_MODEL, load_network, model_file, packaged_models, read_header
+def generate(model: str, source: str | None, out: Path, arguments: GenerateArguments, device: str) -> None:
+    """`tessera generate`."""
+    from pipeline.generation import GenerateConfig
+    from pipeline.generation import generate as run
 
+    report = run(model, source, out=out, config=GenerateConfig(**vars(arguments)), device=device)
+    shapes = "" if report.shapes == 1 else f"{report.shapes} shapes, "
+    print(f"{out}: {shapes}{report.vertices:,} vertices, {report.faces:,} faces")
+    print(f"watertight: {'yes' if report.is_watertight else 'NO'}")
+    for note in report.notes:
+        print(f"note: {note}")
+    shown, rest = report.files[:6], len(report.files) - 6
+    files = [*shown, *report.files[max(6, len(report.files) - 2) :]]
+    print("files: " + ", ".join(path.name for path in files) + (f" ({rest + 6} in all)" if rest > 2 else ""))
+    print(f"time: {report.seconds:.1f} s")
+
+
+def list_models() -> None:
+    """`tessera models` and `tessera models list`."""
+    from convonet.weights import (
+        DEFAULT_MODEL,
+        KIND_KEY,
+        load_any_network,
+        model_file,
+        packaged_models,
+        read_header,
+    )
+
+    print("presets, to train or to import weights for:")
+    for row in _preset_rows():
+        print(f"  {row[0]:<30} {row[1]:<10} {row[2]:>12}  {row[3]}")
+    print("\nweights that ship with Tessera:")
     for name in packaged_models():
-        network, header, path = load_network(name), read_header(name), model_file(name)
+        network, header, path = load_any_network(name), read_header(name), model_file(name)
         parameters = sum(value.numel() for value in network.state_dict().values())
         mark = " (default)" if name == DEFAULT_MODEL else ""
+        reach = getattr(network, "receptive_radius", None)
         print(
-            f"{name}{mark}: {parameters:,} parameters, {path.stat().st_size / 2**20:.1f} MiB, "
-            f"trained {header.get('steps', '?')} steps, receptive radius {network.receptive_radius} voxels"
+            f"{name}{mark}: {parameters:,} parameters, {header[KIND_KEY]} network, "
+            f"{path.stat().st_size / 2**20:.1f} MiB, trained {header.get('steps', '?')} steps"
+            + ("" if reach is None else f", receptive radius {reach} voxels")
         )
-        print(f"  card: {path.with_suffix('.md')}")
+        if path.with_suffix(".md").is_file():
+            print(f"  card: {path.with_suffix('.md')}")
+
+
+def _preset_rows() -> list[tuple[str, str, str, str]]:
+    """Name, family, parameters and input of every preset."""
+    import torch
+
+    from convonet.registry import PRESETS, kind_of, parameter_count
+    from pipeline.generation_inputs import BRIEF, input_kind
+
+    rows = [("preset", "family", "parameters", "input")]
+    for name, config in PRESETS.items():
+        with torch.device("meta"):
+            count = parameter_count(config.build())
+        rows.append((name, kind_of(config), f"{count:,}", BRIEF[input_kind(config)]))
+    return rows
+
+
+def import_model(file: Path, preset: str, out: Path) -> None:
+    """`tessera models import`."""
+    from convonet.checkpoints import import_original
+    from convonet.registry import parameter_count
+    from pipeline.version import software_version
+
+    network = import_original(file, preset, out, {"software": f"tessera {software_version()}"})
+    print(f"{out}: {preset}, {parameter_count(network):,} parameters, from {file}")
 
 
 def info(path: Path | None, check: bool) -> None:
