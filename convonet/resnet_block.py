@@ -1,4 +1,4 @@
-"""The fully connected residual block shared by the point encoder and the decoder."""
+"""The fully connected residual block of the point encoders and the decoders."""
 
 from __future__ import annotations
 

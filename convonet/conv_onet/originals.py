@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from convonet.conv_onet.network import ConvOnetConfig
-from convonet.errors import WeightsError
+from convonet.original_states import Shape, map_original
 
 # From our names to the original's; every rule that matches applies, in this order.
 _RENAMES = [
@@ -34,24 +33,16 @@ _RENAMES = [
 ]
 
 
-def original_name(name: str) -> str:
-    """The original's name of one of our entries."""
+def original_entry(name: str, shape: Shape) -> tuple[str, Shape]:
+    """The original's name and shape of one of our entries.
+
+    Its layers shared by points are convolutions of width 1 where ours are linear.
+    """
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
-    return name
-
-
-def original_shape(name: str, shape: torch.Size) -> torch.Size:
-    """The original's shape: its layers shared by points are convolutions of width 1 where ours are linear.
-
-    Args:
-        name: in the original.
-        shape: of our entry.
-    """
     if name.endswith(".weight") and ".mlp_convs." in name:
-        ones = (1, 1) if ".sa" in name else (1,)
-        return torch.Size((*shape, *ones))
-    return shape
+        return name, (*shape, 1, 1) if ".sa" in name else (*shape, 1)
+    return name, shape
 
 
 def from_original(state: Mapping[str, Tensor], config: ConvOnetConfig) -> dict[str, Tensor]:
@@ -67,25 +58,4 @@ def from_original(state: Mapping[str, Tensor], config: ConvOnetConfig) -> dict[s
     Raises:
         WeightsError: listing what is missing, unexpected or of another shape, by the original's names.
     """
-    with torch.device("meta"):
-        ours = config.build().state_dict()
-    names = {original_name(name): name for name in ours}
-    assert len(names) == len(ours), "two of our entries have one original name"
-    shapes = {theirs: original_shape(theirs, ours[name].shape) for theirs, name in names.items()}
-    _check(state, shapes)
-    return {name: state[theirs].detach().reshape(ours[name].shape) for theirs, name in names.items()}
-
-
-def _check(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> None:
-    complaints = [f"missing {name} {tuple(shapes[name])}" for name in shapes if name not in state]
-    complaints += [f"unexpected {name} {tuple(state[name].shape)}" for name in state if name not in shapes]
-    complaints += [
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(shape)}"
-        for name, shape in shapes.items()
-        if name in state and state[name].shape != shape
-    ]
-    if complaints:
-        listed = "\n  ".join(complaints)
-        raise WeightsError(
-            f"the weights do not fit this network; choose the preset they were trained with:\n  {listed}"
-        )
+    return map_original(state, config.build, original_entry)

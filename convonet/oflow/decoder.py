@@ -8,41 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convonet.resnet_block import ResnetBlockFC
+from convonet.additive_decoder import AdditiveDecoder, DecoderSizes
 
 DECODER_BLOCKS = 5
-
-
-class SimpleDecoder(nn.Module):
-    """Codes are added to the embedded position once; residual blocks follow; no normalisation."""
-
-    def __init__(self, point_size: int, code_size: int, latent_size: int, hidden: int) -> None:
-        super().__init__()
-        self.fc_p = nn.Linear(point_size, hidden)
-        self.fc_z = nn.Linear(latent_size, hidden) if latent_size else None
-        self.fc_c = nn.Linear(code_size, hidden) if code_size else None
-        self.blocks = nn.ModuleList(ResnetBlockFC(hidden, hidden, hidden) for _ in range(DECODER_BLOCKS))
-        self.fc_out = nn.Linear(hidden, 1)
-
-    def forward(self, points: Tensor, code: Tensor, latent: Tensor) -> Tensor:
-        """Occupancy logits.
-
-        Args:
-            points: (B, Q, point_size).
-            code: (B, C), C may be 0.
-            latent: (B, Z), Z may be 0.
-
-        Returns:
-            (B, Q) logits.
-        """
-        net = self.fc_p(points)
-        if self.fc_z is not None:
-            net = net + self.fc_z(latent).unsqueeze(1)
-        if self.fc_c is not None:
-            net = net + self.fc_c(code).unsqueeze(1)
-        for block in self.blocks:
-            net = block(net)
-        return self.fc_out(torch.relu(net)).squeeze(-1)  # type: ignore[no-any-return]
 
 
 class ConditionalBatchNorm(nn.Module):
@@ -113,10 +81,11 @@ class ConditionalDecoder(nn.Module):
 
 def build_decoder(
     kind: str, point_size: int, code_size: int, latent_size: int, hidden: int
-) -> SimpleDecoder | ConditionalDecoder:
+) -> AdditiveDecoder | ConditionalDecoder:
     """The decoder named "simple" or "conditional"; any other name is a ValueError."""
     if kind == "simple":
-        return SimpleDecoder(point_size, code_size, latent_size, hidden)
+        sizes = DecoderSizes(code_size, latent_size, hidden, DECODER_BLOCKS, point_size=point_size)
+        return AdditiveDecoder(sizes)
     if kind == "conditional":
         return ConditionalDecoder(point_size, code_size, latent_size, hidden)
     raise ValueError(f"decoder must be simple or conditional, not {kind!r}")

@@ -6,21 +6,14 @@ All share one body, a PointNet of residual blocks with a maximum over the points
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from convonet.latent_gaussian import LatentGaussian
+from convonet.pointnet import ResnetPointnet, join_pooled
 from convonet.resnet_block import ResnetBlockFC
 
-POINTNET_BLOCKS = 5
 LATENT_BLOCKS = 3
-
-
-def with_pooled(features: Tensor) -> Tensor:
-    """Append to (B, N, F) features their maximum over the points: (B, N, 2 F)."""
-    pooled = features.amax(dim=1, keepdim=True)
-    return torch.cat([features, pooled.expand_as(features)], dim=2)
 
 
 def stack_frames(sequence: Tensor) -> Tensor:
@@ -29,29 +22,8 @@ def stack_frames(sequence: Tensor) -> Tensor:
     return sequence.transpose(1, 2).reshape(batch_size, count, -1)
 
 
-class ResnetPointnet(nn.Module):
-    """Residual PointNet: (B, N, point_size) to a code (B, code_size)."""
-
-    def __init__(self, code_size: int, point_size: int, hidden: int) -> None:
-        super().__init__()
-        self.fc_pos = nn.Linear(point_size, 2 * hidden)
-        self.blocks = nn.ModuleList(ResnetBlockFC(2 * hidden, hidden, hidden) for _ in range(POINTNET_BLOCKS))
-        self.fc_c = nn.Linear(hidden, code_size)
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Encode point clouds (B, N, point_size), whatever the order of their points."""
-        net = self.fc_pos(points)
-        for block in self.blocks[:-1]:
-            net = with_pooled(block(net))
-        net = self.blocks[-1](net).amax(dim=1)
-        return self.fc_c(torch.relu(net))  # type: ignore[no-any-return]
-
-
 class FirstFramePointnet(ResnetPointnet):
     """Spatial encoder: the first cloud of a sequence (B, L, N, 3) to a code of the shape at t = 0."""
-
-    def __init__(self, code_size: int, hidden: int) -> None:
-        super().__init__(code_size, 3, hidden)
 
     def forward(self, sequence: Tensor) -> Tensor:
         """(B, L, N, 3) to (B, code_size)."""
@@ -65,7 +37,7 @@ class TemporalResnetPointnet(ResnetPointnet):
     """
 
     def __init__(self, code_size: int, frames: int, hidden: int) -> None:
-        super().__init__(code_size, 3 * frames, hidden)
+        super().__init__(code_size, hidden, 3 * frames)
         self.frames = frames
 
     def forward(self, sequence: Tensor) -> Tensor:
@@ -87,35 +59,11 @@ class ResnetPointnetPair(nn.Module):
 
     def __init__(self, code_size: int, hidden: int) -> None:
         super().__init__()
-        self.pointnet = ResnetPointnet(code_size // 2, 3, hidden)
+        self.pointnet = ResnetPointnet(code_size // 2, hidden)
 
     def forward(self, ends: Tensor) -> Tensor:
         """(B, 2, N, 3), the first and the last cloud, to (B, code_size)."""
         return torch.cat([self.pointnet(ends[:, 0]), self.pointnet(ends[:, 1])], dim=-1)
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """Independent normal distributions over latent codes.
-
-    Attributes:
-        mean: (B, Z).
-        log_std: (B, Z) natural logarithm of the standard deviation.
-    """
-
-    mean: Tensor
-    log_std: Tensor
-
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw (B, Z) codes that carry gradients to the mean and the deviation."""
-        noise = torch.randn(
-            self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device
-        )
-        return self.mean + self.log_std.exp() * noise
-
-    def kl_to_standard_normal(self) -> Tensor:
-        """Kullback-Leibler divergence of each coordinate from N(0, 1): (B, Z) nats."""
-        return 0.5 * ((2 * self.log_std).exp() + self.mean.square() - 1) - self.log_std
 
 
 class LatentPointnet(nn.Module):
@@ -136,7 +84,7 @@ class LatentPointnet(nn.Module):
         self.fc_mean = nn.Linear(hidden, latent_size)
         self.fc_logstd = nn.Linear(hidden, latent_size)
 
-    def forward(self, sequence: Tensor, code: Tensor) -> Gaussian:
+    def forward(self, sequence: Tensor, code: Tensor) -> LatentGaussian:
         """(B, L, N, 3) trajectories and (B, C) codes, C may be 0, to the posterior of (B, Z) latent codes.
 
         Raises:
@@ -153,6 +101,6 @@ class LatentPointnet(nn.Module):
                 net = net + self.c_layers[index](code).unsqueeze(1)
             net = block(net)
             if index + 1 < len(self.blocks):
-                net = with_pooled(net)
+                net = join_pooled(net)
         net = net.amax(dim=1)
-        return Gaussian(self.fc_mean(net), self.fc_logstd(net))
+        return LatentGaussian(self.fc_mean(net), self.fc_logstd(net))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from convonet.oflow.encoders import Gaussian
+from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow.network import FlowCodes, OccupancyFlow
 
 
@@ -173,8 +173,8 @@ def mean_distance(predicted: Tensor, true: Tensor) -> Tensor:
     return distances.mean()
 
 
-def kl_loss(posterior: Gaussian) -> Tensor:
+def kl_loss(posterior: LatentGaussian) -> Tensor:
     """Mean divergence from N(0, 1) over batch and coordinates; 0 for codes of no length."""
     if posterior.mean.shape[-1] == 0:
         return posterior.mean.new_zeros(())
-    return posterior.kl_to_standard_normal().mean()
+    return posterior.kl_to_prior().mean()

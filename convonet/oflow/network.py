@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow.decoder import build_decoder
 from convonet.oflow.encoders import (
     FirstFramePointnet,
-    Gaussian,
     LatentPointnet,
     ResnetPointnetPair,
     TemporalResnetPointnet,
@@ -181,18 +181,18 @@ class OccupancyFlow(nn.Module):
         shape, motion = self.posteriors(inputs, codes)
         return replace(codes, shape=shape.mean, motion=motion.mean)
 
-    def posteriors(self, inputs: Tensor, codes: FlowCodes) -> tuple[Gaussian, Gaussian]:
+    def posteriors(self, inputs: Tensor, codes: FlowCodes) -> tuple[LatentGaussian, LatentGaussian]:
         """Posteriors of the latent codes of shape and motion; of size (B, 0) without latent codes."""
         if self.shape_posterior is None or self.motion_posterior is None:
-            nothing = Gaussian(inputs.new_empty(len(inputs), 0), inputs.new_empty(len(inputs), 0))
+            nothing = LatentGaussian(inputs.new_empty(len(inputs), 0), inputs.new_empty(len(inputs), 0))
             return nothing, nothing
-        shape: Gaussian = self.shape_posterior(inputs, codes.temporal)
-        motion: Gaussian = self.motion_posterior(inputs, codes.temporal)
+        shape: LatentGaussian = self.shape_posterior(inputs, codes.temporal)
+        motion: LatentGaussian = self.motion_posterior(inputs, codes.temporal)
         return shape, motion
 
     def encode_with_posteriors(
         self, inputs: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[FlowCodes, Gaussian, Gaussian]:
+    ) -> tuple[FlowCodes, LatentGaussian, LatentGaussian]:
         """Codes whose latent parts are drawn from their posteriors, as training does, and these posteriors."""
         codes = self._encode_conditions(inputs)
         shape, motion = self.posteriors(inputs, codes)
@@ -210,7 +210,7 @@ class OccupancyFlow(nn.Module):
         standard = codes.spatial.new_zeros(len(inputs), self.config.latent_size)
         if not sample:
             return replace(codes, shape=standard, motion=standard)
-        prior = Gaussian(standard, standard)
+        prior = LatentGaussian(standard, standard)
         return replace(codes, shape=prior.sample(generator), motion=prior.sample(generator))
 
     def velocity(self, codes: FlowCodes, points: Tensor, times: Tensor) -> Tensor:

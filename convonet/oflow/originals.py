@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from convonet.errors import WeightsError
 from convonet.oflow.network import OccupancyFlowConfig
 from convonet.oflow.onet4d import OccupancyNetwork4DConfig
+from convonet.original_states import Shape, map_original
 
 _RENAMES = (
     (r"^(spatial_encoder|temporal_encoder)\.blocks\.", r"\1.block_"),
@@ -27,12 +26,11 @@ _RENAMES = (
 """Our names to the original's, applied in this order."""
 
 _CONDITIONAL_NORM = re.compile(r"\.(gamma|beta)\.(weight|bias)$")
-_COUNTER = "num_batches_tracked"
 
 
 def original_entry(
-    name: str, shape: torch.Size, config: OccupancyFlowConfig | OccupancyNetwork4DConfig
-) -> tuple[str, tuple[int, ...]]:
+    name: str, shape: Shape, config: OccupancyFlowConfig | OccupancyNetwork4DConfig
+) -> tuple[str, Shape]:
     """Name and shape in the original's state dict of the tensor that we call `name`.
 
     The scale and shift of a conditional batch norm are convolutions of one tap there, or, in its legacy
@@ -42,11 +40,11 @@ def original_entry(
         name = re.sub(pattern, replacement, name)
     conditional = _CONDITIONAL_NORM.search(name)
     if conditional is None:
-        return name, tuple(shape)
+        return name, shape
     kind = "fc" if config.legacy_normalization else "conv"
     name = _CONDITIONAL_NORM.sub(rf".{kind}_\1.\2", name)
     is_convolution = conditional[2] == "weight" and not config.legacy_normalization
-    return name, (*shape, 1) if is_convolution else tuple(shape)
+    return name, (*shape, 1) if is_convolution else shape
 
 
 def from_original(
@@ -59,36 +57,9 @@ def from_original(
         config: of the network to fill, as the preset of the original's configuration.
 
     Returns:
-        A state dict for `config.build().load_state_dict`. Counters of batches, which inference does not use
-        and which old versions of PyTorch did not store, are 0 where they are missing.
+        A state dict for `config.build().load_state_dict`. Absent step counters are 0.
 
     Raises:
         WeightsError: listing every missing, unexpected and wrongly shaped entry.
     """
-    with torch.device("meta"):
-        ours = config.build().state_dict()
-    filled: dict[str, Tensor] = {}
-    missing: list[str] = []
-    misshapen: list[str] = []
-    known: set[str] = set()
-    for name, expected in ours.items():
-        original, shape = original_entry(name, expected.shape, config)
-        known.add(original)
-        if original not in state:
-            if original.endswith(_COUNTER):
-                filled[name] = torch.zeros((), dtype=torch.int64)
-            else:
-                missing.append(f"{original} {shape}")
-        elif tuple(state[original].shape) != shape:
-            misshapen.append(f"{original} is {tuple(state[original].shape)}, not {shape}")
-        else:
-            filled[name] = state[original].detach().reshape(expected.shape).clone()
-    unexpected = [f"{name} {tuple(value.shape)}" for name, value in state.items() if name not in known]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    listed = [f"{kind}: {', '.join(entries)}" for kind, entries in problems.items() if entries]
-    if listed:
-        raise WeightsError(
-            "the state dict is not of this configuration; choose the preset that it was trained with. "
-            + "; ".join(listed)
-        )
-    return filled
+    return map_original(state, config.build, lambda name, shape: original_entry(name, shape, config))

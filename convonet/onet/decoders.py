@@ -7,81 +7,15 @@ normalisation (`cbatchnorm`, `cbatchnorm2`, `cbatchnorm_noresnet`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from convonet.additive_decoder import AdditiveDecoder, CodeDecoder, DecoderSizes
 from convonet.onet.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
 from convonet.onet.resnet_blocks import BatchNormResnetBlock, ConditionalResnetBlock
-from convonet.resnet_block import ResnetBlockFC
 
 DecoderKind = Literal["simple", "batchnorm", "cbatchnorm", "cbatchnorm2", "cbatchnorm_noresnet"]
-
-
-@dataclass(frozen=True)
-class DecoderSizes:
-    """Sizes of a decoder.
-
-    Attributes:
-        feature_size: C, width of the encoder's features; 0 for a network without an encoder.
-        latent_size: Z, width of the latent; 0 for a network without one.
-        hidden_size: width of every layer.
-        blocks: residual blocks (hidden layers for `cbatchnorm_noresnet`).
-        leaky: leaky instead of plain rectifiers of slope 0.2, but never inside residual blocks.
-    """
-
-    feature_size: int
-    latent_size: int
-    hidden_size: int
-    blocks: int
-    leaky: bool
-
-
-class _PointDecoder(nn.Module):
-    """What all decoders share: the layer that lifts positions, the one that makes the logit."""
-
-    def __init__(self, sizes: DecoderSizes) -> None:
-        super().__init__()
-        self.sizes = sizes
-        self.fc_p = nn.Linear(3, sizes.hidden_size)
-        self.fc_out = nn.Linear(sizes.hidden_size, 1)
-
-    def activation(self, x: Tensor) -> Tensor:
-        return functional.leaky_relu(x, 0.2) if self.sizes.leaky else torch.relu(x)
-
-
-class AdditiveDecoder(_PointDecoder):
-    """Kind `simple`: features and latent are added to the lifted position; nothing is normalised."""
-
-    def __init__(self, sizes: DecoderSizes) -> None:
-        super().__init__(sizes)
-        width = sizes.hidden_size
-        if sizes.latent_size:
-            self.fc_z = nn.Linear(sizes.latent_size, width)
-        if sizes.feature_size:
-            self.fc_c = nn.Linear(sizes.feature_size, width)
-        self.blocks = nn.ModuleList(self.make_block(width) for _ in range(sizes.blocks))
-
-    @staticmethod
-    def make_block(width: int) -> nn.Module:
-        return ResnetBlockFC(width, width, width)
-
-    def last_norm(self, x: Tensor) -> Tensor:
-        return x
-
-    def forward(self, queries: Tensor, features: Tensor, latent: Tensor) -> Tensor:
-        """(B, Q, 3) queries, (B, C) features and (B, Z) latent to (B, Q) logits."""
-        x = self.fc_p(queries)
-        if self.sizes.latent_size:
-            x = x + self.fc_z(latent)[:, None]
-        if self.sizes.feature_size:
-            x = x + self.fc_c(features)[:, None]
-        for block in self.blocks:
-            x = block(x)
-        return self.fc_out(self.activation(self.last_norm(x))).squeeze(-1)  # type: ignore[no-any-return]
 
 
 class BatchNormDecoder(AdditiveDecoder):
@@ -99,7 +33,7 @@ class BatchNormDecoder(AdditiveDecoder):
         return self.norm(x)  # type: ignore[no-any-return]
 
 
-class ConditionalDecoder(_PointDecoder):
+class ConditionalDecoder(CodeDecoder):
     """Kinds `cbatchnorm` and `cbatchnorm2`: features steer the normalisation of every block.
 
     The latent is added to the lifted position, or, for `cbatchnorm2` (`latent_joins_features`), to the
@@ -129,7 +63,7 @@ class ConditionalDecoder(_PointDecoder):
         return self.fc_out(self.activation(self.norm(x, features))).squeeze(-1)  # type: ignore[no-any-return]
 
 
-class ConditionalPlainDecoder(_PointDecoder):
+class ConditionalPlainDecoder(CodeDecoder):
     """Kind `cbatchnorm_noresnet`: conditional normalisation between layers without shortcuts."""
 
     def __init__(self, sizes: DecoderSizes) -> None:

@@ -6,38 +6,12 @@ A variational autoencoder (Kingma and Welling 2014) over shapes, prior N(0, 1) i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convonet.onet.point_encoder import join_pooled
-
-
-@dataclass(frozen=True)
-class LatentGaussian:
-    """A diagonal Gaussian over the latents of a batch of shapes.
-
-    Attributes:
-        mean: (B, Z).
-        log_std: (B, Z) logarithm of the standard deviation.
-    """
-
-    mean: Tensor
-    log_std: Tensor
-
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """(B, Z) one latent for each shape, differentiable in mean and deviation (reparameterised)."""
-        noise = torch.randn(
-            self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device
-        )
-        return self.mean + torch.exp(self.log_std) * noise
-
-    def kl_to_prior(self) -> Tensor:
-        """(B,) Kullback-Leibler divergence to the standard normal, in nats; 0 where Z is 0."""
-        variance = torch.exp(2 * self.log_std)
-        return (0.5 * (self.mean**2 + variance - 1) - self.log_std).sum(dim=1)
+from convonet.latent_gaussian import LatentGaussian
+from convonet.pointnet import join_pooled
 
 
 class LatentEncoder(nn.Module):

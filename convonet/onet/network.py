@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convonet.onet.decoders import DecoderKind, DecoderSizes, build_decoder
-from convonet.onet.image_encoder import ImageEncoder
-from convonet.onet.latent_encoder import LatentEncoder, LatentGaussian
-from convonet.onet.point_encoder import ResnetPointnet, SimplePointnet
+from convonet.additive_decoder import DecoderSizes
+from convonet.latent_gaussian import LatentGaussian
+from convonet.onet.decoders import DecoderKind, build_decoder
+from convonet.onet.latent_encoder import LatentEncoder
 from convonet.onet.voxel_encoder import VoxelEncoder
+from convonet.pointnet import ResnetPointnet, SimplePointnet
+from convonet.resnet18 import ImageEncoder
 
 EncoderKind = Literal["pointnet_resnet", "pointnet_simple", "voxel_simple", "resnet18", "index", "none"]
 WIDE_ENCODERS = ("pointnet_resnet", "pointnet_simple", "voxel_simple")
@@ -224,7 +226,7 @@ class OccupancyNetwork(nn.Module):
         posterior = self.infer_latent(features, queries, occupancy)
         logits = self.decode(features, queries, posterior.sample(generator))
         errors = functional.binary_cross_entropy_with_logits(logits, occupancy, reduction="none")
-        return Elbo(reconstruction=errors.sum(dim=1), kl=posterior.kl_to_prior())
+        return Elbo(reconstruction=errors.sum(dim=1), kl=posterior.kl_to_prior().sum(dim=1))
 
     def sample_latent(self, count: int, seed: int) -> Tensor:
         """Latents of new shapes, drawn from the prior: (count, Z), the same for a seed on every device."""

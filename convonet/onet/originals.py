@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from convonet.onet.network import OccupancyNetwork, OccupancyNetworkConfig
-from convonet.onet.state_entries import Shape, check_entries
+from convonet.onet.network import OccupancyNetworkConfig
+from convonet.original_states import Shape, map_original
 
 RENAMED = (  # pattern of our names, the original's
     (r"^latent_encoder\.fc_occupancy\.", "encoder_latent.fc_0."),
@@ -44,24 +43,12 @@ def from_original(state: Mapping[str, Tensor], config: OccupancyNetworkConfig) -
         WeightsError: listing missing, unexpected and wrongly shaped entries by the original's names.
     """
     is_legacy = any(".fc_gamma." in name for name in state)
-    with torch.device("meta"):
-        own = OccupancyNetwork(config).state_dict()
-    names = {name: _original_name(name, config, is_legacy) for name in own}
-    expected = {
-        names[name]: _original_shape(names[name], tuple(value.shape), config) for name, value in own.items()
-    }
-    check_entries(
-        expected,
-        state,
-        "the original's state dict",
-        "Choose the preset or configuration it was trained with.",
-    )
-    return {
-        name: state[names[name]].detach().reshape(value.shape).clone()
-        if names[name] in state
-        else torch.zeros(value.shape, dtype=value.dtype)  # only step counters may be absent
-        for name, value in own.items()
-    }
+
+    def entry(name: str, shape: Shape) -> tuple[str, Shape]:
+        theirs = _original_name(name, config, is_legacy)
+        return theirs, _original_shape(theirs, shape, config)
+
+    return map_original(state, config.build, entry)
 
 
 def _original_name(name: str, config: OccupancyNetworkConfig, is_legacy: bool) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow import (
     FlowBatch,
     FlowLossConfig,
@@ -15,7 +16,6 @@ from convonet.oflow import (
     flow_loss,
     onet4d_loss,
 )
-from convonet.oflow.encoders import Gaussian
 from convonet.oflow.losses import kl_loss
 from tests.convonet.oflow.test_network import SMALL, cloud, excite, random_network
 
@@ -88,8 +88,8 @@ def test_the_divergence_is_that_of_normal_distributions() -> None:
     generator = torch.Generator().manual_seed(0)
     mean, log_std = torch.randn(2, 6, 5, generator=generator)
     expected = kl_divergence(Normal(mean, log_std.exp()), Normal(torch.zeros(5), torch.ones(5))).mean()
-    torch.testing.assert_close(kl_loss(Gaussian(mean, log_std)), expected)
-    assert kl_loss(Gaussian(torch.zeros(3, 5), torch.zeros(3, 5))) == 0
+    torch.testing.assert_close(kl_loss(LatentGaussian(mean, log_std)), expected)
+    assert kl_loss(LatentGaussian(torch.zeros(3, 5), torch.zeros(3, 5))) == 0
 
 
 def test_divergences_of_both_latent_codes_are_weighted() -> None:

@@ -138,7 +138,7 @@ def test_each_missing_added_or_misshapen_entry_is_named_with_its_shape(name: str
         from_original(state, PRESETS[name])
     assert f"missing: {gone} {shape_gone};" in str(refused.value)
     assert "unexpected: decoder.fc_extra.weight (4, 5);" in str(refused.value)
-    assert f"{bent} is (9, 9, 9), not {shape_bent}" in str(refused.value)
+    assert f"{bent} (9, 9, 9) instead of {shape_bent}" in str(refused.value)
 
 
 def test_any_single_missing_entry_is_refused() -> None:

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributions
 from torch.nn import functional
 
+from convonet.latent_gaussian import LatentGaussian
 from convonet.onet import PRESETS, OccupancyNetworkConfig
-from convonet.onet.latent_encoder import LatentGaussian, interpolate_latents
+from convonet.onet.latent_encoder import interpolate_latents
 from convonet.onet.network import OccupancyNetwork
 
 SMALL_LATENT = OccupancyNetworkConfig(
@@ -84,7 +85,7 @@ def test_without_a_latent_the_loss_is_the_summed_cross_entropy() -> None:
 
 def test_divergence_is_zero_for_the_prior_alone() -> None:
     prior = LatentGaussian(torch.zeros(2, 4), torch.zeros(2, 4))
-    assert torch.equal(prior.kl_to_prior(), torch.zeros(2))
+    assert torch.equal(prior.kl_to_prior(), torch.zeros(2, 4))
     assert (LatentGaussian(torch.zeros(2, 4), torch.full((2, 4), 0.1)).kl_to_prior() > 0).all()
 
 

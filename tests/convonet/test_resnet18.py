@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from convonet.errors import WeightsError
-from convonet.onet.image_encoder import ImageEncoder, load_imagenet_weights
+from convonet.resnet18 import ImageEncoder, load_imagenet_weights
 from tests.convonet.onet import original_forward as forward
 from tests.convonet.onet.original_states import linear, random_state, resnet18
 

@@ -1,4 +1,4 @@
-"""Image encoder: ResNet-18 (He et al. 2016) with torchvision's entry names, and a linear layer.
+"""Pictures to features: ResNet-18 (He et al. 2016) with torchvision's entry names, and a linear layer.
 
 The network starts from random weights; `load_imagenet_weights` gives it those of ImageNet from a file.
 """
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from convonet.errors import WeightsError
-from convonet.onet.state_entries import check_entries, is_counter
+from convonet.original_states import check_entries, is_counter
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -1,10 +1,11 @@
-"""Compare the entries of a state dict with those a network needs, and name every difference."""
+"""State dicts of the original repositories onto our networks; every difference is named."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from convonet.errors import WeightsError
 
@@ -44,3 +45,36 @@ def check_entries(expected: Mapping[str, Shape], state: Mapping[str, Tensor], so
     faults = "; ".join(f"{kind}: {', '.join(entries)}" for kind, entries in kinds.items() if entries)
     if faults:
         raise WeightsError(f"{source} does not fit: {faults}. {cure}")
+
+
+def map_original(
+    state: Mapping[str, Tensor],
+    build: Callable[[], nn.Module],
+    original_entry: Callable[[str, Shape], tuple[str, Shape]],
+) -> dict[str, Tensor]:
+    """Map a state dict of an original onto ours: same numbers, our names and shapes.
+
+    Args:
+        state: entry `model` of one of the original's checkpoints.
+        build: makes our network; it is only asked for its entries.
+        original_entry: the original's name and shape of one of our entries.
+
+    Returns:
+        A complete state dict for the network, of copies; absent step counters are 0.
+
+    Raises:
+        WeightsError: listing missing, unexpected and wrongly shaped entries by the original's names.
+    """
+    with torch.device("meta"):
+        own = build().state_dict()
+    entries = {name: original_entry(name, tuple(value.shape)) for name, value in own.items()}
+    expected = dict(entries.values())
+    assert len(expected) == len(own), "two of our entries have one original name"
+    cure = "Choose the preset or configuration it was trained with."
+    check_entries(expected, state, "the original's state dict", cure)
+    return {
+        name: state[original].detach().reshape(own[name].shape).clone()
+        if original in state
+        else torch.zeros(own[name].shape, dtype=own[name].dtype)
+        for name, (original, _) in entries.items()
+    }
