@@ -244,7 +244,9 @@ def test_results_in_the_unit_cube_differ_by_the_inputs_box_alone(
 ) -> None:
     options = GenerateConfig(**COARSE, points=300)
     generate(model("points"), inputs / name, out=tmp_path / "world.ply", config=options)
-    generate(model("points"), inputs / name, out=tmp_path / "unit.ply", config=replace(options, unit_cube=True))
+    generate(
+        model("points"), inputs / name, out=tmp_path / "unit.ply", config=replace(options, unit_cube=True)
+    )
     world, unit = read_mesh(tmp_path / "world.ply"), read_mesh(tmp_path / "unit.ply")
     points = (
         np.asarray(trimesh.load(inputs / name, process=False).vertices)
@@ -261,7 +263,9 @@ def test_a_binvox_grid_is_put_where_its_header_says(
     model: Callable[[str], str], inputs: Path, tmp_path: Path
 ) -> None:
     for name in ("voxels.binvox", "voxels.npy"):
-        generate(model("onet voxels"), inputs / name, out=tmp_path / f"{name}.ply", config=GenerateConfig(**COARSE))
+        generate(
+            model("onet voxels"), inputs / name, out=tmp_path / f"{name}.ply", config=GenerateConfig(**COARSE)
+        )
     world, unit = (read_mesh(tmp_path / f"{name}.ply").vertices for name in ("voxels.binvox", "voxels.npy"))
     np.testing.assert_allclose(world, PLACE + SIZE * (unit + 0.5), atol=1e-3)
 
@@ -289,7 +293,9 @@ def test_each_of_several_samples_can_be_made_alone_by_its_seed(
     for number in range(3):
         alone = replace(options, seed=3 + number)
         generate(model("latent"), out=tmp_path / f"alone{number}.ply", config=alone)
-        assert (tmp_path / f"alone{number}.ply").read_bytes() == (tmp_path / f"s_000{number}.ply").read_bytes()
+        assert (tmp_path / f"alone{number}.ply").read_bytes() == (
+            tmp_path / f"s_000{number}.ply"
+        ).read_bytes()
 
 
 def test_an_interpolation_of_latents_ends_at_the_single_shapes(
@@ -440,9 +446,7 @@ def test_a_mesh_is_carried_alone_towards_one_of_another_topology(
         assert any("carried towards it alone" in note for note in report.notes)
 
 
-def test_keyframes_are_all_passed_exactly(
-    model: Callable[[str], str], inputs: Path, tmp_path: Path
-) -> None:
+def test_keyframes_are_all_passed_exactly(model: Callable[[str], str], inputs: Path, tmp_path: Path) -> None:
     options = GenerateConfig(points=100, frames=3)
     generate(model("flow pair"), inputs / "meshes", out=tmp_path / "keys.ply", config=options)
     vertices, _ = moments(tmp_path, "keys", 1 + 2 * (FRAMES - 1))
@@ -455,9 +459,7 @@ def test_keyframes_are_all_passed_exactly(
 # Parts
 
 
-def test_refinement_brings_vertices_to_the_level_set(
-    model: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_refinement_brings_vertices_to_the_level_set(model: Callable[[str], str], tmp_path: Path) -> None:
     network: Any = load_any_network(model("latent"))
     latent = network.sample_latent(1, 0)
     errors = []
@@ -513,7 +515,11 @@ def test_every_preset_says_what_it_takes() -> None:
     assert kinds["oflow_pointcloud"] == kinds["onet4d_pointcloud"] == "tracks"
     assert kinds["oflow_shape_matching"] == "pair"
     assert kinds["oflow_generative"] == kinds["oflow_repr_power"] == kinds["onet_unconditional"] == "nothing"
-    assert (kinds["onet_repr_power"], kinds["crop_room_grid64"], kinds["volume"]) == ("shape", "crops", "scan")
+    assert (kinds["onet_repr_power"], kinds["crop_room_grid64"], kinds["volume"]) == (
+        "shape",
+        "crops",
+        "scan",
+    )
 
 
 def test_resampling_a_steady_motion_keeps_it_steady() -> None:
@@ -535,19 +541,46 @@ def test_the_commands_make_a_mesh_from_a_checkpoint(
     names = {re.sub(r"^latent_encoder\.fc_occupancy\.", "encoder_latent.fc_0.", name): value
              for name, value in network.state_dict().items()}  # fmt: skip
     names = {
-        re.sub(r"^latent_encoder\.layers\.(\d)\.", lambda m: f"encoder_latent.fc_{int(m[1]) + 1}.", name): value
+        re.sub(
+            r"^latent_encoder\.layers\.(\d)\.", lambda m: f"encoder_latent.fc_{int(m[1]) + 1}.", name
+        ): value
         for name, value in names.items()
     }
     names = {
-        re.sub(r"^latent_encoder\.", "encoder_latent.", re.sub(r"^decoder\.blocks\.(\d)", r"decoder.block\1", name)): v
+        re.sub(
+            r"^latent_encoder\.",
+            "encoder_latent.",
+            re.sub(r"^decoder\.blocks\.(\d)", r"decoder.block\1", name),
+        ): v
         for name, v in names.items()
     }
     torch.save({"model": names, "loss_val_best": np.float64(1)}, tmp_path / "cars.pt")
     weights = tmp_path / "cars.safetensors"
-    main(["models", "import", str(tmp_path / "cars.pt"), "--preset", "onet_unconditional", "--out", str(weights)])
+    main(
+        [
+            "models",
+            "import",
+            str(tmp_path / "cars.pt"),
+            "--preset",
+            "onet_unconditional",
+            "--out",
+            str(weights),
+        ]
+    )
     assert "298,369 parameters" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
-        main(["generate", str(weights), "--out", str(tmp_path / "x.ply"), "--threshold", "0.9999", "--steps", "0"])
+        main(
+            [
+                "generate",
+                str(weights),
+                "--out",
+                str(tmp_path / "x.ply"),
+                "--threshold",
+                "0.9999",
+                "--steps",
+                "0",
+            ]
+        )
     assert stop.value.code == 1
     assert "pass a lower --threshold" in capsys.readouterr().err
 
