@@ -1,5 +1,7 @@
 """What tiling relies on: equivariance, locality, continuity; and the fast number format's error."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,6 +39,20 @@ def test_shifting_by_whole_pooling_cells_shifts_the_field_exactly() -> None:
     here = logits(network, points, queries, 48)
     there = logits(network, points + shift, queries + shift, 48)
     torch.testing.assert_close(here, there, rtol=0, atol=1e-9)
+
+
+def test_every_axis_shifts_by_itself_and_only_by_multiples_of_the_pooling_factor() -> None:
+    network = random_network(replace(SMALL, unet_levels=3)).double()
+    factor, side, low, high = network.pooling_factor, 56, 26, 30
+    assert factor == 4
+    steps = torch.tensor([[factor, 0, -factor], [0, -factor, factor], [1, 0, 0]]).double()
+    assert low - factor > network.receptive_radius < side - high - factor  # clear of the border
+    points, queries = cloud(low - 2, high + 2).double(), cloud(low, high, 100).double()
+    here = logits(network, points, queries, side)
+    along_xz, along_yz, odd = (logits(network, points + step, queries + step, side) for step in steps)
+    torch.testing.assert_close(along_xz, here, rtol=0, atol=1e-9)
+    torch.testing.assert_close(along_yz, here, rtol=0, atol=1e-9)
+    assert (odd - here).abs().max() > 1e-3 * here.std()
 
 
 def test_points_beyond_the_receptive_radius_change_nothing() -> None:
