@@ -194,7 +194,9 @@ def test_the_wrong_preset_is_answered_with_the_right_ones(tmp_path: Path) -> Non
     state = conv.random_state(conv.point_encoder() | conv.unet3d(3) | conv.decoder())
     assert fitting_presets(state) == ["shapenet_grid32", "room_grid32"]
     path = saved(tmp_path / "w.pt", state)
-    with pytest.raises(WeightsError, match=r"w\.pt: not the weights of onet_img: they fit shapenet_grid32, room_"):
+    with pytest.raises(
+        WeightsError, match=r"w\.pt: not the weights of onet_img: they fit shapenet_grid32, room_"
+    ):
         import_original(path, "onet_img", tmp_path / "w.safetensors")
     assert not (tmp_path / "w.safetensors").exists()
 

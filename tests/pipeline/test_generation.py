@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from convonet.onet import OccupancyNetworkConfig
 from convonet.registry import PRESETS
 from convonet.volume_network import VolumeNetworkConfig
 from convonet.weights import load_any_network, save_network
-from pipeline import generate
+from pipeline import generate, generation_results
 from pipeline.cli import main
 from pipeline.generation import GenerateConfig
 from pipeline.generation_inputs import (
@@ -71,7 +71,8 @@ CONFIGS: dict[str, Any] = {
     "flow latent": replace(FLOW, spatial_encoder=None, temporal_encoder=None, decoder="simple", latent_size=8),
     "flow alone": replace(FLOW, spatial_encoder=None, temporal_encoder=None, decoder="simple"),
     "flow pair": replace(FLOW, spatial_encoder=None, temporal_encoder="pointnet_pair", decoder=None),
-    "onet4d": OccupancyNetwork4DConfig(frames=FRAMES, code_size=16, temporal_hidden=8, decoder_hidden=32),
+    "onet4d": OccupancyNetwork4DConfig(
+        frames=FRAMES, decoder="simple", code_size=16, temporal_hidden=8, decoder_hidden=32),
     "volume": VolumeNetworkConfig(
         feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8
     ),
@@ -104,6 +105,8 @@ def learned(kind: str) -> Any:
     torch.manual_seed(5)
     network = CONFIGS[kind].build().eval()
     inputs = example(kind)
+    if kind.startswith("flow"):  # through space, not out of it
+        torch.nn.init.normal_(network.velocity_field.fc_out.weight, std=0.05)
     if inputs is None:
         return network
     with torch.no_grad():
@@ -114,13 +117,16 @@ def learned(kind: str) -> Any:
     optimizer = torch.optim.Adam(network.decoder.parameters(), 5e-3)
     network.decoder.train()
     generator = torch.Generator().manual_seed(6)
-    for _ in range(150):
-        queries = 1.1 * (torch.rand(1, 1024, 3, generator=generator) - 0.5)
+    has_latent = kind in ("latent", "flow latent")
+    if has_latent:
+        torch.nn.init.normal_(network.decoder.fc_z.weight, std=0.02)
+    for _ in range(400 if has_latent else 120):
+        queries = 1.1 * (torch.rand(1, 512, 3, generator=generator) - 0.5)
         size = 1.0
         if kind == "onet4d":
             queries *= 1.5
             logits = network.decode(codes, queries, torch.rand(1, generator=generator))
-        elif kind in ("latent", "flow latent"):
+        elif has_latent:
             latent = torch.randn(1, 8, generator=generator)
             size = 1 + 0.1 * float(torch.tanh(latent[0, 0]))
             conditions = replace(codes, shape=latent) if kind == "flow latent" else codes
@@ -135,6 +141,18 @@ def learned(kind: str) -> Any:
     return network.eval()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_work() -> Iterator[None]:
+    """Layers this small lose more time waiting for a second thread than it saves them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:  # nobody looks at these pictures
+        patch.setattr(generation_results, "PICTURE_SIZE", (64, 48))
+        patch.setattr(generation_results, "GIF_SIZE", (32, 24))
+        yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     folder = tmp_path_factory.mktemp("weights")
@@ -143,7 +161,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
         path = folder / f"{kind.replace(' ', '-')}.safetensors"
         if not path.exists():
             network = learned(kind)
-            save_network(path, network, network.state_dict(), {"steps": "150"})
+            save_network(path, network, network.state_dict(), {"steps": "120"})
         return str(path)
 
     return file
@@ -244,7 +262,9 @@ def test_results_in_the_unit_cube_differ_by_the_inputs_box_alone(
 ) -> None:
     options = GenerateConfig(**COARSE, points=300)
     generate(model("points"), inputs / name, out=tmp_path / "world.ply", config=options)
-    generate(model("points"), inputs / name, out=tmp_path / "unit.ply", config=replace(options, unit_cube=True))
+    generate(
+        model("points"), inputs / name, out=tmp_path / "unit.ply", config=replace(options, unit_cube=True)
+    )
     world, unit = read_mesh(tmp_path / "world.ply"), read_mesh(tmp_path / "unit.ply")
     points = (
         np.asarray(trimesh.load(inputs / name, process=False).vertices)
@@ -261,7 +281,9 @@ def test_a_binvox_grid_is_put_where_its_header_says(
     model: Callable[[str], str], inputs: Path, tmp_path: Path
 ) -> None:
     for name in ("voxels.binvox", "voxels.npy"):
-        generate(model("onet voxels"), inputs / name, out=tmp_path / f"{name}.ply", config=GenerateConfig(**COARSE))
+        generate(
+            model("onet voxels"), inputs / name, out=tmp_path / f"{name}.ply", config=GenerateConfig(**COARSE)
+        )
     world, unit = (read_mesh(tmp_path / f"{name}.ply").vertices for name in ("voxels.binvox", "voxels.npy"))
     np.testing.assert_allclose(world, PLACE + SIZE * (unit + 0.5), atol=1e-3)
 
@@ -289,7 +311,9 @@ def test_each_of_several_samples_can_be_made_alone_by_its_seed(
     for number in range(3):
         alone = replace(options, seed=3 + number)
         generate(model("latent"), out=tmp_path / f"alone{number}.ply", config=alone)
-        assert (tmp_path / f"alone{number}.ply").read_bytes() == (tmp_path / f"s_000{number}.ply").read_bytes()
+        assert (tmp_path / f"alone{number}.ply").read_bytes() == (
+            tmp_path / f"s_000{number}.ply"
+        ).read_bytes()
 
 
 def test_an_interpolation_of_latents_ends_at_the_single_shapes(
@@ -359,13 +383,11 @@ def test_vertices_follow_the_velocity_field(
     generate(model("flow latent"), out=tmp_path / "walk.ply", config=options)
     vertices, _ = moments(tmp_path, "walk", 3)
     network: Any = load_any_network(model("flow latent"))
-    drawn = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(2))
     codes = replace(
         network.encode_with_prior(torch.zeros(1, 1, 0), sample=False),
         shape=torch.randn(1, 8, generator=(again := torch.Generator().manual_seed(2))),
         motion=torch.randn(1, 8, generator=again),
     )
-    assert drawn.shape == (2, 1, 8)
     place, steps = torch.from_numpy(vertices[0].astype(np.float32))[None], 200
     for step in range(steps):  # the midpoint rule, by hand
         now = torch.tensor([(step + 0.5) / steps])
@@ -440,9 +462,7 @@ def test_a_mesh_is_carried_alone_towards_one_of_another_topology(
         assert any("carried towards it alone" in note for note in report.notes)
 
 
-def test_keyframes_are_all_passed_exactly(
-    model: Callable[[str], str], inputs: Path, tmp_path: Path
-) -> None:
+def test_keyframes_are_all_passed_exactly(model: Callable[[str], str], inputs: Path, tmp_path: Path) -> None:
     options = GenerateConfig(points=100, frames=3)
     generate(model("flow pair"), inputs / "meshes", out=tmp_path / "keys.ply", config=options)
     vertices, _ = moments(tmp_path, "keys", 1 + 2 * (FRAMES - 1))
@@ -455,21 +475,19 @@ def test_keyframes_are_all_passed_exactly(
 # Parts
 
 
-def test_refinement_brings_vertices_to_the_level_set(
-    model: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_refinement_brings_vertices_to_the_level_set(model: Callable[[str], str], tmp_path: Path) -> None:
     network: Any = load_any_network(model("latent"))
     latent = network.sample_latent(1, 0)
     errors = []
-    for refine in (0, 40):
+    for refine in (0, 300):
         out = tmp_path / f"{refine}.ply"
-        generate(model("latent"), out=out, config=GenerateConfig(resolution=12, steps=0, refine=refine))
+        generate(model("latent"), out=out, config=GenerateConfig(resolution=6, steps=0, refine=refine))
         mesh = trimesh.load(out, process=False)
         assert mesh.is_watertight
         queries = torch.from_numpy(mesh.triangles_center.astype(np.float32))[None]
         occupancy = torch.sigmoid(network.decode(torch.zeros(1, 0), queries, latent))
         errors.append(float((occupancy - 0.2).abs().mean()))
-    assert errors[1] < 0.8 * errors[0]
+    assert errors[1] < 0.85 * errors[0]
 
 
 def test_a_picture_is_cut_to_its_middle_square(tmp_path: Path) -> None:
@@ -513,7 +531,11 @@ def test_every_preset_says_what_it_takes() -> None:
     assert kinds["oflow_pointcloud"] == kinds["onet4d_pointcloud"] == "tracks"
     assert kinds["oflow_shape_matching"] == "pair"
     assert kinds["oflow_generative"] == kinds["oflow_repr_power"] == kinds["onet_unconditional"] == "nothing"
-    assert (kinds["onet_repr_power"], kinds["crop_room_grid64"], kinds["volume"]) == ("shape", "crops", "scan")
+    assert (kinds["onet_repr_power"], kinds["crop_room_grid64"], kinds["volume"]) == (
+        "shape",
+        "crops",
+        "scan",
+    )
 
 
 def test_resampling_a_steady_motion_keeps_it_steady() -> None:
@@ -535,19 +557,46 @@ def test_the_commands_make_a_mesh_from_a_checkpoint(
     names = {re.sub(r"^latent_encoder\.fc_occupancy\.", "encoder_latent.fc_0.", name): value
              for name, value in network.state_dict().items()}  # fmt: skip
     names = {
-        re.sub(r"^latent_encoder\.layers\.(\d)\.", lambda m: f"encoder_latent.fc_{int(m[1]) + 1}.", name): value
+        re.sub(
+            r"^latent_encoder\.layers\.(\d)\.", lambda m: f"encoder_latent.fc_{int(m[1]) + 1}.", name
+        ): value
         for name, value in names.items()
     }
     names = {
-        re.sub(r"^latent_encoder\.", "encoder_latent.", re.sub(r"^decoder\.blocks\.(\d)", r"decoder.block\1", name)): v
+        re.sub(
+            r"^latent_encoder\.",
+            "encoder_latent.",
+            re.sub(r"^decoder\.blocks\.(\d)", r"decoder.block\1", name),
+        ): v
         for name, v in names.items()
     }
     torch.save({"model": names, "loss_val_best": np.float64(1)}, tmp_path / "cars.pt")
     weights = tmp_path / "cars.safetensors"
-    main(["models", "import", str(tmp_path / "cars.pt"), "--preset", "onet_unconditional", "--out", str(weights)])
+    main(
+        [
+            "models",
+            "import",
+            str(tmp_path / "cars.pt"),
+            "--preset",
+            "onet_unconditional",
+            "--out",
+            str(weights),
+        ]
+    )
     assert "298,369 parameters" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
-        main(["generate", str(weights), "--out", str(tmp_path / "x.ply"), "--threshold", "0.9999", "--steps", "0"])
+        main(
+            [
+                "generate",
+                str(weights),
+                "--out",
+                str(tmp_path / "x.ply"),
+                "--threshold",
+                "0.9999",
+                "--steps",
+                "0",
+            ]
+        )
     assert stop.value.code == 1
     assert "pass a lower --threshold" in capsys.readouterr().err
 
