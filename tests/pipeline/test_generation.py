@@ -43,6 +43,7 @@ HALF_AXES = np.array([0.42, 0.3, 0.24])  # of the ellipsoid that every network l
 PLACE, SIZE = np.array([1000.0, -20.0, 5.0]), 4.0
 COARSE: dict[str, Any] = {"resolution": 8, "steps": 1}
 FRAMES = 4
+DRIFT = np.array([0.1, 0.0, 0.0])  # of the moving inputs, from frame to frame
 
 FLOW = OccupancyFlowConfig(
     frames=FRAMES, code_size=16, spatial_hidden=16, temporal_hidden=8, latent_hidden=16, decoder_hidden=32,
@@ -191,12 +192,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for time in range(FRAMES):
             path = folder / name / f"{time:03d}.{suffix}"
             if suffix == "ply":
-                write_mesh(path, vertices + [0.1 * time, 0, 0], faces)
+                write_mesh(path, vertices + time * DRIFT, faces)
             elif suffix == "xyz":
-                np.savetxt(path, points + [0.1 * time, 0, 0])
+                np.savetxt(path, points + time * DRIFT)
             else:
                 Image.fromarray(np.roll(noise, 10 * time, axis=1)).save(path)
-    moving = np.stack([vertices + [0.1 * time, 0, 0] for time in range(7)])
+    moving = np.stack([vertices + time * DRIFT for time in range(7)])
     np.savez(folder / "sequence.npz", vertices=moving, faces=faces)
     return folder
 
@@ -666,7 +667,7 @@ ERRORS: dict[str, tuple[str, list[str], str]] = {
     "threshold": ("latent", ["--threshold", "1.5"], "between 0 and 1"),
     "points": ("points", ["cloud.ply", "--points", "0"], "--points must be at least 1"),
     "nothing inside": ("latent", ["--threshold", "0.999999"], "pass a lower --threshold"),
-    "all inside": ("latent", ["--threshold", "0.0000000000001"], "pass a higher --threshold"),
+    "all inside": ("latent", ["--threshold", "1e-30"], "pass a higher --threshold"),
     "no mesh name": ("latent", ["--out", "x.txt"], "name a mesh file"),
 }  # fmt: skip
 
