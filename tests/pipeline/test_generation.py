@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from convonet.onet import OccupancyNetworkConfig
 from convonet.registry import PRESETS
 from convonet.volume_network import VolumeNetworkConfig
 from convonet.weights import load_any_network, save_network
-from pipeline import generate
+from pipeline import generate, generation_results
 from pipeline.cli import main
 from pipeline.generation import GenerateConfig
 from pipeline.generation_inputs import (
@@ -43,6 +43,7 @@ HALF_AXES = np.array([0.42, 0.3, 0.24])  # of the ellipsoid that every network l
 PLACE, SIZE = np.array([1000.0, -20.0, 5.0]), 4.0
 COARSE: dict[str, Any] = {"resolution": 8, "steps": 1}
 FRAMES = 4
+DRIFT = np.array([0.1, 0.0, 0.0])  # of the moving inputs, from frame to frame
 
 FLOW = OccupancyFlowConfig(
     frames=FRAMES, code_size=16, spatial_hidden=16, temporal_hidden=8, latent_hidden=16, decoder_hidden=32,
@@ -71,7 +72,8 @@ CONFIGS: dict[str, Any] = {
     "flow latent": replace(FLOW, spatial_encoder=None, temporal_encoder=None, decoder="simple", latent_size=8),
     "flow alone": replace(FLOW, spatial_encoder=None, temporal_encoder=None, decoder="simple"),
     "flow pair": replace(FLOW, spatial_encoder=None, temporal_encoder="pointnet_pair", decoder=None),
-    "onet4d": OccupancyNetwork4DConfig(frames=FRAMES, code_size=16, temporal_hidden=8, decoder_hidden=32),
+    "onet4d": OccupancyNetwork4DConfig(
+        frames=FRAMES, decoder="simple", code_size=16, temporal_hidden=8, decoder_hidden=32),
     "volume": VolumeNetworkConfig(
         feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8
     ),
@@ -104,6 +106,8 @@ def learned(kind: str) -> Any:
     torch.manual_seed(5)
     network = CONFIGS[kind].build().eval()
     inputs = example(kind)
+    if kind.startswith("flow"):  # through space, not out of it
+        torch.nn.init.normal_(network.velocity_field.fc_out.weight, std=0.05)
     if inputs is None:
         return network
     with torch.no_grad():
@@ -114,13 +118,16 @@ def learned(kind: str) -> Any:
     optimizer = torch.optim.Adam(network.decoder.parameters(), 5e-3)
     network.decoder.train()
     generator = torch.Generator().manual_seed(6)
-    for _ in range(150):
-        queries = 1.1 * (torch.rand(1, 1024, 3, generator=generator) - 0.5)
+    has_latent = kind in ("latent", "flow latent")
+    if has_latent:
+        torch.nn.init.normal_(network.decoder.fc_z.weight, std=0.02)
+    for _ in range(400 if has_latent else 120):
+        queries = 1.1 * (torch.rand(1, 512, 3, generator=generator) - 0.5)
         size = 1.0
         if kind == "onet4d":
             queries *= 1.5
             logits = network.decode(codes, queries, torch.rand(1, generator=generator))
-        elif kind in ("latent", "flow latent"):
+        elif has_latent:
             latent = torch.randn(1, 8, generator=generator)
             size = 1 + 0.1 * float(torch.tanh(latent[0, 0]))
             conditions = replace(codes, shape=latent) if kind == "flow latent" else codes
@@ -135,6 +142,18 @@ def learned(kind: str) -> Any:
     return network.eval()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_work() -> Iterator[None]:
+    """Layers this small lose more time waiting for a second thread than it saves them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:  # nobody looks at these pictures
+        patch.setattr(generation_results, "PICTURE_SIZE", (64, 48))
+        patch.setattr(generation_results, "GIF_SIZE", (32, 24))
+        yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     folder = tmp_path_factory.mktemp("weights")
@@ -143,7 +162,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
         path = folder / f"{kind.replace(' ', '-')}.safetensors"
         if not path.exists():
             network = learned(kind)
-            save_network(path, network, network.state_dict(), {"steps": "150"})
+            save_network(path, network, network.state_dict(), {"steps": "120"})
         return str(path)
 
     return file
@@ -173,12 +192,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for time in range(FRAMES):
             path = folder / name / f"{time:03d}.{suffix}"
             if suffix == "ply":
-                write_mesh(path, vertices + [0.1 * time, 0, 0], faces)
+                write_mesh(path, vertices + time * DRIFT, faces)
             elif suffix == "xyz":
-                np.savetxt(path, points + [0.1 * time, 0, 0])
+                np.savetxt(path, points + time * DRIFT)
             else:
                 Image.fromarray(np.roll(noise, 10 * time, axis=1)).save(path)
-    moving = np.stack([vertices + [0.1 * time, 0, 0] for time in range(7)])
+    moving = np.stack([vertices + time * DRIFT for time in range(7)])
     np.savez(folder / "sequence.npz", vertices=moving, faces=faces)
     return folder
 
@@ -365,13 +384,11 @@ def test_vertices_follow_the_velocity_field(
     generate(model("flow latent"), out=tmp_path / "walk.ply", config=options)
     vertices, _ = moments(tmp_path, "walk", 3)
     network: Any = load_any_network(model("flow latent"))
-    drawn = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(2))
     codes = replace(
         network.encode_with_prior(torch.zeros(1, 1, 0), sample=False),
         shape=torch.randn(1, 8, generator=(again := torch.Generator().manual_seed(2))),
         motion=torch.randn(1, 8, generator=again),
     )
-    assert drawn.shape == (2, 1, 8)
     place, steps = torch.from_numpy(vertices[0].astype(np.float32))[None], 200
     for step in range(steps):  # the midpoint rule, by hand
         now = torch.tensor([(step + 0.5) / steps])
@@ -463,15 +480,15 @@ def test_refinement_brings_vertices_to_the_level_set(model: Callable[[str], str]
     network: Any = load_any_network(model("latent"))
     latent = network.sample_latent(1, 0)
     errors = []
-    for refine in (0, 40):
+    for refine in (0, 300):
         out = tmp_path / f"{refine}.ply"
-        generate(model("latent"), out=out, config=GenerateConfig(resolution=12, steps=0, refine=refine))
+        generate(model("latent"), out=out, config=GenerateConfig(resolution=6, steps=0, refine=refine))
         mesh = trimesh.load(out, process=False)
         assert mesh.is_watertight
         queries = torch.from_numpy(mesh.triangles_center.astype(np.float32))[None]
         occupancy = torch.sigmoid(network.decode(torch.zeros(1, 0), queries, latent))
         errors.append(float((occupancy - 0.2).abs().mean()))
-    assert errors[1] < 0.8 * errors[0]
+    assert errors[1] < 0.85 * errors[0]
 
 
 def test_a_picture_is_cut_to_its_middle_square(tmp_path: Path) -> None:
@@ -650,7 +667,7 @@ ERRORS: dict[str, tuple[str, list[str], str]] = {
     "threshold": ("latent", ["--threshold", "1.5"], "between 0 and 1"),
     "points": ("points", ["cloud.ply", "--points", "0"], "--points must be at least 1"),
     "nothing inside": ("latent", ["--threshold", "0.999999"], "pass a lower --threshold"),
-    "all inside": ("latent", ["--threshold", "0.0000000000001"], "pass a higher --threshold"),
+    "all inside": ("latent", ["--threshold", "1e-30"], "pass a higher --threshold"),
     "no mesh name": ("latent", ["--out", "x.txt"], "name a mesh file"),
 }  # fmt: skip
 
