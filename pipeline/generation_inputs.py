@@ -176,7 +176,7 @@ def read_image(path: Path) -> Tensor:
             upright = ImageOps.exif_transpose(opened).convert("RGBA")
     except UnidentifiedImageError as error:
         raise PipelineError(f"{path}: is no image that can be read; copy or export it again") from error
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PipelineError(f"{path}: is damaged ({error}); copy or export it again") from error
     except OSError as error:
         if error.strerror:  # missing, or not permitted
@@ -409,9 +409,11 @@ def correspond(first: Mesh, second: Mesh) -> bool:
 
 
 def _stored_sequence(path: Path) -> MovingInput:
+    stored_arrays = load_arrays(path, ("vertices",))
     with np.load(path, allow_pickle=False) as stored:
         has_faces = "faces" in stored.files
-    stored_arrays = load_arrays(path, ("vertices", "faces") if has_faces else ("vertices",))
+    if has_faces:
+        stored_arrays |= load_arrays(path, ("faces",))
     vertices = stored_arrays["vertices"].astype(np.float64)
     if vertices.ndim != 3 or vertices.shape[2] != 3 or len(vertices) < 2 or not vertices.shape[1]:
         raise PipelineError(
@@ -423,6 +425,7 @@ def _stored_sequence(path: Path) -> MovingInput:
     if (
         triangles.ndim != 2
         or triangles.shape[1] != 3
+        or not len(triangles)
         or not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]
     ):
         raise PipelineError(f"{path}: faces must be (F, 3) rows of its vertices")

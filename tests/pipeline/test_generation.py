@@ -187,6 +187,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "voxels.binvox").write_bytes(binvox(voxels, PLACE, SIZE))
     noise = np.random.default_rng(0).integers(0, 255, (240, 300, 3), np.uint8)
     Image.fromarray(noise).save(folder / "photo.png")
+    for name in ("photo.png", "cloud.npz"):
+        (folder / f"damaged{Path(name).suffix}").write_bytes((folder / name).read_bytes()[:900])
     for name, suffix in (("meshes", "ply"), ("clouds", "xyz"), ("images", "png")):
         (folder / name).mkdir()
         for time in range(FRAMES):
@@ -654,6 +656,9 @@ ERRORS: dict[str, tuple[str, list[str], str]] = {
     "input for one sequence": ("flow alone", ["meshes"], "takes no input"),
     "missing file": ("points", ["no.ply"], "no such file"),
     "missing sequence": ("flow points", ["no"], "no such file or folder"),
+    "damaged sequence": ("flow points", ["damaged.npz"], "cannot be read"),
+    "sequence without vertices": ("flow points", ["cloud.npz"], "lacks vertices"),
+    "damaged image": ("image", ["damaged.png"], "copy or export it again"),
     "missing image": ("image", ["no.png"], "No such file"),
     "shape out of range": ("shape", ["5"], "0 to 4"),
     "samples without latent": ("points", ["cloud.ply", "--samples", "2"], "draws no samples"),
