@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from convonet.object_mesh import ExtractionConfig, ObjectMesh, extract_mesh
 from convonet.oflow import LOSSES, FlowBatch, OccupancySamples, SolverConfig, flow_loss, onet4d_loss
-from convonet.registry import PRESETS, NetworkConfig, kind_of
+from convonet.registry import PRESETS, NetworkConfig, kind_of, parameter_count
 from convonet.resnet18 import ResNet18
 from convonet.weights import load_any_network, save_network
 from tests.convonet.conv_onet import test_overfit as longer
@@ -381,3 +381,15 @@ def test_every_network_of_point_clouds_is_trained_to_a_high_overlap() -> None:
 
 def test_no_preset_is_left_out() -> None:
     assert {kind_of(config) for config in PRESETS.values()} == set(STEPS)
+
+
+def test_the_documentation_lists_every_preset_with_its_parameters() -> None:
+    rows: dict[str, list[str]] = {}
+    for line in (Path(__file__).parents[2] / "docs" / "networks.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(cells) == 5:
+            rows |= {name.strip("` "): cells for name in cells[0].split(",")}
+    with torch.device("meta"):
+        counts = {name: parameter_count(config.build()) for name, config in PRESETS.items()}
+    expected = {name: (kind_of(PRESETS[name]), f"{count:,}") for name, count in counts.items()}
+    assert {name: (cells[1], cells[4]) for name, cells in rows.items()} == expected
