@@ -58,6 +58,8 @@ STEPS = {"volume": 60, "conv_onet": 60, "onet": 120, "oflow": 100, "onet4d": 160
 STEPS_OF_PRESET = {
     "room_1plane": 100,  # the deeper U-Net on planes, without normalisation, starts slowly
     "room_3plane": 100,
+    "shapenet_pointconv": 150,  # features of points alone: blurred for long
+    "room_pointconv": 150,
     "onet_img": 50,  # ResNet-18 has one width only
     "oflow_img": 50,
     "oflow_img_w_correspond": 50,
