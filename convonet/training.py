@@ -175,13 +175,13 @@ def occupancy_iou(logits: Tensor, occupancy: Tensor, threshold: float = 0.5) -> 
 
 
 def train_step(
-    model: nn.Module, state: TrainingState, batch: CropBatch, config: TrainingConfig
+    model: nn.Module, state: TrainingState, batch: CropBatch, config: TrainingConfig, use_bf16: bool = True
 ) -> dict[str, float]:
     """One optimiser step on one batch; `model` is the network or its distributed wrapper."""
     model.train()
     for group in state.optimiser.param_groups:
         group["lr"] = config.rate_at(state.step)
-    logits = batch_logits(model, batch)
+    logits = batch_logits(model, batch, use_bf16)
     loss = F.binary_cross_entropy_with_logits(logits, batch.occupancy)
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
