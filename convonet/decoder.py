@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from convonet.precision import relu_
 from convonet.resnet_block import ResnetBlockFC
 
 
@@ -38,7 +39,33 @@ class LocalDecoder(nn.Module):
 
     def forward(self, queries: Tensor, features: Tensor) -> Tensor:
         """(N, 3) queries in voxel units and their (N, C) features to (N,) logits."""
+        if not torch.is_grad_enabled():
+            device = features.device.type
+            if torch.is_autocast_enabled(device) and features.dtype == torch.float32:
+                features = features.to(torch.get_autocast_dtype(device))
+            with torch.autocast(device, enabled=False):  # it would not reach products in place
+                return self._forward_in_place(queries, features)
         x = self.fc_position(periodic_position(queries).to(features.dtype))
         for fc_feature, block in zip(self.fc_feature, self.blocks, strict=True):
             x = block(x + fc_feature(features))
         return self.fc_out(torch.relu(x)).squeeze(1)  # type: ignore[no-any-return]
+
+    def _forward_in_place(self, queries: Tensor, features: Tensor) -> Tensor:
+        """The same without a graph: every sum is accumulated by the matrix product that makes its last term."""
+
+        def parameters(layer: nn.Module | Tensor) -> tuple[Tensor, Tensor]:
+            assert isinstance(layer, nn.Linear)
+            return layer.weight.to(features.dtype).T, layer.bias.to(features.dtype)
+
+        weight, bias = parameters(self.fc_position)
+        x = torch.addmm(bias, periodic_position(queries).to(features.dtype), weight)
+        bias = torch.zeros_like(bias)
+        for fc_feature, block in zip(self.fc_feature, self.blocks, strict=True):
+            weight, feature_bias = parameters(fc_feature)
+            x.addmm_(features, weight).add_(bias + feature_bias)
+            weight, bias = parameters(block.fc_0)
+            hidden = relu_(torch.addmm(bias, relu_(x.clone()), weight))
+            weight, bias = parameters(block.fc_1)
+            x.addmm_(hidden, weight)
+        weight, out_bias = parameters(self.fc_out)
+        return torch.addmm(out_bias, relu_(x.add_(bias)), weight).squeeze(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
 
 
 def cpu_has_bf16_units() -> bool:
@@ -35,3 +36,16 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch sees no GPU; use --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def relu_(x: Tensor) -> Tensor:
+    """ReLU in place, without a graph.
+
+    A bfloat16 is negative exactly where its bits are a negative int16, and torch's integer maximum is three
+    times as fast on a CPU as its bfloat16 one, which converts to float32 and back. A NaN whose sign bit is set
+    becomes 0 there.
+    """
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        x.view(torch.int16).clamp_min_(0)
+        return x
+    return x.relu_()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-CORNERS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1))
 
 
 def sample_trilinear(volume: Tensor, queries: Tensor, batch_index: Tensor) -> Tensor:
@@ -25,21 +25,19 @@ def sample_trilinear(volume: Tensor, queries: Tensor, batch_index: Tensor) -> Te
     """
     _, channels, depth, height, width = volume.shape
     table = volume.permute(0, 2, 3, 4, 1).reshape(-1, channels)
-    limits = torch.tensor([width, height, depth], device=queries.device)
-    position = torch.minimum((queries - 0.5).clamp_min(0), (limits - 1).to(queries.dtype))
-    low = torch.minimum(position.long(), (limits - 2).clamp_min(0))
-    fraction = position - low
-    high = torch.minimum(low + 1, limits - 1)
-    bounds = (low, high)
-    weights_of = (1 - fraction, fraction)
-    rows, weights = [], []
-    for cx, cy, cz in CORNERS:
-        row = (batch_index * depth + bounds[cz][:, 2]) * height + bounds[cy][:, 1]
-        rows.append(row * width + bounds[cx][:, 0])
-        weights.append(weights_of[cx][:, 0] * weights_of[cy][:, 1] * weights_of[cz][:, 2])
-    return F.embedding_bag(
-        torch.stack(rows, dim=1),
-        table,
-        per_sample_weights=torch.stack(weights, dim=1).to(table.dtype),
-        mode="sum",
-    )
+    sides = torch.tensor([[width], [height], [depth]], device=queries.device)
+    position = torch.minimum((queries.T - 0.5).clamp_min(0), (sides - 1).to(queries.dtype)).contiguous()
+    low = torch.minimum(position.long(), (sides - 2).clamp_min(0))
+    upper = position - low
+    lower = 1 - upper
+    first = ((batch_index * depth + low[2]) * height + low[1]) * width + low[0]
+    # The far cell along an axis; a side of one cell has none, and then the weight `upper` is 0.
+    strides = (height * width * (depth > 1), width * (height > 1), int(width > 1))
+    corners = list(itertools.product((0, 1), repeat=3))
+    steps = [sum(c * stride for c, stride in zip(corner, strides, strict=True)) for corner in corners]
+    weights = torch.empty(len(queries), len(corners), dtype=table.dtype, device=queries.device)
+    sides_of = (lower, upper)
+    for column, (z, y, x) in enumerate(corners):
+        weights[:, column] = sides_of[z][2] * sides_of[y][1] * sides_of[x][0]
+    rows = first[:, None] + torch.tensor(steps, device=queries.device)
+    return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")

@@ -190,7 +190,9 @@ def occupancy_iou(logits: Tensor, occupancy: Tensor, threshold: float = 0.5) -> 
 
 
 class CropObjective:
-    """Occupancy of crops by a volume network."""
+    """Occupancy of crops by a volume network, in bfloat16 where the device gains from it."""
+
+    use_bf16: bool = True
 
     def load(self, arrays: CropArrays, device: torch.device) -> CropBatch:
         """See `CropBatch`."""
@@ -198,7 +200,7 @@ class CropObjective:
 
     def loss(self, model: nn.Module, batch: CropBatch) -> tuple[Tensor, dict[str, float]]:
         """Mean binary cross-entropy; `model` may be a distributed wrapper."""
-        logits = batch_logits(model, batch)
+        logits = batch_logits(model, batch, self.use_bf16)
         loss = F.binary_cross_entropy_with_logits(logits, batch.occupancy)
         return loss, {"iou": occupancy_iou(logits.detach(), batch.occupancy)}
 

@@ -7,9 +7,17 @@ convolutions at full resolution keep the receptive field small and the cost low.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from convonet.precision import relu_
+
+SPARSE_SHARE = 1 / 8  # of the voxels occupied, up to which the first convolution visits those alone
 
 
 class VoxelNorm(nn.Module):
@@ -27,6 +35,65 @@ class VoxelNorm(nn.Module):
         return F.layer_norm(last, (x.shape[1],), weight, bias).permute(0, 4, 1, 2, 3)
 
 
+@dataclass(frozen=True)
+class ReachedVoxels:
+    """The voxels that a 3x3x3 convolution reaches from the occupied ones, and the terms of each one's sum.
+
+    Attributes:
+        flat_index: (M,) int64 index of each reached voxel in the flattened (B, D, H, W) grid, sorted.
+        terms: (T,) int64: 27 * occupied voxel + tap, grouped by the voxel reached.
+        first_term: (M,) int64 where each voxel's group starts.
+        voxel_of_term: (27 V,) int64 the reached voxel of every term; M for those outside the grid.
+    """
+
+    flat_index: Tensor
+    terms: Tensor
+    first_term: Tensor
+    voxel_of_term: Tensor
+
+    @classmethod
+    def around(cls, occupied: Tensor, grid: tuple[int, int, int, int]) -> ReachedVoxels:
+        """Find them for (V,) int64 flat indices of occupied voxels."""
+        _, depth, height, width = grid
+        outside = torch.iinfo(torch.int64).max
+        taps = torch.arange(27, device=occupied.device)
+        # A tap at offset (-1, 0, 1) of the kernel reads there, so it carries a voxel the opposite way.
+        dz, dy, dx = 1 - taps // 9, 1 - taps // 3 % 3, 1 - taps % 3
+        z, y, x = occupied // (height * width) % depth, occupied // width % height, occupied % width
+        target = occupied[:, None] + (dz * height + dy) * width + dx
+        is_outside = torch.zeros_like(target, dtype=torch.bool)
+        for position, step, side in ((z, dz, depth), (y, dy, height), (x, dx, width)):
+            moved = position[:, None] + step
+            is_outside |= (moved < 0) | (moved >= side)
+        target = target.masked_fill_(is_outside, outside).view(-1)
+        ordered, terms = torch.sort(target, stable=True)  # so that far points change no sum
+        count = len(target) - int(is_outside.sum())
+        flat_index, group, sizes = torch.unique_consecutive(
+            ordered[:count], return_inverse=True, return_counts=True
+        )
+        voxel_of_term = torch.full_like(target, len(flat_index))
+        voxel_of_term[terms[:count]] = group
+        return cls(flat_index, terms[:count], torch.cumsum(sizes, 0) - sizes, voxel_of_term)
+
+
+class SumGroups(torch.autograd.Function):
+    """Sums of groups of rows, each row in at most one group; the gradient is a gather."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, members: Tensor, first: Tensor, group_of_row: Tensor) -> Tensor:
+        """(R, C) rows, (T,) rows of the groups one after the other, (G,) their starts: (G, C)."""
+        ctx.save_for_backward(group_of_row)
+        return F.embedding_bag(members, rows, first, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        """A row's gradient is its group's; rows in no group (index G) take 0."""
+        (group_of_row,) = ctx.saved_tensors
+        (gradient,) = gradients
+        padded = torch.cat([gradient, gradient.new_zeros(1, gradient.shape[1])])
+        return padded.index_select(0, group_of_row), None, None, None
+
+
 class ConvBlock(nn.Module):
     """3x3x3 convolution, normalisation, ReLU; added to its input where the widths allow."""
 
@@ -38,8 +105,44 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, D, H, W) to (B, C_out, D, H, W)."""
-        y = torch.relu(self.norm(self.conv(x)))
-        return x + y if self.is_residual else y
+        y = self.norm(self.conv(x))
+        if torch.is_grad_enabled():
+            y = torch.relu(y)
+            return x + y if self.is_residual else y
+        y = relu_(y)
+        return y.add_(x) if self.is_residual else y
+
+    def forward_occupied(self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int]) -> Tensor:
+        """The block for an input that is 0 outside a few voxels, in time proportional to their number.
+
+        One matrix product gives what each occupied voxel adds to each of its 27 neighbours; the sums over a
+        neighbour's terms are the convolution. Every other voxel of the output is relu(bias of the norm).
+
+        Args:
+            features: (V, C_in) of the occupied voxels; occupied: (V,) int64 their index in the flat grid, sorted.
+            grid: (B, D, H, W).
+
+        Returns:
+            (B, C_out, D, H, W) in channels-last memory order.
+        """
+        reached = ReachedVoxels.around(occupied, grid)
+        channels_out, channels_in = self.conv.weight.shape[:2]
+        weight = self.conv.weight.permute(1, 2, 3, 4, 0).reshape(channels_in, -1)
+        terms = (features @ weight).view(-1, channels_out)
+        sums: Tensor = SumGroups.apply(  # type: ignore[no-untyped-call]
+            terms, reached.terms, reached.first_term, reached.voxel_of_term
+        )
+        normalised = F.layer_norm(
+            sums, (channels_out,), self.norm.weight.to(sums.dtype), self.norm.bias.to(sums.dtype)
+        )
+        active = torch.relu(normalised)
+        if self.is_residual:
+            active = active.index_add(0, torch.searchsorted(reached.flat_index, occupied), features)
+        elsewhere = torch.relu(self.norm.bias).to(sums.dtype)
+        batch, depth, height, width = grid
+        volume = elsewhere.repeat(batch * depth * height * width, 1)
+        volume = volume.index_copy_(0, reached.flat_index, active)
+        return volume.view(batch, depth, height, width, channels_out).permute(0, 4, 1, 2, 3)
 
 
 class UNet3D(nn.Module):
@@ -100,11 +203,37 @@ class UNet3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) to (B, C, D, H, W)."""
-        skips = [self.encode_finest(x)]
+        return self._below_finest(self.encode_finest(x))
+
+    def forward_occupied(self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int]) -> Tensor:
+        """The U-Net of a volume that is 0 outside the occupied voxels.
+
+        Args:
+            features: (V, C) of the occupied voxels.
+            occupied: (V,) int64 their index in the flattened (B, D, H, W) grid, sorted.
+            grid: (B, D, H, W).
+
+        Returns:
+            (B, C, D, H, W) in channels-last memory order.
+        """
+        if features.device.type == "cpu" and len(occupied) <= SPARSE_SHARE * math.prod(grid):
+            return self._below_finest(self.encode_finest.forward_occupied(features, occupied, grid))
+        dense = features.new_zeros(math.prod(grid), features.shape[1]).index_copy(0, occupied, features)
+        return self(dense.view(*grid, -1).permute(0, 4, 1, 2, 3))  # type: ignore[no-any-return]
+
+    def _below_finest(self, finest: Tensor) -> Tensor:
+        """All that follows the first block."""
+        skips = [finest]
         for encode in self.encode:
             skips.append(encode(F.max_pool3d(skips[-1], 2)))
         y = skips.pop()
         for reduce, decode in zip(reversed(self.reduce), reversed(self.decode), strict=True):
-            y = skips.pop() + F.interpolate(reduce(y), scale_factor=2.0, mode="nearest")
-            y = decode(y)
-        return self.out(y)  # type: ignore[no-any-return]
+            raised = F.interpolate(mix_channels(reduce, y), scale_factor=2.0, mode="nearest")
+            y = decode(raised.add_(skips.pop()))
+        return mix_channels(self.out, y)
+
+
+def mix_channels(conv: nn.Module, x: Tensor) -> Tensor:
+    """A 1x1x1 convolution as the matrix product it is: torch's own, in float32 on a CPU, copies its input."""
+    assert isinstance(conv, nn.Conv3d)
+    return F.linear(x.permute(0, 2, 3, 4, 1), conv.weight.flatten(1), conv.bias).permute(0, 4, 1, 2, 3)

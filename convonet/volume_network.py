@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from convonet.decoder import LocalDecoder
@@ -11,6 +12,8 @@ from convonet.point_encoder import LocalPoolPointNet
 from convonet.pooling import OccupiedVoxels
 from convonet.sampling import sample_trilinear
 from convonet.unet3d import UNet3D
+
+CACHED_QUERIES = 16_384  # decoded at once without a graph: their activations stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,18 @@ class VolumeNetwork(nn.Module):
             raise ValueError(f"grid sides {grid_shape} must be multiples of {self.pooling_factor}")
         voxels = OccupiedVoxels.of_points(points, batch_index, grid_shape)
         features = self.encoder(points, voxels)
-        depth, height, width = grid_shape
-        dense = features.new_zeros(batch_size * depth * height * width, features.shape[1])
-        dense = dense.index_copy(0, voxels.flat_index, features)
-        volume = dense.view(batch_size, depth, height, width, -1).permute(0, 4, 1, 2, 3)
-        return self.unet(volume)  # type: ignore[no-any-return]
+        return self.unet.forward_occupied(features, voxels.flat_index, (batch_size, *grid_shape))
 
     def decode(self, volume: Tensor, queries: Tensor, batch_index: Tensor) -> Tensor:
         """Occupancy logits (N,) at (N, 3) float32 queries in voxel units of crop `batch_index`."""
-        features = sample_trilinear(volume, queries, batch_index)
-        return self.decoder(queries, features)  # type: ignore[no-any-return]
+        if torch.is_grad_enabled():
+            features = sample_trilinear(volume, queries, batch_index)
+            return self.decoder(queries, features)  # type: ignore[no-any-return]
+        volume = volume.contiguous(memory_format=torch.channels_last_3d)
+        parts = zip(
+            torch.split(queries, CACHED_QUERIES), torch.split(batch_index, CACHED_QUERIES), strict=True
+        )
+        return torch.cat([self.decoder(part, sample_trilinear(volume, part, crop)) for part, crop in parts])
 
     def forward(
         self,

@@ -1,0 +1,128 @@
+"""The network's fast path against plain ways of computing the same."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from benchmarks.networks import PlainNetwork, decode, encode, error_of, room_crop
+from convonet.precision import cpu_has_bf16_units, relu_
+from convonet.sampling import sample_trilinear
+from convonet.unet3d import SPARSE_SHARE, ConvBlock
+from convonet.volume_network import CACHED_QUERIES, VolumeNetwork, VolumeNetworkConfig
+from convonet.weights import DEFAULT_MODEL, load_network
+
+
+@pytest.fixture(scope="module")
+def room() -> tuple[VolumeNetwork, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The packaged network, a room's points and queries, and the logits of the plain network in float32."""
+    network = load_network(DEFAULT_MODEL)
+    plain = PlainNetwork(network.config)
+    plain.load_state_dict(network.state_dict())
+    plain.eval()
+    points, queries = room_crop(seed=900_000_100)
+    queries = queries[:: len(queries) // 30_000]
+    return network, points, queries, decode(plain, encode(plain, points, False), queries, False)
+
+
+def test_float32_logits_equal_those_of_the_plain_network(
+    room: tuple[VolumeNetwork, torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    network, points, queries, exact = room
+    assert len(queries) > CACHED_QUERIES  # so that the decoder works in parts
+    fast = decode(network, encode(network, points, False), queries, False)
+    torch.testing.assert_close(fast, exact, rtol=0, atol=1e-4)
+    with torch.enable_grad():  # as training computes it
+        zeros = torch.zeros(len(points), dtype=torch.int64)
+        query_zeros = torch.zeros(len(queries), dtype=torch.int64)
+        trained = network(points, zeros, 1, (64, 64, 64), queries, query_zeros)
+    torch.testing.assert_close(trained, exact, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not cpu_has_bf16_units(), reason="this processor has no bfloat16 units: float32 is used")
+def test_bfloat16_decides_a_room_as_float32_does(
+    room: tuple[VolumeNetwork, torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    network, points, queries, exact = room
+    error = error_of(decode(network, encode(network, points, True), queries, True), exact)
+    assert error["decided_share"] > 0.9
+    assert 0.05 < float((exact > 0).float().mean()) < 0.95  # the room has an inside and an outside
+    assert error["decisions_that_differ"] < 1e-3
+    assert error["largest"] < 0.5
+
+
+def test_autocast_decodes_a_float32_volume_in_its_own_format(
+    room: tuple[VolumeNetwork, torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    network, points, queries, exact = room
+    volume = encode(network, points, False)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = network.decode(volume, queries[:100], torch.zeros(100, dtype=torch.int64))
+    assert logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), exact[:100], rtol=0.02, atol=0.1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), share=st.sampled_from([0.0, 0.02, 0.1, 1.0]), channels_out=st.integers(3, 4)
+)
+def test_a_block_over_occupied_voxels_is_the_dense_block(seed: int, share: float, channels_out: int) -> None:
+    torch.manual_seed(seed)
+    grid, channels = (2, 4, 5, 6), 3
+    block = ConvBlock(channels, channels_out).double()
+    torch.nn.init.normal_(block.norm.weight)
+    torch.nn.init.normal_(block.norm.bias)
+    occupied = torch.nonzero(torch.rand(2 * 4 * 5 * 6) < share).flatten()
+    features = torch.randn(len(occupied), channels, dtype=torch.float64, requires_grad=True)
+    dense = torch.zeros(2 * 4 * 5 * 6, channels, dtype=torch.float64).index_copy(0, occupied, features)
+    expected = block(dense.view(*grid, channels).permute(0, 4, 1, 2, 3))
+    sparse = block.forward_occupied(features, occupied, grid)
+    torch.testing.assert_close(sparse, expected, rtol=0, atol=1e-10)
+    inputs = [features, *block.parameters()]
+    upstream = torch.randn_like(expected)
+    for ours, plain in zip(
+        torch.autograd.grad(sparse, inputs, upstream),
+        torch.autograd.grad(expected, inputs, upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 30, 2000])  # nothing, few and most of 8^3 voxels
+def test_with_and_without_a_graph_the_field_is_the_same(count: int) -> None:
+    torch.manual_seed(4)
+    sizes = VolumeNetworkConfig(
+        feature_size=8, encoder_hidden=8, unet_levels=2, decoder_hidden=12, decoder_blocks=3
+    )
+    network = VolumeNetwork(sizes).double()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    points, queries = torch.rand(count, 3).double() * 8, torch.rand(100, 3).double() * 8
+    occupied = len(torch.unique(torch.floor(points), dim=0)) if count else 0
+    assert (occupied <= SPARSE_SHARE * 8**3) == (count < 2000)
+    arguments = (torch.zeros(count, dtype=torch.int64), 1, (8, 8, 8), queries, torch.zeros(100).long())
+    with_graph = network(points, *arguments)
+    assert with_graph.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(network(points, *arguments), with_graph, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1)])
+def test_a_volume_of_one_cell_along_an_axis_is_constant_along_it(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    volume = torch.randn(1, 2, *shape)
+    sides = torch.tensor(shape[::-1])
+    queries = torch.rand(50, 3) * (sides + 2) - 1
+    grid = (2 * queries / sides - 1)[None, None, None]
+    expected = F.grid_sample(volume, grid, padding_mode="border", align_corners=False)[0, :, 0, 0].T
+    sampled = sample_trilinear(volume, queries, torch.zeros(50, dtype=torch.int64))
+    torch.testing.assert_close(sampled, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_relu_in_place_is_relu(dtype: torch.dtype) -> None:
+    x = torch.cat([torch.randn(1000) * 10, torch.tensor([0.0, -0.0, 1e-40, -1e-40, torch.inf, -torch.inf])])
+    x = x.to(dtype)
+    expected = torch.relu(x)
+    assert torch.equal(relu_(x), expected)
