@@ -103,12 +103,10 @@ class PlainNetwork(VolumeNetwork):
 
 
 def plain_block(block: nn.Module, x: Tensor) -> Tensor:
-    """Convolution, normalisation over the channels with a mean and a variance, ReLU, sum."""
-    y = block.conv(x)
-    centred = y - y.mean(dim=1, keepdim=True)
-    deviation = torch.sqrt(centred.square().mean(dim=1, keepdim=True) + 1e-5)
-    shape = (1, -1, 1, 1, 1)
-    y = torch.relu(centred / deviation * block.norm.weight.view(shape) + block.norm.bias.view(shape))
+    """Convolution, layer normalisation over the channels and back to contiguous memory, ReLU, sum."""
+    y = block.conv(x).permute(0, 2, 3, 4, 1)
+    y = F.layer_norm(y, (y.shape[-1],), block.norm.weight, block.norm.bias)
+    y = torch.relu(y.permute(0, 4, 1, 2, 3).contiguous())
     return x + y if block.is_residual else y
 
 
