@@ -189,6 +189,7 @@ def occupancy_iou(logits: Tensor, occupancy: Tensor, threshold: float = 0.5) -> 
     return float((predicted & actual).sum().item() / union) if union else 1.0
 
 
+@dataclass(frozen=True)
 class CropObjective:
     """Occupancy of crops by a volume network, in bfloat16 where the device gains from it."""
 
