@@ -54,16 +54,26 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "onet_repr_power": {"encoder_hidden": 0, "shape_count": 3},
     "oflow_generative": {"latent_size": 8},
 }
-STEPS = {"volume": 60, "conv_onet": 60, "onet": 120, "oflow": 100, "onet4d": 160}
+STEPS = {"volume": 50, "conv_onet": 80, "onet": 100, "oflow": 80, "onet4d": 160}
 STEPS_OF_PRESET = {
-    "room_1plane": 100,  # the deeper U-Net on planes, without normalisation, starts slowly
+    **{name: 40 for name in PRESETS if "grid" in name or name == "room_combine"},
+    **dict.fromkeys(("onet_img", "oflow_img"), 50),
+    "oflow_img_w_correspond": 70,
+    "shapenet_1plane": 120,  # one plane sees neither thickness nor the hole of the ring at first
+    "room_1plane": 200,
     "room_3plane": 100,
+<<<<<<< HEAD
     "shapenet_pointconv": 150,  # features of points alone: blurred for long
     "room_pointconv": 150,
     "onet_img": 50,  # ResNet-18 has one width only
     "oflow_img": 50,
     "oflow_img_w_correspond": 50,
+=======
+    "onet_voxel": 120,
+>>>>>>> part-dedupe
     "oflow_generative": 160,
+    "oflow_repr_power": 160,
+    "onet4d_img": 240,
 }
 COARSE = ExtractionConfig(resolution=8, upsampling_steps=1, threshold=0.5)
 FRAMES = 5
@@ -286,13 +296,13 @@ def assert_closed(vertices: np.ndarray, triangles: np.ndarray) -> None:
     assert mesh.volume > 0.01
 
 
-def assert_encloses_the_shape(mesh: ObjectMesh, trial: Trial) -> None:
+def assert_encloses_the_shape(mesh: ObjectMesh, trial: Trial, item: int = 0) -> None:
     """Watertight, and around about the right part of space."""
     assert_closed(mesh.vertices, mesh.triangles)
     queries = 1.1 * (torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(5)) - 0.5)
-    true = 1.1**3 * float(trial.occupancy(queries.expand(trial.batch, -1, -1))[0].float().mean())
+    true = 1.1**3 * float(trial.occupancy(queries.expand(trial.batch, -1, -1))[item].float().mean())
     volume = trimesh.Trimesh(mesh.vertices, mesh.triangles, process=False).volume
-    assert 0.5 * true < volume < 2 * true, (volume, true)
+    assert 0.4 * true < volume < 2 * true, (volume, true)
 
 
 def assert_survives_the_disk(network: Any, outputs: Callable[[Any], Tensor], path: Path) -> None:
@@ -311,9 +321,7 @@ def test_single_shapes(preset: str, tmp_path: Path) -> None:
     decode = trial.decode
     assert decode is not None
     for item in range(trial.batch):
-        mesh = extract_mesh(trial.field(network, item), COARSE)
-        assert_closed(mesh.vertices, mesh.triangles)
-    assert_encloses_the_shape(extract_mesh(trial.field(network), COARSE), trial)
+        assert_encloses_the_shape(extract_mesh(trial.field(network, item), COARSE), trial, item)
     queries, _ = labelled_queries(torch.Generator().manual_seed(4))
     assert_survives_the_disk(
         network, lambda net: decode(net, trial.encode(net), queries), tmp_path / "w.safetensors"
