@@ -62,15 +62,7 @@ STEPS_OF_PRESET = {
     "shapenet_1plane": 120,  # one plane sees neither thickness nor the hole of the ring at first
     "room_1plane": 200,
     "room_3plane": 100,
-<<<<<<< HEAD
-    "shapenet_pointconv": 150,  # features of points alone: blurred for long
-    "room_pointconv": 150,
-    "onet_img": 50,  # ResNet-18 has one width only
-    "oflow_img": 50,
-    "oflow_img_w_correspond": 50,
-=======
     "onet_voxel": 120,
->>>>>>> part-dedupe
     "oflow_generative": 160,
     "oflow_repr_power": 160,
     "onet4d_img": 240,

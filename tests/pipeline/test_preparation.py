@@ -179,7 +179,10 @@ def test_killed_workers_lose_nothing_and_change_no_byte(ray_here: None, tmp_path
             for process in psutil.Process(run.pid).children(recursive=True)
             if "prepare_shard" in command_of(process)
             # Of the shapes' processes only one: a shape whose process dies twice counts as the culprit.
-            or ("pipeline.isolation" in command_of(process) and not any("isolation" in name for name in killed))
+            or (
+                "pipeline.isolation" in command_of(process)
+                and not any("isolation" in name for name in killed)
+            )
         ]
         if victims:
             victim = rng.choice(victims)
