@@ -56,6 +56,8 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
 }
 STEPS = {"volume": 50, "conv_onet": 80, "onet": 100, "oflow": 80, "onet4d": 160}
 STEPS_OF_PRESET = {
+    "shapenet_pointconv": 150,  # features of points alone: blurred for long
+    "room_pointconv": 150,
     **{name: 40 for name in PRESETS if "grid" in name or name == "room_combine"},
     **dict.fromkeys(("onet_img", "oflow_img"), 50),
     "oflow_img_w_correspond": 70,
