@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.evaluation import evaluate
-    from pipeline.generation import generate
+    from pipeline.generation.run import generate
     from pipeline.preparation import preprocess
     from pipeline.reconstruction import reconstruct
     from pipeline.training import train
@@ -16,7 +16,7 @@ __all__ = ["evaluate", "generate", "preprocess", "reconstruct", "train"]
 
 _HOME = {
     "evaluate": "pipeline.evaluation",
-    "generate": "pipeline.generation",
+    "generate": "pipeline.generation.run",
     "preprocess": "pipeline.preparation",
     "reconstruct": "pipeline.reconstruction",
     "train": "pipeline.training",

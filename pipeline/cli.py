@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from pipeline import commands
+from pipeline.generation.config import GenerateConfig
 
 app = SubcommandApp()
 preprocess_app = SubcommandApp()
@@ -118,7 +119,7 @@ def meshes(
     source: Source,
     *,
     out: Path,
-    options: OmitArgPrefixes[MeshArguments] = MeshArguments(),
+    mesh: OmitArgPrefixes[MeshArguments] = MeshArguments(),
     address: Address = "auto",
 ) -> None:
     """A folder tree of OBJ, OFF, PLY, STL or GLB meshes, watertight or not.
@@ -132,7 +133,7 @@ def meshes(
         source: the folder; the first folder of a file's path is its category.
         out: the Zarr store to make.
     """
-    commands.preprocess_meshes(source, out, options, address)
+    commands.preprocess_meshes(source, out, mesh, address)
 
 
 @preprocess_app.command
@@ -141,7 +142,7 @@ def shapenet(
     *,
     out: Path,
     classes: tuple[str, ...] = (),
-    options: OmitArgPrefixes[MeshArguments] = MeshArguments(up="y"),
+    mesh: OmitArgPrefixes[MeshArguments] = MeshArguments(up="y"),
     address: Address = "auto",
 ) -> None:
     """ShapeNetCore v1 or v2, or the prepared files of the Occupancy Networks papers.
@@ -153,7 +154,7 @@ def shapenet(
         out: the Zarr store to make.
         classes: synset numbers or names to take; all by default.
     """
-    commands.preprocess_shapenet(source, out, classes, options, address)
+    commands.preprocess_shapenet(source, out, classes, mesh, address)
 
 
 @preprocess_app.command
@@ -311,38 +312,7 @@ def evaluate(
     commands.evaluate(mesh, reference, thresholds, samples, seed, json)
 
 
-@dataclass(frozen=True)
-class GenerateArguments:
-    """What to generate, beside the input."""
-
-    points: int | None = None
-    """points that the network is shown; as many as in its paper by default."""
-    noise: float | None = None
-    """deviation of noise added to them, in unit cubes; by default the paper's on meshes, none on measured points."""
-    seed: int = 0
-    """of sampled points and of drawn shapes."""
-    samples: int | None = None
-    """shapes to draw from a generative network; number i has the seed SEED + i."""
-    interpolate: tuple[str, str] | None = None
-    """two seeds of a generative network, two sequences, or two meshes, instead of INPUT."""
-    frames: int | None = None
-    """moments of a sequence (as in training by default), or steps of an interpolation (10)."""
-    threshold: float | None = None
-    """occupancy at the surface, between 0 and 1; the paper's by default."""
-    resolution: int = 32
-    """cells of the coarsest lattice along each side."""
-    steps: int = 2
-    """how often the cells at the surface are halved: 2 makes 32 to 128."""
-    refine: int = 0
-    """steps that move vertices onto the surface exactly; 30 in the paper."""
-    faces: int | None = None
-    """simplify each shape to so many faces."""
-    unit_cube: bool = False
-    """leave the mesh in the network's unit cube instead of the input's coordinates."""
-    cube: Literal["auto", "first", "whole"] = "auto"
-    """unit cube of a sequence: of its first frame (auto: imported weights) or of the whole sequence."""
-    up: Literal["y", "z"] = "z"
-    """the axis that points up in pictures; y for networks of ShapeNet."""
+AS_IN_THE_PAPER = GenerateConfig()
 
 
 @app.command
@@ -351,7 +321,7 @@ def generate(
     source: Annotated[Positional[str | None], arg(metavar="[INPUT]")] = None,
     *,
     out: Path,
-    options: OmitArgPrefixes[GenerateArguments] = GenerateArguments(),
+    shape: OmitArgPrefixes[GenerateConfig] = AS_IN_THE_PAPER,
     device: Device = "auto",
 ) -> None:
     """Make meshes of single objects, still or moving, from an image, points, voxels, a sequence, or nothing.
@@ -366,13 +336,15 @@ def generate(
 
     Example: tessera generate flow.safetensors dancer/ --out dancer.ply
 
+    Example: tessera generate flow.safetensors dancer/ --motion jumper/ --out jumping_dancer.ply
+
     Args:
         model: a weights file, made by `tessera train` or `tessera models import`.
         source: image; point cloud or mesh; voxel grid (binvox, NPY); folder of frames, or NPZ with their vertices.
         out: the mesh (PLY, OBJ, OFF, GLB, STL); sequences become NAME_0000.ply ..., NAME.glb (animated), NAME.gif.
         device: where the network runs.
     """
-    commands.generate(model, source, out, options, device)
+    commands.generate(model, source, out, shape, device)
 
 
 @models_app.command(name="list")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.cli import GenerateArguments, MeshArguments
+    from pipeline.cli import MeshArguments
+    from pipeline.generation.config import GenerateConfig
     from pipeline.isolation import CallLimits
     from preprocessing.sources import Collection, MeshOptions
 
@@ -193,12 +194,11 @@ def evaluate(
         target.write_text(json.dumps(asdict(metrics), indent=1))
 
 
-def generate(model: str, source: str | None, out: Path, arguments: GenerateArguments, device: str) -> None:
+def generate(model: str, source: str | None, out: Path, config: GenerateConfig, device: str) -> None:
     """`tessera generate`."""
-    from pipeline.generation import GenerateConfig
-    from pipeline.generation import generate as run
+    from pipeline.generation.run import generate as run
 
-    report = run(model, source, out=out, config=GenerateConfig(**vars(arguments)), device=device)
+    report = run(model, source, out=out, config=config, device=device)
     shapes = "" if report.shapes == 1 else f"{report.shapes} shapes, "
     print(f"{out}: {shapes}{report.vertices:,} vertices, {report.faces:,} faces")
     print(f"watertight: {'yes' if report.is_watertight else 'NO'}")
@@ -244,7 +244,7 @@ def _preset_rows() -> list[tuple[str, str, str, str]]:
     import torch
 
     from convonet.registry import PRESETS, kind_of, parameter_count
-    from pipeline.generation_inputs import BRIEF, input_kind
+    from pipeline.generation.input_kinds import BRIEF, input_kind
 
     rows = [("preset", "family", "parameters", "input")]
     for name, config in PRESETS.items():

@@ -8,6 +8,8 @@ from torch import Tensor
 
 def distances(queries: Tensor, points: Tensor) -> Tensor:
     """Euclidean distances (B, Q, N) of (B, Q, 3) to (B, N, 3), by differences, so that equal points have 0."""
+    if queries.requires_grad:  # the refinement of meshes needs second derivatives, which `cdist` lacks
+        return torch.linalg.vector_norm(queries[:, :, None] - points[:, None], dim=3)  # type: ignore[no-any-return]
     return torch.cdist(queries, points, compute_mode="donot_use_mm_for_euclid_dist")
 
 

@@ -24,18 +24,13 @@ from convonet.onet import OccupancyNetworkConfig
 from convonet.registry import PRESETS
 from convonet.volume_network import VolumeNetworkConfig
 from convonet.weights import load_any_network, save_network
-from pipeline import generate, generation_results
+from pipeline import generate
 from pipeline.cli import main
-from pipeline.generation import GenerateConfig
-from pipeline.generation_inputs import (
-    Draw,
-    Sampling,
-    input_kind,
-    paper_sampling,
-    read_image,
-    read_points,
-    resample,
-)
+from pipeline.generation import results
+from pipeline.generation.config import GenerateConfig
+from pipeline.generation.input_kinds import Sampling, input_kind, paper_sampling
+from pipeline.generation.inputs import Draw, read_image, read_points
+from pipeline.generation.sequence_inputs import draw_tracks, read_sequence, resample
 from preprocessing.mesh_files import read_mesh, write_mesh
 from preprocessing.scan_files import write_scan_ply
 
@@ -77,7 +72,6 @@ CONFIGS: dict[str, Any] = {
     "volume": VolumeNetworkConfig(
         feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8
     ),
-    "crops": ConvOnetConfig("crops", ("grid",), feature_size=8, encoder_hidden=8, decoder_hidden=8),
 }  # fmt: skip
 
 
@@ -148,8 +142,8 @@ def small_work() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:  # nobody looks at these pictures
-        patch.setattr(generation_results, "PICTURE_SIZE", (64, 48))
-        patch.setattr(generation_results, "GIF_SIZE", (32, 24))
+        patch.setattr(results, "PICTURE_SIZE", (64, 48))
+        patch.setattr(results, "GIF_SIZE", (32, 24))
         yield
     torch.set_num_threads(threads)
 
@@ -414,6 +408,32 @@ def test_an_interpolation_of_flows_ends_at_the_single_sequences(
         np.testing.assert_array_equal(ours[1], theirs[1])
 
 
+@pytest.mark.parametrize("motion", ["2", "meshes"])
+def test_a_shape_takes_the_motion_of_another_sequence(
+    model: Callable[[str], str], inputs: Path, tmp_path: Path, motion: str
+) -> None:
+    other = str(source_of(inputs, motion))
+    options = GenerateConfig(**COARSE, seed=1, points=100)
+    for name, lender in (("own", None), ("lent", other)):
+        generate(model("flow latent"), out=tmp_path / f"{name}.ply", config=replace(options, motion=lender))
+    (own, faces), (lent, lent_faces) = (moments(tmp_path, name, FRAMES) for name in ("own", "lent"))
+    np.testing.assert_array_equal(faces, lent_faces)
+    np.testing.assert_array_equal(own[0], lent[0])
+    network: Any = load_any_network(model("flow latent"))
+    codes = network.encode_with_prior(torch.zeros(1, 1, 0), sample=False)
+    if motion == "2":  # the second code that the seed draws
+        again = torch.Generator().manual_seed(2)
+        moved = [torch.randn(1, 8, generator=again) for _ in range(2)][1]
+    else:
+        tracks = read_sequence(Path(other))
+        read = draw_tracks(Path(other), tracks, FRAMES, Draw(100, None, 1, Sampling(100, 0.0)), False)
+        moved = network.encode(read.values).motion
+    place = torch.from_numpy(lent[0].astype(np.float32))[None]
+    expected = network.transport(replace(codes, motion=moved), place, torch.linspace(0, 1, FRAMES))[0]
+    np.testing.assert_allclose(lent, expected.detach().numpy(), atol=1e-5)
+    assert np.abs(own[-1] - lent[-1]).max() > 1e-3
+
+
 def test_a_flow_at_the_first_moment_is_the_extracted_shape_and_simplified_if_asked(
     model: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -491,6 +511,19 @@ def test_refinement_brings_vertices_to_the_level_set(model: Callable[[str], str]
         occupancy = torch.sigmoid(network.decode(torch.zeros(1, 0), queries, latent))
         errors.append(float((occupancy - 0.2).abs().mean()))
     assert errors[1] < 0.85 * errors[0]
+
+
+@pytest.mark.parametrize("kind", ["points", "pointconv", "conv voxels", "onet points"])
+def test_every_family_can_be_refined(
+    model: Callable[[str], str], inputs: Path, tmp_path: Path, kind: str
+) -> None:
+    meshes = []
+    for refine in (0, 3):
+        options = GenerateConfig(resolution=6, steps=0, refine=refine, points=200)
+        generate(model(kind), inputs / "solid.ply", out=tmp_path / "made.ply", config=options)
+        meshes.append(read_mesh(tmp_path / "made.ply"))
+    np.testing.assert_array_equal(meshes[0].triangles, meshes[1].triangles)
+    assert 0 < np.abs(meshes[0].vertices - meshes[1].vertices).max() < 0.1 * SIZE
 
 
 def test_a_picture_is_cut_to_its_middle_square(tmp_path: Path) -> None:
@@ -639,7 +672,6 @@ def test_models_lists_every_preset_and_its_help_reads_well(capsys: pytest.Captur
 
 ERRORS: dict[str, tuple[str, list[str], str]] = {
     "volume network": ("volume", ["cloud.ply"], "tessera reconstruct"),
-    "crops": ("crops", ["cloud.ply"], "tessera reconstruct"),
     "image for points": ("points", ["photo.png"], "which is a point cloud or a mesh"),
     "points for image": ("image", ["cloud.ply"], "which is an image"),
     "voxels for points": ("onet points", ["voxels.binvox"], "which is a point cloud"),
@@ -668,6 +700,9 @@ ERRORS: dict[str, tuple[str, list[str], str]] = {
     "interpolation of files": ("latent", ["--interpolate", "a", "2"], "two whole numbers"),
     "interpolation and input": ("flow latent", ["meshes", "--interpolate", "1", "2"], "stands alone"),
     "frames of a still": ("points", ["cloud.ply", "--frames", "3"], "--frames is for sequences"),
+    "motion of a still": ("points", ["cloud.ply", "--motion", "meshes"], "--motion is for networks"),
+    "motion of one sequence": ("flow alone", ["--motion", "meshes"], "--motion is for networks"),
+    "missing motion": ("flow points", ["meshes", "--motion", "no"], "no such file or folder"),
     "threshold of a given mesh": ("flow pair", ["meshes", "--threshold", "0.5"], "do not apply"),
     "threshold": ("latent", ["--threshold", "1.5"], "between 0 and 1"),
     "points": ("points", ["cloud.ply", "--points", "0"], "--points must be at least 1"),

@@ -12,7 +12,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipeline.animation import (
+from pipeline.generation.animation import (
     animation_frames,
     camera_of_all,
     correspondence_colors,

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from convonet.marching_cubes import extract_blocks
-from pipeline.mesh_simplification import simplify
+from pipeline.generation.simplification import simplify
 from preprocessing.mesh_checks import check_mesh
 from tests.references.dense_marching_cubes import grid_points
 from tests.references.fields import box, gyroid, spheres, waves

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.animation import (
+from pipeline.errors import PipelineError
+from pipeline.generation.animation import (
     animation_frames,
     camera_of_all,
     correspondence_colors,
     write_animation,
     write_gif,
 )
-from pipeline.errors import PipelineError
+from pipeline.generation.config import Up
 from preprocessing.mesh_files import MESH_SUFFIXES, write_mesh
 from preprocessing.render import MeshPictures
-
-Up = Literal["y", "z"]
 
 PICTURE_SIZE = (640, 480)
 GIF_SIZE = (480, 360)
@@ -47,6 +45,13 @@ class MovingShape:
     def first(self) -> Shape:
         """The shape at the first moment."""
         return Shape(self.vertices[0], self.triangles)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Shapes that follow one another without corresponding."""
+
+    shapes: list[Shape]
 
 
 def check_target(out: Path) -> None:

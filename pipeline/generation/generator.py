@@ -1,0 +1,176 @@
+"""What every way of generating needs: the network, its inputs as it wants them, the surface of a field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from convonet.conv_onet.presets import OCCUPANCY_THRESHOLD
+from convonet.object_mesh import ExtractionConfig, Field, extract_mesh
+from convonet.oflow import OccupancyFlow, OccupancyNetwork4D
+from convonet.onet import OccupancyNetwork
+from pipeline.errors import PipelineError
+from pipeline.generation.config import GenerateConfig
+from pipeline.generation.input_kinds import InputKind, input_kind, paper_sampling
+from pipeline.generation.inputs import (
+    VOXEL_SIDE,
+    Draw,
+    Frame,
+    ObjectInput,
+    read_image,
+    read_points,
+    read_voxels,
+)
+from pipeline.generation.results import Shape
+from pipeline.generation.sequence_inputs import draw_tracks, read_images, read_sequence
+from pipeline.generation.simplification import simplify
+
+FLOW_THRESHOLD = 0.3
+PADDING = 0.1
+
+
+class Generator:
+    """One network and what is asked of it.
+
+    Attributes:
+        network: on its device.
+        config: what is asked.
+        kind: what the network takes.
+        by_first: whether a sequence's unit cube is that of its first frame.
+        notes: what the user should know, gathered on the way.
+    """
+
+    def __init__(self, network: nn.Module, header: dict[str, str], config: GenerateConfig) -> None:
+        known: Any = network.config
+        self.network, self.config = network, config
+        self.network_config = known
+        self.kind: InputKind = input_kind(known)
+        self.device = next(network.parameters()).device
+        self.notes: list[str] = []
+        is_original = "source_sha256" in header
+        self.by_first = config.cube == "first" or (config.cube == "auto" and is_original)
+        paper = paper_sampling(known, header.get("preset", ""))
+        self.draw = Draw(config.points, config.noise, config.seed, paper)
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether shapes can be drawn."""
+        return getattr(self.network_config, "latent_size", 0) > 0
+
+    @property
+    def moves(self) -> bool:
+        """Whether it makes sequences."""
+        return isinstance(self.network, OccupancyFlow | OccupancyNetwork4D)
+
+    @property
+    def threshold(self) -> float:
+        """Occupancy at the surface: the one asked for, or else the paper's."""
+        if self.config.threshold is not None:
+            return self.config.threshold
+        if isinstance(self.network, OccupancyNetwork):
+            return self.network.config.threshold
+        return FLOW_THRESHOLD if self.moves else OCCUPANCY_THRESHOLD
+
+    def read(self, source: str) -> ObjectInput:
+        """The input of a file, or of a shape's number.
+
+        Raises:
+            PipelineError, ScanError, MeshError, DatasetError: if it is not what the network takes, or damaged.
+        """
+        path = Path(source)
+        match self.kind:
+            case "image":
+                read = ObjectInput(read_image(path)[None])
+            case "images":
+                read = read_images(path, self.network_config.frames)
+            case "points" | "crops":
+                read = read_points(path, self.draw)
+            case "voxels":
+                is_onet = isinstance(self.network, OccupancyNetwork)
+                read = read_voxels(path, VOXEL_SIDE if is_onet else None)
+            case "shape":
+                read = self._shape_number(source)
+            case _:
+                read = self._read_tracks(path)
+        self.notes += read.notes
+        return read
+
+    def _read_tracks(self, path: Path) -> ObjectInput:
+        if not path.exists():
+            raise PipelineError(f"{path}: no such file or folder")
+        moving = read_sequence(path)
+        return draw_tracks(path, moving, self.network_config.frames, self.draw, self.by_first)
+
+    def _shape_number(self, source: str) -> ObjectInput:
+        count = self.network_config.shape_count
+        if not source.isdecimal() or int(source) >= count:
+            raise PipelineError(
+                f"{source}: this network knows the shapes of its training by number, 0 to {count - 1}"
+            )
+        return ObjectInput(torch.tensor([int(source)]))
+
+    def extraction(
+        self, padding: float = PADDING, at_once: int = ExtractionConfig.queries_per_batch
+    ) -> ExtractionConfig:
+        """How surfaces are extracted: in the unit cube and a little beyond it."""
+        config = self.config
+        return ExtractionConfig(
+            config.resolution, config.steps, self.threshold, padding, config.refine, at_once
+        )
+
+    def extract(
+        self, field: Field, frame: Frame, what: str = "", extraction: ExtractionConfig | None = None
+    ) -> Shape:
+        """The closed surface of a field in world coordinates.
+
+        Args:
+            field: logits in the unit cube.
+            frame: where this cube lies.
+            what: which of several shapes it is, for messages.
+            extraction: as `self.extraction()` makes it.
+
+        Raises:
+            PipelineError: if nothing, or everything, is inside.
+        """
+        watched = _Watched(field)
+        mesh = extract_mesh(watched, extraction or self.extraction(), self.device)
+        where = f"{what}: " if what else ""
+        if not len(mesh.triangles):
+            raise PipelineError(
+                f"{where}the network finds nothing inside at the threshold {self.threshold:g}: the occupancy is at "
+                f"most {watched.highest:.3g}; pass a lower --threshold, or an input like those it was trained on"
+            )
+        if watched.lowest > self.threshold:
+            raise PipelineError(
+                f"{where}everything is inside at the threshold {self.threshold:g}: the occupancy is at least "
+                f"{watched.lowest:.3g}; pass a higher --threshold, or an input like those it was trained on"
+            )
+        vertices, triangles = mesh.vertices, mesh.triangles
+        if self.config.faces is not None:
+            vertices, triangles = simplify(vertices, triangles, self.config.faces)
+        return Shape(self.placed(vertices, frame), triangles)
+
+    def placed(self, points: NDArray[np.float64], frame: Frame) -> NDArray[np.float64]:
+        """Positions of the unit cube as the user wants them: in the input's coordinates, or left as they are."""
+        return points if self.config.unit_cube else frame.to_world(points)
+
+
+class _Watched:
+    """A field that remembers the least and greatest occupancy that it gave."""
+
+    def __init__(self, field: Callable[[Tensor], Tensor]) -> None:
+        self._field = field
+        self.lowest, self.highest = 1.0, 0.0
+
+    def __call__(self, queries: Tensor) -> Tensor:
+        logits = self._field(queries)
+        if logits.numel():
+            low, high = torch.sigmoid(torch.stack(torch.aminmax(logits.detach()))).tolist()
+            self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+        return logits

@@ -1,0 +1,134 @@
+"""Rooms from networks of crops: every lattice point is decided by its own crop, and the result is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from convonet.conv_onet import ConvOnet, ConvOnetConfig, CropInputs
+from convonet.object_mesh import ExtractionConfig
+from convonet.registry import PRESETS
+from convonet.weights import save_network
+from pipeline import generate
+from pipeline.generation.config import GenerateConfig
+from pipeline.generation.scenes import EMPTY, crops_of, scene_logits
+
+SEED = 8
+HALF_AXES = np.array([0.45, 0.35, 0.3])
+PLACE, SIZE = np.array([200.0, 40.0, -3.0]), 6.0
+CONFIG = ConvOnetConfig(
+    "crops", ("grid",), feature_size=8, encoder_hidden=16, encoder_blocks=2, unet3d_levels=2, unet3d_channels=16,
+    decoder_hidden=32, decoder_blocks=2, unit_size=0.1, query_voxels=4,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def ellipsoid() -> trimesh.Trimesh:
+    ball = trimesh.creation.icosphere(3)
+    ball.vertices *= HALF_AXES
+    return ball
+
+
+def cloud(count: int) -> torch.Tensor:
+    points, _ = trimesh.sample.sample_surface(ellipsoid(), count, seed=SEED)
+    return torch.from_numpy(points.astype(np.float32))[None]
+
+
+def box_inputs(points: torch.Tensor, config: ConvOnetConfig, lower: torch.Tensor) -> CropInputs:
+    """What a crop sees around the query box with the corner `lower` (3,)."""
+    margin = 0.5 * (config.crop_resolution - config.query_voxels) * config.unit_size
+    side = config.crop_resolution * config.unit_size
+    corner = (lower - margin)[None]
+    return CropInputs.in_boxes(points, corner, corner + side, config.crop_resolution, config.projections)
+
+
+def learned() -> ConvOnet:
+    """A network of crops that knows the ellipsoid, from boxes anywhere."""
+    torch.manual_seed(SEED)
+    network = CONFIG.build()
+    points, optimizer = cloud(500), torch.optim.Adam(network.parameters(), 5e-3)
+    side = CONFIG.query_voxels * CONFIG.unit_size
+    for _ in range(250):
+        lower = 1.2 * (torch.rand(3) - 0.5) - 0.5 * side
+        queries = lower + side * torch.rand(1, 256, 3)
+        inside = (queries / torch.from_numpy(HALF_AXES).float()).norm(dim=-1) < 1
+        logits = network(box_inputs(points, CONFIG, lower), queries)
+        optimizer.zero_grad()
+        binary_cross_entropy_with_logits(logits, inside.float()).backward()
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", ["crop_room_grid64", "small"])
+@pytest.mark.parametrize(("resolution", "steps"), [(32, 2), (7, 1), (3, 0)])
+def test_boxes_cover_the_lattice_once_and_lie_in_the_middle_of_what_crops_see(
+    name: str, resolution: int, steps: int
+) -> None:
+    config = CONFIG if name == "small" else PRESETS[name]
+    extraction = ExtractionConfig(resolution, steps)
+    times = np.zeros(3 * (extraction.finest_resolution + 1,), int)
+    place = np.arange(extraction.finest_resolution + 1) * extraction.lattice.spacing - 0.5 * extraction.side
+    half = 0.5 * config.query_voxels * config.unit_size
+    for crop in crops_of(config, extraction):
+        times[crop.rows] += 1
+        middle = 0.5 * (crop.lower + crop.upper)
+        np.testing.assert_allclose(crop.upper - crop.lower, config.crop_resolution * config.unit_size)
+        for axis, rows in enumerate(crop.rows):
+            assert (np.abs(place[rows] - middle[axis]) <= half + 1e-6).all()
+    assert (times == 1).all()
+
+
+def test_every_lattice_point_has_the_logit_of_its_own_crop() -> None:
+    torch.manual_seed(SEED)
+    config = replace(CONFIG, unet3d_levels=0, unit_size=0.05)  # sees 0.175 around its box
+    network, extraction = config.build().eval(), ExtractionConfig(5, 1)
+    points = cloud(200) * 0.4 + 0.3  # in one corner: some crops see nothing
+    with torch.no_grad():
+        logits = scene_logits(network, points, extraction)
+        seen = 0
+        for _ in range(60):
+            row = torch.randint(0, extraction.finest_resolution + 1, (3,))
+            place = (row * extraction.lattice.spacing - 0.5 * extraction.side).float()
+            side = config.query_voxels * config.unit_size
+            lower = torch.floor((place + 0.5 * extraction.side) / side + 1e-6) * side - 0.5 * extraction.side
+            inputs = box_inputs(points, config, lower)
+            found = logits[row[2], row[1], row[0]].item()
+            if (inputs.index["grid"] == config.crop_resolution**3).all():
+                assert found == EMPTY
+                continue
+            seen += 1
+            assert found == pytest.approx(network(inputs, place[None, None]).item(), abs=0.03)  # bfloat16
+    assert seen > 10
+    assert (logits == EMPTY).any()
+
+
+def test_a_room_is_closed_and_where_its_scan_is(tmp_path: Path) -> None:
+    network = learned()
+    save_network(
+        tmp_path / "crops.safetensors", network, network.state_dict(), {"preset": "crop_room_grid64"}
+    )
+    np.savetxt(tmp_path / "scan.xyz", cloud(3000)[0].numpy() * SIZE + PLACE)
+    options = GenerateConfig(points=500, resolution=16, steps=1, threshold=0.5, refine=2)
+    report = generate(
+        tmp_path / "crops.safetensors", tmp_path / "scan.xyz", out=tmp_path / "room.ply", config=options
+    )
+    mesh = trimesh.load(tmp_path / "room.ply", process=False)
+    assert report.is_watertight
+    assert mesh.is_watertight
+    # Within a voxel of 0.1, which is what 250 steps reach: the surface, and so the frame, is the ellipsoid's.
+    np.testing.assert_allclose(mesh.bounds.mean(axis=0), PLACE, atol=0.1 * SIZE)
+    np.testing.assert_allclose(mesh.extents, 2 * HALF_AXES * SIZE, atol=0.15 * SIZE)
