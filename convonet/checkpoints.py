@@ -128,12 +128,10 @@ def _from_original(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[s
 
 
 def _fitted(config: NetworkConfig, state: Mapping[str, Tensor]) -> NetworkConfig:
-    """A configuration with what a preset leaves to the file: the number of shapes, the form of batch norms."""
+    """A configuration with what a preset leaves to the file: the number of shapes."""
     if isinstance(config, onet.OccupancyNetworkConfig) and config.encoder == "index":
         embedding = state.get("encoder.weight")
         return config if embedding is None else replace(config, shape_count=len(embedding))
-    if isinstance(config, oflow.OccupancyFlowConfig | oflow.OccupancyNetwork4DConfig):
-        return replace(config, legacy_normalization=any(".fc_gamma." in name for name in state))
     return config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import torch
@@ -45,6 +46,29 @@ def check_entries(expected: Mapping[str, Shape], state: Mapping[str, Tensor], so
     faults = "; ".join(f"{kind}: {', '.join(entries)}" for kind, entries in kinds.items() if entries)
     if faults:
         raise WeightsError(f"{source} does not fit: {faults}. {cure}")
+
+
+def is_legacy(state: Mapping[str, Tensor]) -> bool:
+    """Whether conditional batch norms are kept as linear layers (`fc_gamma`), not convolutions (`conv_gamma`)."""
+    return any(".fc_gamma." in name for name in state)
+
+
+def decoder_name(name: str, legacy: bool) -> str:
+    """The originals' name of an entry of a decoder: ONet's and OFlow's have the same layers."""
+    name = re.sub(r"^decoder\.(blocks\.\d+\.)?norm", r"decoder.\1bn", name).replace(".batch_norm.", ".bn.")
+    affine = "fc" if legacy else "conv"
+    return name.replace(".scale.", f".{affine}_gamma.").replace(".shift.", f".{affine}_beta.")
+
+
+def decoder_shape(name: str, shape: Shape) -> Shape:
+    """Its shape in a normalised decoder: layers over query points are convolutions of width 1, those of codes not.
+
+    Args:
+        name: the original's.
+        shape: ours.
+    """
+    is_linear = re.search(r"\.(fc_z|fc_c|fc_gamma|fc_beta)\.", name)
+    return (*shape, 1) if len(shape) == 2 and not is_linear else shape
 
 
 def map_original(

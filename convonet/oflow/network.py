@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convonet.latent_gaussian import LatentGaussian
-from convonet.oflow.decoder import build_decoder
+from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import (
     FirstFramePointnet,
     LatentPointnet,
@@ -46,15 +46,13 @@ class OccupancyFlowConfig:
         decoder_hidden: width of the decoder.
         velocity_hidden: width of the velocity field.
         velocity_blocks: residual blocks of the velocity field.
-        legacy_normalization: the original stores its conditional batch norm as linear layers instead of
-            convolutions; this matters for reading its weights only.
         solver: how trajectories are integrated.
     """
 
     frames: int = 17
     spatial_encoder: Literal["pointnet", "resnet18"] | None = "pointnet"
     temporal_encoder: Literal["pointnet", "pointnet_pair", "conv3d"] | None = "pointnet"
-    decoder: Literal["simple", "conditional"] | None = "conditional"
+    decoder: DecoderKind | None = "conditional"
     code_size: int = 512
     latent_size: int = 0
     spatial_hidden: int = 512
@@ -63,7 +61,6 @@ class OccupancyFlowConfig:
     decoder_hidden: int = 256
     velocity_hidden: int = 512
     velocity_blocks: int = 5
-    legacy_normalization: bool = False
     solver: SolverConfig = field(default_factory=SolverConfig)
 
     def __post_init__(self) -> None:
@@ -163,9 +160,7 @@ class OccupancyFlow(nn.Module):
         )
         self.decoder: nn.Module | None = None
         if config.decoder:
-            self.decoder = build_decoder(
-                config.decoder, 3, config.spatial_size, latent, config.decoder_hidden
-            )
+            self.decoder = build_decoder(config.decoder, config.spatial_size, latent, config.decoder_hidden)
 
     def encode(self, inputs: Tensor) -> FlowCodes:
         """Codes of sequences; latent codes are the means of their posteriors.

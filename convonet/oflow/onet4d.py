@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from convonet.oflow.decoder import build_decoder
+from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import TemporalResnetPointnet
 from convonet.oflow.image_encoders import ConvSequenceEncoder
 from convonet.oflow.losses import OccupancySamples
@@ -29,17 +29,14 @@ class OccupancyNetwork4DConfig:
         code_size: C, of the code.
         temporal_hidden: width of the encoder.
         decoder_hidden: width of the decoder.
-        legacy_normalization: the original stores its conditional batch norm as linear layers instead of
-            convolutions; this matters for reading its weights only.
     """
 
     frames: int = 17
     temporal_encoder: Literal["pointnet", "conv3d"] = "pointnet"
-    decoder: Literal["simple", "conditional"] = "conditional"
+    decoder: DecoderKind = "conditional"
     code_size: int = 512
     temporal_hidden: int = 512
     decoder_hidden: int = 256
-    legacy_normalization: bool = False
 
     def __post_init__(self) -> None:
         if self.temporal_encoder not in ("pointnet", "conv3d"):
@@ -69,7 +66,7 @@ class OccupancyNetwork4D(nn.Module):
             if config.temporal_encoder == "pointnet"
             else ConvSequenceEncoder(config.code_size, config.temporal_hidden)
         )
-        self.decoder = build_decoder(config.decoder, 4, config.code_size, 0, config.decoder_hidden)
+        self.decoder = build_decoder(config.decoder, config.code_size, 0, config.decoder_hidden, point_size=4)
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Codes (B, C) of (B, L, N, 3) corresponding points or (B, L, 3, H, W) images in [0, 1]."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from convonet.oflow.network import OccupancyFlowConfig
 from convonet.oflow.onet4d import OccupancyNetwork4DConfig
-from convonet.original_states import Shape, map_original
+from convonet.original_states import Shape, decoder_name, decoder_shape, is_legacy, map_original
 
 _RENAMES = (
     (r"^(spatial_encoder|temporal_encoder)\.blocks\.", r"\1.block_"),
@@ -25,32 +25,13 @@ _RENAMES = (
 )
 """Our names to the original's, applied in this order."""
 
-_CONDITIONAL_NORM = re.compile(r"\.(gamma|beta)\.(weight|bias)$")
-
-
-def original_entry(
-    name: str, shape: Shape, config: OccupancyFlowConfig | OccupancyNetwork4DConfig
-) -> tuple[str, Shape]:
-    """Name and shape in the original's state dict of the tensor that we call `name`.
-
-    The scale and shift of a conditional batch norm are convolutions of one tap there, or, in its legacy
-    form, linear layers as here.
-    """
-    for pattern, replacement in _RENAMES:
-        name = re.sub(pattern, replacement, name)
-    conditional = _CONDITIONAL_NORM.search(name)
-    if conditional is None:
-        return name, shape
-    kind = "fc" if config.legacy_normalization else "conv"
-    name = _CONDITIONAL_NORM.sub(rf".{kind}_\1.\2", name)
-    is_convolution = conditional[2] == "weight" and not config.legacy_normalization
-    return name, (*shape, 1) if is_convolution else shape
-
 
 def from_original(
     state: Mapping[str, Tensor], config: OccupancyFlowConfig | OccupancyNetwork4DConfig
 ) -> dict[str, Tensor]:
     """Map a state dict of the original onto ours.
+
+    Both generations of its conditional batch norm are understood, as in `convonet.onet.originals`.
 
     Args:
         state: the entry "model" of an original checkpoint.
@@ -62,4 +43,14 @@ def from_original(
     Raises:
         WeightsError: listing every missing, unexpected and wrongly shaped entry.
     """
-    return map_original(state, config.build, lambda name, shape: original_entry(name, shape, config))
+    legacy = is_legacy(state)
+
+    def entry(name: str, shape: Shape) -> tuple[str, Shape]:
+        if name.startswith("decoder."):
+            name = decoder_name(name, legacy)
+            shape = decoder_shape(name, shape) if config.decoder == "conditional" else shape
+        for pattern, replacement in _RENAMES:
+            name = re.sub(pattern, replacement, name)
+        return name, shape
+
+    return map_original(state, config.build, entry)

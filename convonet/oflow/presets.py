@@ -11,7 +11,6 @@ _IMAGES = OccupancyFlowConfig(
     temporal_encoder="conv3d",
     code_size=256,
     temporal_hidden=32,
-    legacy_normalization=True,
 )
 
 PRESETS: dict[str, OccupancyFlowConfig | OccupancyNetwork4DConfig] = {
@@ -46,9 +45,7 @@ PRESETS: dict[str, OccupancyFlowConfig | OccupancyNetwork4DConfig] = {
         velocity_hidden=128,
     ),
     "onet4d_pointcloud": OccupancyNetwork4DConfig(),
-    "onet4d_img": OccupancyNetwork4DConfig(
-        temporal_encoder="conv3d", code_size=256, temporal_hidden=32, legacy_normalization=True
-    ),
+    "onet4d_img": OccupancyNetwork4DConfig(temporal_encoder="conv3d", code_size=256, temporal_hidden=32),
 }
 
 LOSSES: dict[str, FlowLossConfig] = {

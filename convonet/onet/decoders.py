@@ -9,13 +9,33 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from convonet.additive_decoder import AdditiveDecoder, CodeDecoder, DecoderSizes
-from convonet.onet.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
-from convonet.onet.resnet_blocks import BatchNormResnetBlock, ConditionalResnetBlock
+from convonet.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
+from convonet.conditional_decoder import ConditionalDecoder
 
 DecoderKind = Literal["simple", "batchnorm", "cbatchnorm", "cbatchnorm2", "cbatchnorm_noresnet"]
+
+
+class BatchNormResnetBlock(nn.Module):
+    """The same block with plain batch normalisation: x W_s + fc_1(relu(norm_1(fc_0(relu(norm_0(x))))))."""
+
+    def __init__(self, size_in: int, size_hidden: int, size_out: int) -> None:
+        super().__init__()
+        self.norm_0 = PointBatchNorm(size_in)
+        self.fc_0 = nn.Linear(size_in, size_hidden)
+        self.norm_1 = PointBatchNorm(size_hidden)
+        self.fc_1 = nn.Linear(size_hidden, size_out)
+        self.shortcut = nn.Linear(size_in, size_out, bias=False) if size_in != size_out else nn.Identity()
+        nn.init.zeros_(self.fc_1.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Q, size_in) to (B, Q, size_out)."""
+        hidden = self.fc_0(torch.relu(self.norm_0(x)))
+        residual = self.fc_1(torch.relu(self.norm_1(hidden)))
+        return self.shortcut(x) + residual  # type: ignore[no-any-return]
 
 
 class BatchNormDecoder(AdditiveDecoder):
@@ -31,36 +51,6 @@ class BatchNormDecoder(AdditiveDecoder):
 
     def last_norm(self, x: Tensor) -> Tensor:
         return self.norm(x)  # type: ignore[no-any-return]
-
-
-class ConditionalDecoder(CodeDecoder):
-    """Kinds `cbatchnorm` and `cbatchnorm2`: features steer the normalisation of every block.
-
-    The latent is added to the lifted position, or, for `cbatchnorm2` (`latent_joins_features`), to the
-    features themselves.
-    """
-
-    def __init__(self, sizes: DecoderSizes, latent_joins_features: bool) -> None:
-        super().__init__(sizes)
-        self.latent_joins_features = latent_joins_features
-        width, features = sizes.hidden_size, sizes.feature_size
-        if sizes.latent_size:
-            self.fc_z = nn.Linear(sizes.latent_size, features if latent_joins_features else width)
-        self.blocks = nn.ModuleList(
-            ConditionalResnetBlock(features, width, width, width) for _ in range(sizes.blocks)
-        )
-        self.norm = ConditionalBatchNorm(features, width)
-
-    def forward(self, queries: Tensor, features: Tensor, latent: Tensor) -> Tensor:
-        """(B, Q, 3) queries, (B, C) features and (B, Z) latent to (B, Q) logits."""
-        x = self.fc_p(queries)
-        if self.sizes.latent_size and self.latent_joins_features:
-            features = features + self.fc_z(latent)
-        elif self.sizes.latent_size:
-            x = x + self.fc_z(latent)[:, None]
-        for block in self.blocks:
-            x = block(x, features)
-        return self.fc_out(self.activation(self.norm(x, features))).squeeze(-1)  # type: ignore[no-any-return]
 
 
 class ConditionalPlainDecoder(CodeDecoder):
@@ -95,7 +85,7 @@ def build_decoder(kind: DecoderKind, sizes: DecoderSizes) -> nn.Module:
         case "batchnorm":
             return BatchNormDecoder(sizes)
         case "cbatchnorm":
-            return ConditionalDecoder(sizes, latent_joins_features=False)
+            return ConditionalDecoder(sizes)
         case "cbatchnorm2":
             return ConditionalDecoder(sizes, latent_joins_features=True)
         case "cbatchnorm_noresnet":

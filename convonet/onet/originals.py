@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from convonet.onet.network import OccupancyNetworkConfig
-from convonet.original_states import Shape, map_original
+from convonet.original_states import Shape, decoder_name, decoder_shape, is_legacy, map_original
 
 RENAMED = (  # pattern of our names, the original's
     (r"^latent_encoder\.fc_occupancy\.", "encoder_latent.fc_0."),
@@ -21,8 +21,6 @@ RENAMED = (  # pattern of our names, the original's
     (r"^encoder\.convs\.(\d+)\.", r"encoder.conv_\1."),
     (r"^decoder\.layers\.(\d+)\.", r"decoder.fc_\1."),
     (r"^decoder\.norms\.(\d+)\.", r"decoder.bn_\1."),
-    (r"^decoder\.(blocks\.\d+\.)?norm", r"decoder.\1bn"),
-    (r"\.batch_norm\.", ".bn."),
 )
 
 
@@ -42,29 +40,22 @@ def from_original(state: Mapping[str, Tensor], config: OccupancyNetworkConfig) -
     Raises:
         WeightsError: listing missing, unexpected and wrongly shaped entries by the original's names.
     """
-    is_legacy = any(".fc_gamma." in name for name in state)
+    legacy = is_legacy(state)
 
     def entry(name: str, shape: Shape) -> tuple[str, Shape]:
-        theirs = _original_name(name, config, is_legacy)
-        return theirs, _original_shape(theirs, shape, config)
+        theirs = _original_name(name, config, legacy)
+        is_normalised = theirs.startswith("decoder.") and config.decoder != "simple"
+        return theirs, decoder_shape(theirs, shape) if is_normalised else shape
 
     return map_original(state, config.build, entry)
 
 
-def _original_name(name: str, config: OccupancyNetworkConfig, is_legacy: bool) -> str:
+def _original_name(name: str, config: OccupancyNetworkConfig, legacy: bool) -> str:
     for pattern, replacement in RENAMED:
         name = re.sub(pattern, replacement, name)
-    if name.startswith("decoder."):
-        affine = "fc" if is_legacy else "conv"
-        name = name.replace(".scale.", f".{affine}_gamma.").replace(".shift.", f".{affine}_beta.")
-        if config.decoder == "cbatchnorm2":
-            return name.replace(".fc_p.", ".conv_p.").replace(".fc_out.", ".conv_out.")
-        return re.sub(r"\.blocks\.(\d+)\.", r".block\1.", name)
-    return name
-
-
-def _original_shape(name: str, shape: Shape, config: OccupancyNetworkConfig) -> Shape:
-    """Layers over query points are convolutions of width 1 there, except in the `simple` decoder."""
-    is_layer = name.startswith("decoder.") and len(shape) == 2 and config.decoder != "simple"
-    is_linear = re.search(r"\.(fc_z|fc_c|fc_gamma|fc_beta)\.", name)
-    return (*shape, 1) if is_layer and not is_linear else shape
+    if not name.startswith("decoder."):
+        return name
+    name = decoder_name(name, legacy)
+    if config.decoder == "cbatchnorm2":
+        return name.replace(".fc_p.", ".conv_p.").replace(".fc_out.", ".conv_out.")
+    return re.sub(r"\.blocks\.(\d+)\.", r".block\1.", name)

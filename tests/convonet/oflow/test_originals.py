@@ -11,7 +11,6 @@ from convonet.oflow import (
     OccupancyFlow,
     OccupancyFlowConfig,
     OccupancyNetwork4D,
-    OccupancyNetwork4DConfig,
     from_original,
 )
 from tests.convonet.oflow import original_forward as original
@@ -149,13 +148,22 @@ def test_any_single_missing_entry_is_refused() -> None:
             from_original({key: value for key, value in whole.items() if key != entry}, PRESETS[name])
 
 
-def test_the_two_ways_to_store_conditional_batch_norm_are_told_apart() -> None:
+def test_both_ways_to_store_conditional_batch_norm_are_understood() -> None:
     state = original.random_state(original.ORIGINALS["onet4d_img"], seed=0)
-    modern = OccupancyNetwork4DConfig(temporal_encoder="conv3d", code_size=256, temporal_hidden=32)
+    modern = {
+        name.replace("fc_gamma", "conv_gamma").replace("fc_beta", "conv_beta"): value[..., None]
+        if name.endswith(("fc_gamma.weight", "fc_beta.weight"))
+        else value
+        for name, value in state.items()
+    }
+    assert set(modern) != set(state)
+    ours, theirs = (from_original(entries, PRESETS["onet4d_img"]) for entries in (modern, state))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    del modern["decoder.block0.bn_0.conv_beta.weight"]
     with pytest.raises(
-        WeightsError, match=r"missing: decoder\.blocks?0\.bn_0\.conv_gamma\.weight \(256, 256, 1\)"
+        WeightsError, match=r"missing: decoder\.block0\.bn_0\.conv_beta\.weight \(256, 256, 1\)"
     ):
-        from_original(state, modern)
+        from_original(modern, PRESETS["onet4d_img"])
 
 
 def test_absent_batch_counters_are_filled() -> None:

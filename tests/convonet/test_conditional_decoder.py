@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from convonet.onet.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
-from convonet.onet.resnet_blocks import BatchNormResnetBlock, ConditionalResnetBlock
+from convonet.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
+from convonet.conditional_decoder import ConditionalResnetBlock
+from convonet.onet.decoders import BatchNormResnetBlock
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
