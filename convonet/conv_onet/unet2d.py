@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convonet.conv_onet.reach import unet_reach
+from convonet.conv_onet.unet import UNet
 
 
 class ConvPair(nn.Module):
@@ -35,7 +35,7 @@ class UpStep(nn.Module):
         return self.convs(torch.cat([self.upconv(coarse), skip], dim=1))  # type: ignore[no-any-return]
 
 
-class UNet2D(nn.Module):
+class UNet2D(UNet):
     """Equivariant to shifts by `pooling_factor` cells away from the border; see nothing beyond its reach.
 
     Args:
@@ -45,8 +45,7 @@ class UNet2D(nn.Module):
     """
 
     def __init__(self, channels: int, levels: int, base_channels: int) -> None:
-        super().__init__()
-        self.levels = levels
+        super().__init__(levels)
         widths = [base_channels * 2**level for level in range(levels)]
         self.down = nn.ModuleList(
             ConvPair(wide_in, wide) for wide_in, wide in zip([channels, *widths], widths, strict=False)
@@ -64,23 +63,8 @@ class UNet2D(nn.Module):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
-    @property
-    def pooling_factor(self) -> int:
-        """Sides of the planes are multiples of this number."""
-        return 1 << (self.levels - 1)
+    def pool(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 2)
 
-    @property
-    def receptive_radius(self) -> int:
-        """Cells around an output that it may depend on."""
-        return unet_reach(self.levels)
-
-    def forward(self, planes: Tensor) -> Tensor:
-        """(B, channels, H, W) to the same shape; H and W are multiples of `pooling_factor`."""
-        skips: list[Tensor] = []
-        x = planes
-        for level, convs in enumerate(self.down):
-            x = convs(x if level == 0 else F.max_pool2d(x, 2))
-            skips.append(x)
-        for step, skip in zip(self.up, reversed(skips[:-1]), strict=True):
-            x = step(x, skip)
-        return self.final(x)  # type: ignore[no-any-return]
+    def ascend(self, step: nn.Module, coarse: Tensor, skip: Tensor) -> Tensor:
+        return step(coarse, skip)  # type: ignore[no-any-return]

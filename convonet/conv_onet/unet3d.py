@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convonet.conv_onet.reach import unet_reach
+from convonet.conv_onet.unet import UNet
 
 GROUPS = 8
 
@@ -50,8 +50,10 @@ class NormConvPair(nn.Module):
         return self.second(self.first(x))  # type: ignore[no-any-return]
 
 
-class UNet3DGroupNorm(nn.Module):
+class UNet3DGroupNorm(UNet):
     """3D U-Net with max pooling on the way down and nearest-neighbour upsampling on the way up.
+
+    Its `receptive_radius` is that of the convolutions; the group norms' statistics are global.
 
     Args:
         channels: of the input and of the output.
@@ -63,8 +65,7 @@ class UNet3DGroupNorm(nn.Module):
     """
 
     def __init__(self, channels: int, levels: int, base_channels: int) -> None:
-        super().__init__()
-        self.levels = levels
+        super().__init__(levels)
         widths = [base_channels * 2**level for level in range(levels)]
         self.down = nn.ModuleList(
             NormConvPair(wide_in, max(wide // 2, wide_in), wide)
@@ -76,24 +77,9 @@ class UNet3DGroupNorm(nn.Module):
         )
         self.final = nn.Conv3d(widths[0], channels, 1)
 
-    @property
-    def pooling_factor(self) -> int:
-        """Sides of the volume are multiples of this number."""
-        return 1 << (self.levels - 1)
+    def pool(self, x: Tensor) -> Tensor:
+        return F.max_pool3d(x, 2)
 
-    @property
-    def receptive_radius(self) -> int:
-        """Cells around an output that the convolutions reach; the group norms' statistics are global."""
-        return unet_reach(self.levels)
-
-    def forward(self, volume: Tensor) -> Tensor:
-        """(B, channels, D, H, W) to the same shape; sides are multiples of `pooling_factor`."""
-        skips: list[Tensor] = []
-        x = volume
-        for level, convs in enumerate(self.down):
-            x = convs(x if level == 0 else F.max_pool3d(x, 2))
-            skips.append(x)
-        for convs, skip in zip(self.up, reversed(skips[:-1]), strict=True):
-            coarse = F.interpolate(x, size=skip.shape[2:], mode="nearest")
-            x = convs(torch.cat([skip, coarse], dim=1))
-        return self.final(x)  # type: ignore[no-any-return]
+    def ascend(self, step: nn.Module, coarse: Tensor, skip: Tensor) -> Tensor:
+        upsampled = F.interpolate(coarse, size=skip.shape[2:], mode="nearest")
+        return step(torch.cat([skip, upsampled], dim=1))  # type: ignore[no-any-return]

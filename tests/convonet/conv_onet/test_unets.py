@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from convonet.conv_onet.feature_grids import dense_grid
-from convonet.conv_onet.reach import unet_reach
+from convonet.conv_onet.unet import unet_reach
 from convonet.conv_onet.unet2d import ConvPair, UNet2D
 from convonet.conv_onet.unet3d import NormConv, UNet3DGroupNorm
 
