@@ -115,7 +115,7 @@ def extract_mesh(
     surface = extract_blocks(*_sampled_blocks(field, config, torch.device(device)))
     triangles = surface.indexed_faces()
     vertices = config.lattice.world(surface.positions)
-    normals = _normals(vertices, triangles, field, config, torch.device(device))
+    normals = field_normals(vertices, triangles, field, config, device)
     mesh = ObjectMesh(vertices, triangles, normals)
     if config.refinement_steps:
         mesh = refine(mesh, field, config.refinement_steps, config, device=device)
@@ -178,7 +178,38 @@ def refine(
         positions.grad = (gradient / len(faces)).float() * is_free
         optimizer.step()
     moved = np.where(free[:, None], positions.cpu().numpy().astype(np.float64), mesh.vertices)
-    return ObjectMesh(moved, mesh.triangles, _normals(moved, mesh.triangles, field, config, device))
+    return ObjectMesh(moved, mesh.triangles, field_normals(moved, mesh.triangles, field, config, device))
+
+
+def field_normals(
+    vertices: NDArray[np.float64],
+    triangles: NDArray[np.int64],
+    field: Field,
+    config: ExtractionConfig,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.float32]:
+    """Unit normals (V, 3) against the field's gradient.
+
+    Where the surface is the closing's, or the field is flat, the area-weighted mean of the faces' normals.
+
+    Args:
+        vertices: (V, 3) of a mesh of the field's surface; `extract_mesh` brings its normals with it.
+        triangles: (F, 3).
+        field: logits of positions.
+        config: the mesh's; its padding and batch size are used.
+        device: where the field takes its positions.
+    """
+    normals = np.zeros((len(vertices), 3), np.float32)
+    rows = np.flatnonzero(~_is_closing(vertices, config))
+    for part in _batches(rows, config.queries_per_batch):
+        queries = torch.from_numpy(vertices[part].astype(np.float32)).to(device).requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(field(queries).float().sum(), queries)
+        normals[part] = -torch.nn.functional.normalize(gradient, dim=1, eps=1e-20).cpu().numpy()
+    is_known = np.abs(np.linalg.norm(normals, axis=1) - 1) < 1e-3
+    if not is_known.all():
+        normals[~is_known] = _mesh_normals(vertices, triangles)[~is_known]
+    return normals
 
 
 def _refinement_losses(
@@ -240,30 +271,6 @@ def _is_closing(vertices: NDArray[np.float64], config: ExtractionConfig) -> NDAr
     """Which vertices (V,) lie beyond the padded cube, where the surface was closed."""
     rounding = 1e-4 * config.lattice.spacing
     return np.asarray(np.abs(vertices).max(axis=1, initial=0.0) > 0.5 * config.side + rounding)
-
-
-def _normals(
-    vertices: NDArray[np.float64],
-    triangles: NDArray[np.int64],
-    field: Field,
-    config: ExtractionConfig,
-    device: torch.device,
-) -> NDArray[np.float32]:
-    """Unit normals (V, 3) against the field's gradient.
-
-    Where the surface is the closing's, or the field is flat, the area-weighted mean of the faces' normals.
-    """
-    normals = np.zeros((len(vertices), 3), np.float32)
-    rows = np.flatnonzero(~_is_closing(vertices, config))
-    for part in _batches(rows, config.queries_per_batch):
-        queries = torch.from_numpy(vertices[part].astype(np.float32)).to(device).requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(field(queries).float().sum(), queries)
-        normals[part] = -torch.nn.functional.normalize(gradient, dim=1, eps=1e-20).cpu().numpy()
-    is_known = np.abs(np.linalg.norm(normals, axis=1) - 1) < 1e-3
-    if not is_known.all():
-        normals[~is_known] = _mesh_normals(vertices, triangles)[~is_known]
-    return normals
 
 
 def _mesh_normals(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -331,7 +331,7 @@ def write_mesh(
     path: Path,
     vertices: NDArray[np.float64],
     triangles: NDArray[np.int64],
-    normals: NDArray[np.float64] | None = None,
+    normals: NDArray[np.floating] | None = None,
     colors: NDArray[np.uint8] | None = None,
 ) -> None:
     """Write a mesh that is in memory; normals default to the area-weighted mean of the faces'.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convonet.conv_onet.presets import OCCUPANCY_THRESHOLD
-from convonet.object_mesh import ExtractionConfig, Field, extract_mesh
+from convonet.object_mesh import ExtractionConfig, Field, extract_mesh, field_normals
 from convonet.oflow import OccupancyFlow, OccupancyNetwork4D
 from convonet.onet import OccupancyNetwork
 from pipeline.errors import PipelineError
@@ -138,8 +138,8 @@ class Generator:
         Raises:
             PipelineError: if nothing, or everything, is inside.
         """
-        watched = _Watched(field)
-        mesh = extract_mesh(watched, extraction or self.extraction(), self.device)
+        watched, extraction = _Watched(field), extraction or self.extraction()
+        mesh = extract_mesh(watched, extraction, self.device)
         where = f"{what}: " if what else ""
         if not len(mesh.triangles):
             raise PipelineError(
@@ -151,10 +151,11 @@ class Generator:
                 f"{where}everything is inside at the threshold {self.threshold:g}: the occupancy is at least "
                 f"{watched.lowest:.3g}; pass a higher --threshold, or an input like those it was trained on"
             )
-        vertices, triangles = mesh.vertices, mesh.triangles
+        vertices, triangles, normals = mesh.vertices, mesh.triangles, mesh.normals
         if self.config.faces is not None:
             vertices, triangles = simplify(vertices, triangles, self.config.faces)
-        return Shape(self.placed(vertices, frame), triangles)
+            normals = field_normals(vertices, triangles, field, extraction, self.device)
+        return Shape(self.placed(vertices, frame), triangles, normals)
 
     def placed(self, points: NDArray[np.float64], frame: Frame) -> NDArray[np.float64]:
         """Positions of the unit cube as the user wants them: in the input's coordinates, or left as they are."""

@@ -28,10 +28,14 @@ GIF_SIZE = (480, 360)
 
 @dataclass(frozen=True)
 class Shape:
-    """A triangle mesh: vertices (V, 3) float64 and triangles (F, 3) int64."""
+    """A triangle mesh: vertices (V, 3) float64, triangles (F, 3) int64 and normals (V, 3) float32.
+
+    Normals are the field's; without any, files get the area-weighted mean of the faces'.
+    """
 
     vertices: NDArray[np.float64]
     triangles: NDArray[np.int64]
+    normals: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def numbered(out: Path, count: int) -> list[Path]:
 
 def write_still(out: Path, shape: Shape, up: Up) -> list[Path]:
     """A mesh, and its picture beside it."""
-    write_mesh(out, shape.vertices, shape.triangles)
+    write_mesh(out, shape.vertices, shape.triangles, shape.normals)
     placed = upright(shape.vertices, up)
     pictures = MeshPictures(placed, shape.triangles)
     image = pictures.picture(camera_of_all(placed[None], PICTURE_SIZE), *PICTURE_SIZE)
@@ -107,7 +111,7 @@ def write_series(out: Path, shapes: Sequence[Shape], up: Up) -> list[Path]:
     camera = camera_of_all(np.concatenate(placed)[None], GIF_SIZE)
     frames = []
     for path, vertices, shape in zip(paths, placed, shapes, strict=True):
-        write_mesh(path, shape.vertices, shape.triangles)
+        write_mesh(path, shape.vertices, shape.triangles, shape.normals)
         frames.append(MeshPictures(vertices, shape.triangles).picture(camera, *GIF_SIZE))
     picture = out.with_suffix(".gif")
     write_gif(picture, frames)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open3d as o3d
 import pytest
 import torch
 import trimesh
@@ -511,6 +512,23 @@ def test_refinement_brings_vertices_to_the_level_set(model: Callable[[str], str]
         occupancy = torch.sigmoid(network.decode(torch.zeros(1, 0), queries, latent))
         errors.append(float((occupancy - 0.2).abs().mean()))
     assert errors[1] < 0.85 * errors[0]
+
+
+@pytest.mark.parametrize("faces", [None, 60])
+def test_normals_are_against_the_fields_gradient(
+    model: Callable[[str], str], tmp_path: Path, faces: int | None
+) -> None:
+    generate(model("latent"), out=tmp_path / "made.ply", config=GenerateConfig(**COARSE, faces=faces))
+    stored = o3d.io.read_triangle_mesh(str(tmp_path / "made.ply"))
+    vertices, normals = np.asarray(stored.vertices), np.asarray(stored.vertex_normals)
+    network: Any = load_any_network(model("latent"))
+    queries = torch.from_numpy(vertices.astype(np.float32)).requires_grad_()
+    logits = network.decode(torch.zeros(1, 0), queries[None], network.sample_latent(1, 0))
+    (gradient,) = torch.autograd.grad(logits.sum(), queries)
+    expected = -torch.nn.functional.normalize(gradient, dim=1).numpy()
+    np.testing.assert_allclose(normals, expected, atol=1e-3)
+    by_faces = trimesh.Trimesh(vertices, np.asarray(stored.triangles), process=False)
+    assert np.abs(normals - by_faces.vertex_normals).max() > 0.05
 
 
 @pytest.mark.parametrize("kind", ["points", "pointconv", "conv voxels", "onet points"])
