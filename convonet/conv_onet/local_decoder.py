@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -14,7 +13,6 @@ from convonet.conv_onet.coordinates import (
     local_coordinates,
     normalize_coordinate,
     normalize_in_bounds,
-    position_size,
 )
 from convonet.conv_onet.feature_grids import Grids
 from convonet.conv_onet.patch_encoder import CropFeatures
@@ -51,12 +49,9 @@ class ConditionedBlocks(nn.Module):
         feature_size: width of the features.
         hidden_size: width of the blocks.
         blocks: how many.
-        leaky: whether the last rectifier lets a fifth of negative values through.
     """
 
-    def __init__(
-        self, position_size: int, feature_size: int, hidden_size: int, blocks: int, leaky: bool = False
-    ) -> None:
+    def __init__(self, position_size: int, feature_size: int, hidden_size: int, blocks: int) -> None:
         super().__init__()
         self.fc_p = nn.Linear(position_size, hidden_size)
         self.fc_c = nn.ModuleList(nn.Linear(feature_size, hidden_size) for _ in range(blocks))
@@ -64,41 +59,29 @@ class ConditionedBlocks(nn.Module):
             ResnetBlockFC(hidden_size, hidden_size, hidden_size) for _ in range(blocks)
         )
         self.fc_out = nn.Linear(hidden_size, 1)
-        self.activation: Callable[[Tensor], Tensor] = nn.LeakyReLU(0.2) if leaky else nn.ReLU()
 
     def forward(self, positions: Tensor, features: Tensor) -> Tensor:
         """(B, Q, position_size) and (B, Q, feature_size) to logits (B, Q)."""
         x = self.fc_p(positions)
         for fc_c, block in zip(self.fc_c, self.blocks, strict=True):
             x = block(x + fc_c(features))
-        return self.fc_out(self.activation(x)).squeeze(-1)  # type: ignore[no-any-return]
+        return self.fc_out(torch.relu(x)).squeeze(-1)  # type: ignore[no-any-return]
 
 
 class LocalDecoder(nn.Module):
     """The decoder of objects in the unit cube: features of all grids are added.
 
     Args:
-        feature_size: channels of the grids.
-        hidden_size: width of the blocks.
-        blocks: how many.
+        head: from positions and features to logits.
         padding: width added to the unit cube.
         sampling: how grids are read between cell centres.
-        leaky: whether the last rectifier is leaky.
     """
 
-    def __init__(
-        self,
-        feature_size: int,
-        hidden_size: int,
-        blocks: int,
-        padding: float,
-        sampling: Sampling = "linear",
-        leaky: bool = False,
-    ) -> None:
+    def __init__(self, head: ConditionedBlocks, padding: float, sampling: Sampling = "linear") -> None:
         super().__init__()
         self.padding = padding
         self.sampling: Sampling = sampling
-        self.head = ConditionedBlocks(3, feature_size, hidden_size, blocks, leaky)
+        self.head = head
 
     def forward(self, queries: Tensor, grids: Grids) -> Tensor:
         """(B, Q, 3) queries in the unit cube and the encoder's grids to logits (B, Q)."""
@@ -113,30 +96,24 @@ class PatchLocalDecoder(nn.Module):
     """The decoder of crops: grids fill the crop's box, coordinates are relative to voxels.
 
     Args:
-        feature_size: channels of the grids.
-        hidden_size: width of the blocks.
-        blocks: how many.
+        head: from positions and features to logits.
         unit_size: side of a voxel in scene units; None for absolute coordinates.
         encoding: of the coordinates inside a voxel; "sin_cos" needs a unit size.
         sampling: how grids are read between cell centres.
-        leaky: whether the last rectifier is leaky.
     """
 
     def __init__(
         self,
-        feature_size: int,
-        hidden_size: int,
-        blocks: int,
+        head: ConditionedBlocks,
         unit_size: float | None,
         encoding: PositionEncoding = "linear",
         sampling: Sampling = "linear",
-        leaky: bool = False,
     ) -> None:
         super().__init__()
         self.unit_size = unit_size
         self.encoding: PositionEncoding = encoding
         self.sampling: Sampling = sampling
-        self.head = ConditionedBlocks(position_size(encoding), feature_size, hidden_size, blocks, leaky)
+        self.head = head
 
     def forward(self, queries: Tensor, crops: CropFeatures) -> Tensor:
         """(B, Q, 3) queries in scene units, inside the crops' boxes, to logits (B, Q)."""

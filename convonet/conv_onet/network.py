@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from convonet.conv_onet.coordinates import PROJECTIONS, PositionEncoding, Projection
+from convonet.conv_onet.coordinates import PROJECTIONS, PositionEncoding, Projection, position_size
 from convonet.conv_onet.feature_grids import Grids, GridSizes
-from convonet.conv_onet.local_decoder import LocalDecoder, PatchLocalDecoder, Sampling
+from convonet.conv_onet.local_decoder import ConditionedBlocks, LocalDecoder, PatchLocalDecoder, Sampling
 from convonet.conv_onet.patch_encoder import (
     CropFeatures,
     CropInputs,
@@ -268,23 +268,12 @@ def _encoder(config: ConvOnetConfig) -> nn.Module:
 
 
 def _decoder(config: ConvOnetConfig) -> nn.Module:
+    is_crops = config.family == "crops"
+    width = position_size(config.encoding) if is_crops else 3
+    head = ConditionedBlocks(width, config.feature_size, config.decoder_hidden, config.decoder_blocks)
     if config.family == "pointconv":
-        return LocalPointDecoder(
-            config.feature_size,
-            config.decoder_hidden,
-            config.decoder_blocks,
-            config.kernel,
-            config.gaussian_width,
-        )
-    if config.family == "crops":
-        return PatchLocalDecoder(
-            config.feature_size,
-            config.decoder_hidden,
-            config.decoder_blocks,
-            config.unit_size if config.local_coordinates else None,
-            config.encoding,
-            config.sampling,
-        )
-    return LocalDecoder(
-        config.feature_size, config.decoder_hidden, config.decoder_blocks, config.padding, config.sampling
-    )
+        return LocalPointDecoder(head, config.kernel, config.gaussian_width)
+    if is_crops:
+        unit_size = config.unit_size if config.local_coordinates else None
+        return PatchLocalDecoder(head, unit_size, config.encoding, config.sampling)
+    return LocalDecoder(head, config.padding, config.sampling)

@@ -43,27 +43,18 @@ class LocalPointDecoder(nn.Module):
     """Residual blocks conditioned on features interpolated between the points themselves.
 
     Args:
-        feature_size: C of the points' features.
-        hidden_size: width of the blocks.
-        blocks: how many.
+        head: from positions and features to logits.
         kernel: weights of points by distance.
         gaussian_width: of the Gaussian kernel.
-        leaky: whether the last rectifier is leaky.
     """
 
     def __init__(
-        self,
-        feature_size: int,
-        hidden_size: int,
-        blocks: int,
-        kernel: Kernel = "gaussian",
-        gaussian_width: float = 0.2,
-        leaky: bool = False,
+        self, head: ConditionedBlocks, kernel: Kernel = "gaussian", gaussian_width: float = 0.2
     ) -> None:
         super().__init__()
         self.kernel: Kernel = kernel
         self.gaussian_width = gaussian_width
-        self.head = ConditionedBlocks(3, feature_size, hidden_size, blocks, leaky)
+        self.head = head
 
     def forward(self, queries: Tensor, cloud: PointFeatures) -> Tensor:
         """(B, Q, 3) queries in the unit cube to logits (B, Q), in parts that bound the memory of weights."""

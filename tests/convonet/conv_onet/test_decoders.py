@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convonet.conv_onet import point_decoder
-from convonet.conv_onet.local_decoder import LocalDecoder, sample_grid
+from convonet.conv_onet.local_decoder import ConditionedBlocks, LocalDecoder, sample_grid
 from convonet.conv_onet.point_decoder import LocalPointDecoder, interpolate_features
 from convonet.conv_onet.pointnetpp import PointFeatures
 from tests.convonet.conv_onet import original_forward
@@ -45,7 +45,7 @@ def test_grids_in_half_precision_are_read_at_exact_positions(dims: int) -> None:
 
 
 def test_features_of_all_grids_are_added() -> None:
-    decoder = LocalDecoder(3, 8, 2, 0.1).requires_grad_(False)
+    decoder = LocalDecoder(ConditionedBlocks(3, 3, 8, 2), 0.1).requires_grad_(False)
     plane, volume = grid_of(2), grid_of(3)
     queries = torch.rand(2, 9, 3, generator=torch.Generator().manual_seed(3)) - 0.5
     constant = {"xz": torch.full_like(plane, 0.25), "grid": torch.full_like(volume, 0.5)}
@@ -86,7 +86,7 @@ def test_far_queries_take_the_nearest_point_instead_of_nothing() -> None:
 
 
 def test_decoding_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder = LocalPointDecoder(6, 8, 2).requires_grad_(False)
+    decoder = LocalPointDecoder(ConditionedBlocks(3, 6, 8, 2)).requires_grad_(False)
     cloud = cloud_of(30)
     queries = torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(6)) - 0.5
     whole = decoder(queries, cloud)
