@@ -19,9 +19,10 @@ from convonet.oflow import OccupancyFlowConfig, OccupancyNetwork4DConfig
 from convonet.onet import OccupancyNetworkConfig
 from convonet.registry import NetworkConfig
 from pipeline.errors import PipelineError
+from pipeline.scan_reading import scan_chunks
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import MESH_SUFFIXES, Mesh, read_mesh
-from preprocessing.scan_files import SCAN_SUFFIXES, open_scan
+from preprocessing.scan_files import SCAN_SUFFIXES
 from preprocessing.sources.prepared_shapes import load_arrays
 from preprocessing.surface_sampling import place_samples, sample_surface, sample_triangles
 from preprocessing.voxel_grids import read_binvox, voxelise
@@ -273,7 +274,7 @@ def read_cloud(path: Path) -> NDArray[np.float64]:
         ScanError: if it cannot be read.
         PipelineError: if it is empty, or a point is not finite.
     """
-    points = np.concatenate([np.zeros((0, 3)), *(chunk.points for chunk in open_scan(path).chunks())])
+    points = np.concatenate([np.zeros((0, 3)), *(chunk.points for chunk in scan_chunks(path))])
     if not len(points):
         raise PipelineError(f"{path}: holds no points")
     bad = int((~np.isfinite(points).all(axis=1)).sum())

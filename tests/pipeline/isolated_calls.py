@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def leave(code: int) -> None:
 def sleep(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+def count_to(last: int, ending: str = "") -> Iterator[int]:
+    """1 to `last`, then fail or crash, as `ending` says."""
+    yield from range(1, last + 1)
+    if ending == "fail":
+        fail("counted too far")
+    if ending == "abort":
+        abort()
 
 
 def fill_memory(count: int) -> None:
