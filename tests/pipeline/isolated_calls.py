@@ -62,7 +62,7 @@ def fill_memory(count: int) -> None:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A unit that is well (`kind` empty), or crashes, hangs, fails, or crashes the first time only."""
+    """A unit that is well (`kind` empty), crashes, hangs, fails, makes too much, or crashes the first time only."""
 
     name: str
     kind: str = ""
@@ -94,7 +94,7 @@ class Trouble:
 
         return [
             ShapeSamples(
-                points=draw(layout.points),
+                points=draw(layout.points + (self.kind == "misfit")),
                 normals=draw(layout.points),
                 uniform_queries=draw(layout.uniform_queries),
                 uniform_occupancy=rng.random(layout.uniform_queries) < 0.5,
