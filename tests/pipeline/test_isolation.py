@@ -52,11 +52,11 @@ def test_a_crash_is_named_and_the_next_call_works(
 
 
 def test_a_hang_ends_at_the_limit() -> None:
-    isolated = IsolatedProcess(CallLimits(timeout_s=1.0))
+    isolated = IsolatedProcess(CallLimits(timeout_s=8.0))  # a busy machine takes some of it to start
     started = time.monotonic()
-    with pytest.raises(CallCrashedError, match="hung: did not end within 1 s"):
+    with pytest.raises(CallCrashedError, match="hung: did not end within 8 s"):
         isolated.call(isolated_calls.sleep, 100.0)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 40
     assert isolated.call(isolated_calls.sleep, 0.01) == 0.01
 
 
