@@ -201,7 +201,7 @@ def measure_blocks(shapes: int, reads: int) -> dict[str, Any]:
                     ShapeSamples(
                         queries[0], queries[1], queries[0], occupied[0], queries[1], occupied[1],
                         np.zeros(3), 1.0, "ball", "train", str(shape),
-                    )
+                    ).row(layout)
                 )  # fmt: skip
                 np.savez(
                     Path(place) / f"{shape}.npz", points=queries[0], occupancies=np.packbits(occupied[0])

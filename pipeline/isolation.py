@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -64,10 +64,40 @@ class IsolatedProcess:
             CallCrashedError: if the process died, took too long or grew too large.
             CallFailedError: if the function raised.
         """
+        self._send(function, arguments)
+        return self._receive()[1]  # type: ignore[no-any-return]
+
+    def stream(self, function: Callable[..., Iterator[Result]], *arguments: Any) -> Iterator[Result]:
+        """Run a generator function there and yield its items; it makes the next while one is used here.
+
+        The time limit holds for each item. A stream that fails or is not read to its end ends the process.
+
+        Raises:
+            CallCrashedError, CallFailedError: as `call`.
+        """
+        is_last = False
+        try:
+            self._send(function, arguments)
+            while True:
+                is_last, item = self._receive()
+                if is_last:
+                    return
+                yield item
+        finally:
+            if not is_last:
+                self.close()
+
+    def _send(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         connection = self._start()
-        process = self._process
-        assert process is not None
-        connection.send_bytes(pickle.dumps((function, arguments)))
+        try:
+            connection.send_bytes(pickle.dumps((function, arguments)))
+        except OSError:
+            raise self._crash() from None
+
+    def _receive(self) -> tuple[bool, Any]:
+        """The next answer of the running call, and whether it is the last."""
+        process, connection = self._process, self._connection
+        assert process is not None and connection is not None
         deadline = time.monotonic() + self._limits.timeout_s
         watched = psutil.Process(process.pid)
         while not connection.poll(POLL_S):
@@ -84,12 +114,12 @@ class IsolatedProcess:
                 self.close()
                 raise CallCrashedError(f"needed more memory than {self._limits.memory_bytes / 2**30:.1f} GiB")
         try:
-            is_done, result = pickle.loads(connection.recv_bytes())
-        except EOFError:
+            is_last, value, reason = pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError):  # it died between two answers, or in the middle of one
             raise self._crash() from None
-        if not is_done:
-            raise CallFailedError(result)
-        return result  # type: ignore[no-any-return]
+        if reason is not None:
+            raise CallFailedError(reason)
+        return is_last, value
 
     def _crash(self) -> CallCrashedError:
         assert self._process is not None
@@ -138,14 +168,23 @@ def _serve(connection: Connection[Any, Any]) -> None:
         except EOFError:
             return
         try:
-            answer: tuple[bool, Any] = True, function(*arguments)
+            value = function(*arguments)
+            if isinstance(value, Iterator):
+                for item in value:
+                    _answer(connection, False, item)
+                value = None
+            reason = None
         except MemoryError:
-            answer = False, "there was not enough memory"
+            value, reason = None, "there was not enough memory"
         except Exception as error:  # any error of a library is this call's alone
-            reason = str(error) or type(error).__name__
+            words = str(error) or type(error).__name__
             kind = "" if type(error).__module__.startswith("preprocessing") else f"{type(error).__name__}: "
-            answer = False, f"{kind}{reason}".splitlines()[0]
-        connection.send_bytes(pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
+            value, reason = None, f"{kind}{words}".splitlines()[0]
+        _answer(connection, True, value, reason)
+
+
+def _answer(connection: Connection[Any, Any], is_last: bool, value: Any, reason: str | None = None) -> None:
+    connection.send_bytes(pickle.dumps((is_last, value, reason), protocol=pickle.HIGHEST_PROTOCOL))
 
 
 def _die_with_parent() -> None:

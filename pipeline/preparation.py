@@ -16,7 +16,7 @@ from pipeline.version import software_version
 from preprocessing.dataset import (
     DatasetLayout,
     RejectedShape,
-    ShapeSamples,
+    ShapeRow,
     ShardRecord,
     create_dataset,
     finish_dataset,
@@ -47,37 +47,31 @@ def _isolated(limits: CallLimits) -> IsolatedProcess:
     return IsolatedProcess(limits)
 
 
-def _make(unit: Unit, layout: DatasetLayout) -> list[ShapeSamples]:
+def _make(unit: Unit, layout: DatasetLayout) -> list[ShapeRow]:
     """Runs in the isolated process."""
-    return unit.make(layout)
+    return [shape.row(layout) for shape in unit.make(layout)]
 
 
 def make_unit(
     unit: Unit, first_shape: int, layout: DatasetLayout, limits: CallLimits
-) -> Sequence[ShapeSamples | RejectedShape]:
+) -> Sequence[ShapeRow | RejectedShape]:
     """A unit's shapes, or as many rejections with the reason."""
     reason = ""
     for attempt in range(ATTEMPTS):
         try:
-            shapes = _isolated(limits).call(_make, unit, layout)
-            for shape in shapes:
-                shape.row(layout)  # what does not fit the store is this unit's fault, not the shard's
-            return shapes
+            return _isolated(limits).call(_make, unit, layout)
         except CallFailedError as error:
             reason = str(error)
             break
         except CallCrashedError as error:
             reason = f"{error}, {'twice' if attempt else 'once'}"
-        except Exception as error:
-            reason = str(error)
-            break
     return [RejectedShape(first_shape + number, name, reason) for number, name in enumerate(unit.names)]
 
 
 def prepare_shard(path: Path, shard: int, units: Sequence[Unit], limits: CallLimits) -> ShardRecord:
     """Make and write one shard; a shape that fails is recorded as rejected and the others go on."""
     layout, _ = read_layout(path)
-    shapes: list[ShapeSamples | RejectedShape] = []
+    shapes: list[ShapeRow | RejectedShape] = []
     for unit in units:
         shapes.extend(make_unit(unit, layout.shard_shapes(shard).start + len(shapes), layout, limits))
     return write_shard(path, shard, shapes)
@@ -106,17 +100,16 @@ def preprocess(
     missing = sorted(set(range(layout.shards)) - set(kept))
     with ray_session(address), tqdm(total=layout.shapes, unit="shape", desc="preprocess") as bar:
         bar.update(sum(len(layout.shard_shapes(shard)) for shard in kept))
-        rejected = sum(len(read_record(out, shard).rejected) for shard in kept)
+        rejected = {shard: read_record(out, shard).rejected for shard in kept}
         task = ray.remote(num_cpus=1, max_retries=TASK_RETRIES)(prepare_shard)
         window = 2 * available_cpus()
         chosen = limits or CallLimits()
-        for _, record in run_windowed(
+        for shard, record in run_windowed(
             lambda shard: task.remote(out, shard, shards[shard], chosen), missing, window
         ):
-            rejected += len(record.rejected)
-            bar.set_postfix(rejected=rejected, refresh=False)
+            rejected[shard] = record.rejected
+            bar.set_postfix(rejected=sum(map(len, rejected.values())), refresh=False)
             bar.update(len(record.names))
     finish_dataset(out)
-    records = [read_record(out, shard) for shard in range(layout.shards)]
-    entries = tuple(entry for record in records for entry in record.rejected)
+    entries = tuple(entry for shard in range(layout.shards) for entry in rejected[shard])
     return PreprocessSummary(layout.shapes, entries, len(missing), len(kept))

@@ -6,7 +6,6 @@ fails half way leaves the old file, or none.
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import uuid
@@ -20,6 +19,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from preprocessing import glb
 from preprocessing.errors import MeshError
 from preprocessing.ply_stream import MeshWriter, PlyWriter, writing_to
 
@@ -189,7 +189,7 @@ class _GlbWriter(MeshWriter):
     Attributes lie in separate parts of the buffer; they are written at their offsets, block by block.
     """
 
-    HEADER_BYTES = 2048
+    JSON_BYTES = 2048
 
     def _begin(self) -> None:
         count = self.vertex_count
@@ -199,7 +199,7 @@ class _GlbWriter(MeshWriter):
         self._at_colors = self._at_normals + 12 * count
         self._at_faces = self._at_colors + (4 * count if self.has_colors else 0)
         self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
-        self._start = 12 + 8 + self.HEADER_BYTES + 8
+        self._start = glb.CONTAINER_BYTES + self.JSON_BYTES
         self._size = self._at_faces + 12 * self.face_count
         if self._start + self._size >= 2**32:  # known before hours of writing, so told before them
             raise MeshError(f"{self.path}: GLB cannot hold more than 4 GiB; write PLY")
@@ -218,9 +218,7 @@ class _GlbWriter(MeshWriter):
         self._put(12 * first, local)
         self._put(self._at_normals + 12 * first, normals.astype("<f4"))
         if colors is not None:
-            padded = np.full((len(colors), 4), 255, np.uint8)
-            padded[:, :3] = colors
-            self._put(self._at_colors + 4 * first, padded)
+            self._put(self._at_colors + 4 * first, glb.opaque(colors))
 
     def _write_faces(self, faces: NDArray[np.int64]) -> None:
         self._put(self._at_faces + 12 * self.faces_written, faces.astype("<u4"))
@@ -230,36 +228,36 @@ class _GlbWriter(MeshWriter):
         super().finish()
         size = self._size
         attributes = {"POSITION": 0, "NORMAL": 1} | ({"COLOR_0": 2} if self.has_colors else {})
-        views = [(0, 12 * self.vertex_count, 34962), (self._at_normals, 12 * self.vertex_count, 34962)]
+        views = [
+            (0, 12 * self.vertex_count, glb.ARRAY_BUFFER),
+            (self._at_normals, 12 * self.vertex_count, glb.ARRAY_BUFFER),
+        ]
         accessors: list[dict[str, object]] = [
-            {"bufferView": 0, "componentType": 5126, "count": self.vertex_count, "type": "VEC3",
+            {"bufferView": 0, "componentType": glb.FLOAT, "count": self.vertex_count, "type": "VEC3",
              "min": self._low.tolist(), "max": self._high.tolist()},
-            {"bufferView": 1, "componentType": 5126, "count": self.vertex_count, "type": "VEC3"},
+            {"bufferView": 1, "componentType": glb.FLOAT, "count": self.vertex_count, "type": "VEC3"},
         ]  # fmt: skip
         if self.has_colors:
-            views.append((self._at_colors, 4 * self.vertex_count, 34962))
+            views.append((self._at_colors, 4 * self.vertex_count, glb.ARRAY_BUFFER))
             accessors.append(
                 {
                     "bufferView": 2,
-                    "componentType": 5121,
+                    "componentType": glb.UNSIGNED_BYTE,
                     "normalized": True,
                     "count": self.vertex_count,
                     "type": "VEC4",
                 }
             )
         accessors.append(
-            {"bufferView": len(views), "componentType": 5125, "count": 3 * self.face_count, "type": "SCALAR"}
+            {
+                "bufferView": len(views),
+                "componentType": glb.UNSIGNED_INT,
+                "count": 3 * self.face_count,
+                "type": "SCALAR",
+            }
         )
-        views.append((self._at_faces, 12 * self.face_count, 34963))
-        half = 0.5**0.5
-        scene = {
-            "asset": {"version": "2.0", "generator": "Tessera"},
-            "scene": 0,
-            "scenes": [{"nodes": [0]}],
-            "nodes": [
-                {"rotation": [-half, 0.0, 0.0, half], "children": [1]},
-                {"translation": self.origin.tolist(), "mesh": 0},
-            ],
+        views.append((self._at_faces, 12 * self.face_count, glb.ELEMENT_ARRAY_BUFFER))
+        content = glb.scene_at(self.origin.tolist()) | {
             "meshes": [{"primitives": [{"attributes": attributes, "indices": len(accessors) - 1}]}],
             "accessors": accessors,
             "bufferViews": [
@@ -268,12 +266,8 @@ class _GlbWriter(MeshWriter):
             ],
             "buffers": [{"byteLength": size}],
         }
-        text = json.dumps(scene, separators=(",", ":")).encode()
-        assert len(text) <= self.HEADER_BYTES
         self.file.seek(0)
-        self.file.write(struct.pack("<III", 0x46546C67, 2, self._start + size))
-        self.file.write(struct.pack("<II", self.HEADER_BYTES, 0x4E4F534A) + text.ljust(self.HEADER_BYTES))
-        self.file.write(struct.pack("<II", size, 0x004E4942))
+        glb.write_head(self.file, content, size, self.JSON_BYTES)
 
 
 _WRITERS: dict[str, type[MeshWriter]] = {

@@ -7,9 +7,7 @@ throughout. Colours follow the points, so that correspondences can be seen.
 from __future__ import annotations
 
 import colorsys
-import json
 import math
-import struct
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,13 +20,12 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
+from preprocessing import glb
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import write_mesh
 from preprocessing.ply_stream import writing_to
 from preprocessing.render import Camera, MeshPictures, orbit_camera
 
-FLOAT, UNSIGNED_BYTE, UNSIGNED_INT = 5126, 5121, 5125
-ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 SHORTEST_FRAME_S = 0.02  # browsers show shorter ones five times as long
 
 
@@ -245,7 +242,7 @@ class _Buffer:
         self,
         values: NDArray[Any],
         kind: str,
-        component: int = FLOAT,
+        component: int = glb.FLOAT,
         target: int | None = None,
         has_bounds: bool = False,
     ) -> int:
@@ -277,36 +274,30 @@ def _write_glb(
     origin = 0.5 * (first.min(axis=0) + first.max(axis=0))
     normals = _normals(first, triangles)
     attributes = {
-        "POSITION": buffer.add((first - origin).astype("<f4"), "VEC3", target=ARRAY_BUFFER, has_bounds=True),
-        "NORMAL": buffer.add(normals.astype("<f4"), "VEC3", target=ARRAY_BUFFER),
+        "POSITION": buffer.add(
+            (first - origin).astype("<f4"), "VEC3", target=glb.ARRAY_BUFFER, has_bounds=True
+        ),
+        "NORMAL": buffer.add(normals.astype("<f4"), "VEC3", target=glb.ARRAY_BUFFER),
     }
     if colors is not None:
-        opaque = np.full((len(colors), 4), 255, np.uint8)
-        opaque[:, :3] = colors
-        attributes["COLOR_0"] = buffer.add(opaque, "VEC4", UNSIGNED_BYTE, ARRAY_BUFFER)
+        attributes["COLOR_0"] = buffer.add(glb.opaque(colors), "VEC4", glb.UNSIGNED_BYTE, glb.ARRAY_BUFFER)
         buffer.accessors[-1]["normalized"] = True
-    indices = buffer.add(triangles.astype("<u4").ravel(), "SCALAR", UNSIGNED_INT, ELEMENT_ARRAY_BUFFER)
+    indices = buffer.add(
+        triangles.astype("<u4").ravel(), "SCALAR", glb.UNSIGNED_INT, glb.ELEMENT_ARRAY_BUFFER
+    )
     targets = []
     for moment in vertices[1:]:
         turned = _normals(moment.astype(np.float64), triangles) - normals
         targets.append({
-            "POSITION": buffer.add((moment - first).astype("<f4"), "VEC3", target=ARRAY_BUFFER, has_bounds=True),
-            "NORMAL": buffer.add(turned.astype("<f4"), "VEC3", target=ARRAY_BUFFER),
+            "POSITION": buffer.add((moment - first).astype("<f4"), "VEC3", target=glb.ARRAY_BUFFER, has_bounds=True),
+            "NORMAL": buffer.add(turned.astype("<f4"), "VEC3", target=glb.ARRAY_BUFFER),
         })  # fmt: skip
     # At moment t only target t - 1 counts; at the first, none.
     weights = np.eye(len(vertices), dtype="<f4")[:, 1:].ravel()
     times = buffer.add(np.linspace(0, seconds, len(vertices)).astype("<f4"), "SCALAR", has_bounds=True)
     sampler = {"input": times, "output": buffer.add(weights, "SCALAR"), "interpolation": "LINEAR"}
-    half = 0.5**0.5
     primitive = {"attributes": attributes, "indices": indices, "targets": targets}
-    scene = {
-        "asset": {"version": "2.0", "generator": "Tessera"},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [
-            {"rotation": [-half, 0.0, 0.0, half], "children": [1]},
-            {"translation": origin.tolist(), "mesh": 0},
-        ],
+    content = glb.scene_at(origin.tolist()) | {
         "meshes": [{"primitives": [primitive], "weights": [0.0] * len(targets)}],
         "animations": [
             {"samplers": [sampler], "channels": [{"sampler": 0, "target": {"node": 1, "path": "weights"}}]}
@@ -315,12 +306,8 @@ def _write_glb(
         "bufferViews": buffer.views,
         "buffers": [{"byteLength": buffer.size}],
     }
-    text = json.dumps(scene, separators=(",", ":"), allow_nan=False).encode()
-    text += b" " * (-len(text) % 4)
     with path.open("wb") as file:
-        file.write(struct.pack("<III", 0x46546C67, 2, 12 + 8 + len(text) + 8 + buffer.size))
-        file.write(struct.pack("<II", len(text), 0x4E4F534A) + text)
-        file.write(struct.pack("<II", buffer.size, 0x004E4942))
+        glb.write_head(file, content, buffer.size)
         for values in buffer.arrays:
             file.write(np.ascontiguousarray(values).data)
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.generation.input_kinds import Sampling, refuse
+from pipeline.scan_reading import scan_chunks
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
-from preprocessing.scan_files import SCAN_SUFFIXES, open_scan
+from preprocessing.scan_files import SCAN_SUFFIXES
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.voxel_grids import read_binvox, voxelise
 from preprocessing.watertight import make_watertight
@@ -168,7 +169,7 @@ def read_cloud(path: Path) -> NDArray[np.float64]:
         ScanError: if it cannot be read.
         PipelineError: if it is empty, or a point is not finite.
     """
-    points = np.concatenate([np.zeros((0, 3)), *(chunk.points for chunk in open_scan(path).chunks())])
+    points = np.concatenate([np.zeros((0, 3)), *(chunk.points for chunk in scan_chunks(path))])
     if not len(points):
         raise PipelineError(f"{path}: holds no points")
     bad = int((~np.isfinite(points).all(axis=1)).sum())

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.spacing import PROBES, VOXELS_PER_SPACING, median_spacing
 from pipeline.reconstruction.store import RunStore
+from pipeline.scan_reading import scan_chunks
 from preprocessing.errors import ScanError
-from preprocessing.scan_files import ScanChunk, open_scan
+from preprocessing.scan_files import ScanChunk
 
-CHUNK_POINTS = 1_000_000
 FEWEST_POINTS = 100
 INDEX = "points/index.parquet"
 
@@ -43,7 +43,7 @@ class ScanSummary:
 
 def finite_chunks(scan: Path) -> Iterator[tuple[ScanChunk, int]]:
     """Chunks of a scan without their non-finite points, and how many of those there were."""
-    for chunk in open_scan(scan, CHUNK_POINTS).chunks():
+    for chunk in scan_chunks(scan):
         usable: NDArray[np.bool_] = np.asarray(np.isfinite(chunk.points).all(axis=1))
         dropped = int(len(usable) - usable.sum())
         if dropped:

@@ -2,7 +2,7 @@
 
 from preprocessing.dataset.blocks import BlockReader
 from preprocessing.dataset.layout import BLOCK, SPLITS, DatasetLayout
-from preprocessing.dataset.samples import RejectedShape, ShapeSamples, Views
+from preprocessing.dataset.samples import RejectedShape, ShapeRow, ShapeSamples, Views
 from preprocessing.dataset.store import (
     ShardRecord,
     check_shard,
@@ -22,6 +22,7 @@ __all__ = [
     "BlockReader",
     "DatasetLayout",
     "RejectedShape",
+    "ShapeRow",
     "ShapeSamples",
     "ShardRecord",
     "Views",

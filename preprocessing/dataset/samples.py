@@ -76,8 +76,8 @@ class ShapeSamples:
     views: Views | None = None
     provenance: Provenance = field(default_factory=dict)
 
-    def row(self, layout: DatasetLayout) -> dict[str, NDArray[Any]]:
-        """This shape's row of every array of the layout.
+    def row(self, layout: DatasetLayout) -> ShapeRow:
+        """This shape as the store keeps it.
 
         Raises:
             DatasetError: if the samples do not fit the layout.
@@ -111,18 +111,33 @@ class ShapeSamples:
         if self.views is not None:
             for name in ("rgb", "depth", "extrinsics", "intrinsics"):
                 values[f"view_{name}"] = getattr(self.views, name)
-        result = {}
+        arrays = {}
         for name, spec in layout.arrays.items():
             if name not in values:
                 raise DatasetError(
                     f"{self.name}: the layout asks for {name}, which this source does not have"
                 )
-            result[name] = np.asarray(values[name], spec.dtype)
-            if result[name].shape != spec.tail:
+            arrays[name] = np.asarray(values[name], spec.dtype)
+            if arrays[name].shape != spec.tail:
                 raise DatasetError(
-                    f"{self.name}: {name} has shape {result[name].shape}, the layout {spec.tail}"
+                    f"{self.name}: {name} has shape {arrays[name].shape}, the layout {spec.tail}"
                 )
-        return result
+        return ShapeRow(self.name, arrays, self.provenance)
+
+
+@dataclass(frozen=True)
+class ShapeRow:
+    """A shape that fits its layout.
+
+    Attributes:
+        name: of the shape.
+        arrays: its row of every array of the layout, of the array's type and shape.
+        provenance: JSON facts that go into the shard's record.
+    """
+
+    name: str
+    arrays: dict[str, NDArray[Any]]
+    provenance: Provenance
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import zarr.codecs
 from numpy.typing import NDArray
 
 from preprocessing.dataset.layout import FORMAT_VERSION, DatasetLayout
-from preprocessing.dataset.samples import Provenance, RejectedShape, ShapeSamples
+from preprocessing.dataset.samples import Provenance, RejectedShape, ShapeRow
 from preprocessing.errors import DatasetError
 
 
@@ -129,11 +129,11 @@ def read_record(path: Path, shard: int) -> ShardRecord:
     )
 
 
-def write_shard(path: Path, shard: int, shapes: Sequence[ShapeSamples | RejectedShape]) -> ShardRecord:
+def write_shard(path: Path, shard: int, shapes: Sequence[ShapeRow | RejectedShape]) -> ShardRecord:
     """Write one shard's arrays, then its record. Writing a shard again gives the same bytes.
 
     Raises:
-        DatasetError: if the samples do not fit the layout.
+        DatasetError: if these are not as many shapes as the shard holds.
     """
     layout, _ = read_layout(path)
     rows = layout.shard_shapes(shard)
@@ -142,7 +142,7 @@ def write_shard(path: Path, shard: int, shapes: Sequence[ShapeSamples | Rejected
     values = {name: np.zeros((len(rows), *spec.tail), spec.dtype) for name, spec in layout.arrays.items()}
     for row, shape in enumerate(shapes):
         if not isinstance(shape, RejectedShape):
-            for name, value in shape.row(layout).items():
+            for name, value in shape.arrays.items():
                 values[name][row] = value
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     checksums = {}

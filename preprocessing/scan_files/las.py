@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 
 from preprocessing.errors import ScanError
 from preprocessing.scan_files.chunks import COLOR_NAMES, ScanChunk, ScanReader, columns_to_chunk, truncated
+
+RECORD_BYTES = 54  # of a variable length record without its content
+_RECORDS = struct.Struct("<94xHII")  # size of the header, start of the points, number of records
 
 
 def _laspy(path: Path) -> Any:
@@ -25,8 +29,9 @@ def _laspy(path: Path) -> Any:
 def open_las(path: Path, chunk_points: int) -> ScanReader:
     """Open a LAS or LAZ point cloud; see `open_scan`."""
     laspy = _laspy(path)
+    _check_records(path)
     try:
-        with laspy.open(path) as file:
+        with laspy.open(path, read_evlrs=False) as file:
             header = file.header
             count, kind, start = (
                 int(header.point_count),
@@ -38,7 +43,7 @@ def open_las(path: Path, chunk_points: int) -> ScanReader:
             has_colors = "red" in kind.dimension_names
     except Exception as error:  # laspy and its decoders raise many kinds
         raise ScanError(
-            f"{path}: is not a readable LAS/LAZ file ({error}); copy or export it again"
+            f"{path}: is not a readable LAS/LAZ file ({_reason(error)}); copy or export it again"
         ) from error
     if not is_compressed:
         present = max(0, path.stat().st_size - start) // row
@@ -53,12 +58,25 @@ def open_las(path: Path, chunk_points: int) -> ScanReader:
     )
 
 
+def _check_records(path: Path) -> None:
+    """Refuse a header whose variable length records cannot lie before the points: laspy would make billions of them."""
+    with path.open("rb") as file:
+        head = file.read(_RECORDS.size)
+    if len(head) == _RECORDS.size:
+        header_bytes, points_start, records = _RECORDS.unpack(head)
+        if header_bytes + RECORD_BYTES * records > points_start:
+            raise ScanError(
+                f"{path}: is not a readable LAS/LAZ file (the header promises {records:,} records before the points); "
+                "copy or export it again"
+            )
+
+
 def _chunks(path: Path, count: int, chunk_points: int) -> Iterator[ScanChunk]:
     laspy = _laspy(path)
     done = 0
     are_bytes: bool | None = None
     try:
-        with laspy.open(path) as file:
+        with laspy.open(path, read_evlrs=False) as file:
             names = set(file.header.point_format.dimension_names)
             for points in file.chunk_iterator(chunk_points):
                 columns = {axis: np.asarray(getattr(points, axis)) for axis in "xyz"}
@@ -81,9 +99,13 @@ def _chunks(path: Path, count: int, chunk_points: int) -> Iterator[ScanChunk]:
     except BaseException as error:
         if isinstance(error, GeneratorExit | KeyboardInterrupt | SystemExit):
             raise
-        raise _damaged(path, count, done, str(error)) from error
+        raise _damaged(path, count, done, _reason(error)) from error
     if done < count:
         raise _damaged(path, count, done, "the data ends early")
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _damaged(path: Path, count: int, done: int, reason: str) -> ScanError:

@@ -30,6 +30,7 @@ _READERS: dict[str, Callable[[Path, int], ScanReader]] = {
     ".e57": open_e57,
 }
 SCAN_SUFFIXES = tuple(_READERS)
+NATIVE_SUFFIXES = (".las", ".laz", ".e57")  # decoded by libraries that a damaged file can crash
 _MESHES = (".obj", ".off", ".stl", ".glb", ".gltf")
 
 

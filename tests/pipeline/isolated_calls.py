@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,15 @@ def sleep(seconds: float) -> float:
     return seconds
 
 
+def count_to(last: int, ending: str = "") -> Iterator[int]:
+    """1 to `last`, then fail or crash, as `ending` says."""
+    yield from range(1, last + 1)
+    if ending == "fail":
+        fail("counted too far")
+    if ending == "abort":
+        abort()
+
+
 def fill_memory(count: int) -> None:
     kept = []
     for _ in range(count):
@@ -52,7 +62,7 @@ def fill_memory(count: int) -> None:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A unit that is well (`kind` empty), or crashes, hangs, fails, or crashes the first time only."""
+    """A unit that is well (`kind` empty), crashes, hangs, fails, makes too much, or crashes the first time only."""
 
     name: str
     kind: str = ""
@@ -84,7 +94,7 @@ class Trouble:
 
         return [
             ShapeSamples(
-                points=draw(layout.points),
+                points=draw(layout.points + (self.kind == "misfit")),
                 normals=draw(layout.points),
                 uniform_queries=draw(layout.uniform_queries),
                 uniform_occupancy=rng.random(layout.uniform_queries) < 0.5,

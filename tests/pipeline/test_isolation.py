@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,11 +52,11 @@ def test_a_crash_is_named_and_the_next_call_works(
 
 
 def test_a_hang_ends_at_the_limit() -> None:
-    isolated = IsolatedProcess(CallLimits(timeout_s=1.0))
+    isolated = IsolatedProcess(CallLimits(timeout_s=8.0))  # a busy machine takes some of it to start
     started = time.monotonic()
-    with pytest.raises(CallCrashedError, match="hung: did not end within 1 s"):
+    with pytest.raises(CallCrashedError, match="hung: did not end within 8 s"):
         isolated.call(isolated_calls.sleep, 100.0)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 40
     assert isolated.call(isolated_calls.sleep, 0.01) == 0.01
 
 
@@ -62,6 +64,34 @@ def test_a_call_that_swells_is_ended() -> None:
     isolated = IsolatedProcess(CallLimits(memory_bytes=600 * 2**20))
     with pytest.raises(CallCrashedError, match=r"more memory than 0\.6 GiB"):
         isolated.call(isolated_calls.fill_memory, 40)
+
+
+def test_a_stream_gives_its_items_as_they_come_and_the_process_lasts(isolated: IsolatedProcess) -> None:
+    before = isolated.call(isolated_calls.process_number)
+    assert list(isolated.stream(isolated_calls.count_to, 3)) == [1, 2, 3]
+    assert list(isolated.stream(isolated_calls.count_to, 0)) == []
+    assert isolated.call(isolated_calls.process_number) == before
+
+
+@pytest.mark.parametrize(
+    ("ending", "error", "reason"),
+    [("fail", CallFailedError, "ValueError: counted too far"), ("abort", CallCrashedError, "aborted")],
+)
+def test_a_stream_that_ends_badly_gave_its_items_first_and_the_next_call_works(
+    isolated: IsolatedProcess, ending: str, error: type[Exception], reason: str
+) -> None:
+    stream = isolated.stream(isolated_calls.count_to, 2, ending)
+    assert [next(stream), next(stream)] == [1, 2]
+    with pytest.raises(error, match=reason):
+        next(stream)
+    assert isolated.call(isolated_calls.add, 1, 1) == 2
+
+
+def test_what_a_stream_left_unread_does_not_answer_the_next_call(isolated: IsolatedProcess) -> None:
+    stream = isolated.stream(isolated_calls.count_to, 100)
+    assert next(stream) == 1
+    stream.close()  # type: ignore[attr-defined]
+    assert isolated.call(isolated_calls.add, 2, 2) == 4
 
 
 PROGRAM = """
@@ -85,3 +115,20 @@ def test_the_process_dies_with_its_parent_even_in_the_middle_of_a_call() -> None
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_an_interrupt_at_the_keyboard_ends_both_as_an_interrupt() -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: to both
+    _, errors = parent.communicate(timeout=20)
+    assert errors.strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert not psutil.pid_exists(child)

@@ -45,20 +45,21 @@ def test_what_crashes_hangs_or_fails_is_rejected_with_its_reason_and_the_others_
     ray_here: None, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    kinds = ["", "segfault", "", "hang", "fail", "", "kill", "once", "memory", "", ""]
+    kinds = ["", "segfault", "", "hang", "fail", "", "kill", "once", "memory", "", "misfit", ""]
     units = [Trouble(f"unit-{number}", kind, str(log)) for number, kind in enumerate(kinds)]
     limits = CallLimits(timeout_s=8, memory_bytes=2**30)
     summary = preprocess(collection(units), tmp_path / "d.zarr", limits=limits)
     reasons = {entry.name: entry.reason for entry in summary.rejected}
-    assert set(reasons) == {"unit-1", "unit-3", "unit-4", "unit-6", "unit-8"}
+    assert set(reasons) == {"unit-1", "unit-3", "unit-4", "unit-6", "unit-8", "unit-10"}
     assert reasons["unit-1"] == "crashed (segmentation fault in a native library), twice"
     assert reasons["unit-3"] == "hung: did not end within 8 s, twice"
     assert reasons["unit-4"] == "ValueError: has no inside"
     assert reasons["unit-6"] == "was killed, probably for lack of memory, twice"
     assert reasons["unit-8"] == "needed more memory than 1.0 GiB, twice"
+    assert reasons["unit-10"] == "unit-10: 2049 points exceed the layout's 2048"
     calls = log.read_text().split("\n")
     tries = {unit.name: sum(line.startswith(f"{unit.name} ") for line in calls) for unit in units}
-    assert [tries[unit.name] for unit in units] == [1, 2, 1, 2, 1, 1, 2, 2, 2, 1, 1]
+    assert [tries[unit.name] for unit in units] == [1, 2, 1, 2, 1, 1, 2, 2, 2, 1, 1, 1]
     valid = zarr.open_group(tmp_path / "d.zarr", mode="r")["valid"][:]
     assert valid.tolist() == [kind in ("", "once") for kind in kinds]
 

@@ -68,9 +68,9 @@ def ball(number: int) -> ShapeSamples:
 def store(tmp_path: Path) -> Path:
     path = tmp_path / "balls.zarr"
     create_dataset(path, LAYOUT, {"source": "test"})
-    write_shard(path, 0, [ball(0), ball(1)])
-    write_shard(path, 1, [ball(2), RejectedShape(3, "ball-3", "has no volume")])
-    write_shard(path, 2, [ball(4)])
+    write_shard(path, 0, [ball(0).row(LAYOUT), ball(1).row(LAYOUT)])
+    write_shard(path, 1, [ball(2).row(LAYOUT), RejectedShape(3, "ball-3", "has no volume")])
+    write_shard(path, 2, [ball(4).row(LAYOUT)])
     finish_dataset(path)
     return path
 
@@ -113,7 +113,7 @@ def test_a_flipped_byte_is_found(store: Path) -> None:
 
 def test_writing_a_shard_again_gives_the_same_bytes(store: Path) -> None:
     before = read_record(store, 0).checksums
-    assert write_shard(store, 0, [ball(0), ball(1)]).checksums == before
+    assert write_shard(store, 0, [ball(0).row(LAYOUT), ball(1).row(LAYOUT)]).checksums == before
 
 
 def test_other_settings_or_other_things_are_refused(store: Path, tmp_path: Path) -> None:
@@ -173,8 +173,8 @@ def seen_ball(number: int) -> ShapeSamples:
 def test_sequences_come_back_through_plain_zarr(tmp_path: Path) -> None:
     path = tmp_path / "moving.zarr"
     create_dataset(path, MOVING, {})
-    write_shard(path, 0, [moving_ball(0), moving_ball(1)])
-    write_shard(path, 1, [moving_ball(2)])
+    write_shard(path, 0, [moving_ball(0).row(MOVING), moving_ball(1).row(MOVING)])
+    write_shard(path, 1, [moving_ball(2).row(MOVING)])
     finish_dataset(path)
     assert read_layout(path)[0] == MOVING
     group, expected = zarr.open_group(path, mode="r"), moving_ball(2)
@@ -199,7 +199,7 @@ def test_sequences_come_back_through_plain_zarr(tmp_path: Path) -> None:
 def test_voxels_and_pictures_come_back_through_plain_zarr(tmp_path: Path) -> None:
     path = tmp_path / "seen.zarr"
     create_dataset(path, SEEN, {})
-    write_shard(path, 0, [seen_ball(0), seen_ball(1)])
+    write_shard(path, 0, [seen_ball(0).row(SEEN), seen_ball(1).row(SEEN)])
     finish_dataset(path)
     assert read_layout(path)[0] == SEEN
     group, expected = zarr.open_group(path, mode="r"), seen_ball(1)
@@ -224,7 +224,7 @@ def test_a_made_shape_comes_back_with_the_labels_of_its_form(tmp_path: Path) -> 
     made = [
         mesh_samples(
             mesh.vertices * radii + [10, 20, -5], np.asarray(mesh.faces), labels, layout, WatertightConfig()
-        )
+        ).row(layout)
         for _ in range(2)
     ]
     path = tmp_path / "egg.zarr"

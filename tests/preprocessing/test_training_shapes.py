@@ -17,6 +17,7 @@ from preprocessing.dataset import (
     BLOCK,
     DatasetLayout,
     RejectedShape,
+    ShapeRow,
     ShapeSamples,
     Views,
     create_dataset,
@@ -108,11 +109,13 @@ def write_balls(path: Path, layout: DatasetLayout, has_scan_noise: bool = False)
     """A store of balls, four of them usable and the last rejected."""
     create_dataset(path, layout, {})
     for shard in range(layout.shards):
-        shapes: list[ShapeSamples | RejectedShape] = []
+        shapes: list[ShapeRow | RejectedShape] = []
         for ball in layout.shard_shapes(shard):
             is_last = ball == layout.shapes - 1
             shapes.append(
-                RejectedShape(ball, "x", "no") if is_last else make_ball(ball, layout, has_scan_noise)
+                RejectedShape(ball, "x", "no")
+                if is_last
+                else make_ball(ball, layout, has_scan_noise).row(layout)
             )
         write_shard(path, shard, shapes)
     finish_dataset(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,16 @@ def truncated(path: Path, write: Callable[[Path], None], lost: int) -> None:
     path.write_bytes(path.read_bytes()[:-lost])
 
 
+def endless_chunks(path: Path) -> None:
+    """A table of so many chunks that the decoder aborts the process where there is no memory for it."""
+    las(path)
+    data = bytearray(path.read_bytes())
+    points_start = struct.unpack_from("<I", data, 96)[0]
+    table = struct.unpack_from("<q", data, points_start)[0]
+    data[table + 4 : table + 8] = b"\xff" * 4
+    path.write_bytes(data)
+
+
 def with_invalid(path: Path) -> None:
     points = POINTS.copy()
     points[:14] = np.nan
@@ -57,6 +68,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "truncated las": ("a.las", lambda path: truncated(path, las, 500), "truncated"),
     "truncated laz": ("a.laz", lambda path: truncated(path, las, 500), "truncated or damaged"),
+    "damaged laz": ("a.laz", endless_chunks, "copy or export it again"),
     "unknown format": ("a.doc", lambda path: path.write_text("x") and None, "unknown scan format"),
     "too wide": ("a.ply", lambda path: write_scan_ply(path, POINTS * [1e6, 1, 1]), "check the scan's unit"),
 }

@@ -67,6 +67,15 @@ def npy(shape: tuple[int, ...], data: bytes) -> bytes:
     return file.getvalue() + data
 
 
+def las_header(records: int) -> bytes:
+    """A LAS header without points that promises records (laspy would make them all, one by one)."""
+    file = io.BytesIO()
+    laspy.create(point_format=0).write(file)
+    data = bytearray(file.getvalue())
+    struct.pack_into("<I", data, 100, records)
+    return bytes(data)
+
+
 def npz_with_wrong_checksum() -> bytes:
     file = io.BytesIO()
     np.savez(file, points=POINTS[:10])
@@ -94,6 +103,7 @@ def npz_with_wrong_checksum() -> bytes:
         ),
         ("a.glb", b"glTF", "mesh format"),
         ("a.las", b"LASF" + b"\0" * 400, "not a readable"),
+        ("a.las", las_header(records=2**32 - 1), "promises 4,294,967,295 records before the points"),
         ("a.laz", b"not a las file at all", "not a readable"),
     ],
 )
