@@ -19,6 +19,8 @@ import psutil
 Result = TypeVar("Result")
 
 POLL_S = 0.1
+START_S = 300.0  # to start and load libraries on a busy machine, which is not the call's own time
+BEGUN = b""
 CRASHES = {
     signal.SIGSEGV: "crashed (segmentation fault in a native library)",
     signal.SIGABRT: "crashed (a native library aborted)",
@@ -41,7 +43,7 @@ class CallLimits:
     """What a call may take.
 
     Attributes:
-        timeout_s: wall-clock seconds.
+        timeout_s: wall-clock seconds, from where the process has loaded what the call needs.
         memory_bytes: resident memory of its process.
     """
 
@@ -88,24 +90,32 @@ class IsolatedProcess:
                 self.close()
 
     def _send(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        """Have a call begin."""
         connection = self._start()
         try:
             connection.send_bytes(pickle.dumps((function, arguments)))
         except OSError:
             raise self._crash() from None
+        self._next_bytes(START_S)
 
     def _receive(self) -> tuple[bool, Any]:
         """The next answer of the running call, and whether it is the last."""
+        is_last, value, reason = pickle.loads(self._next_bytes(self._limits.timeout_s))
+        if reason is not None:
+            raise CallFailedError(reason)
+        return is_last, value
+
+    def _next_bytes(self, timeout_s: float) -> bytes:
         process, connection = self._process, self._connection
         assert process is not None and connection is not None
-        deadline = time.monotonic() + self._limits.timeout_s
+        deadline = time.monotonic() + timeout_s
         watched = psutil.Process(process.pid)
         while not connection.poll(POLL_S):
             if process.poll() is not None:
                 raise self._crash()
             if time.monotonic() > deadline:
                 self.close()
-                raise CallCrashedError(f"hung: did not end within {self._limits.timeout_s:.0f} s")
+                raise CallCrashedError(f"hung: did not end within {timeout_s:.0f} s")
             try:
                 used = watched.memory_info().rss
             except psutil.Error:
@@ -114,12 +124,9 @@ class IsolatedProcess:
                 self.close()
                 raise CallCrashedError(f"needed more memory than {self._limits.memory_bytes / 2**30:.1f} GiB")
         try:
-            is_last, value, reason = pickle.loads(connection.recv_bytes())
+            return connection.recv_bytes()
         except (EOFError, OSError):  # it died between two answers, or in the middle of one
             raise self._crash() from None
-        if reason is not None:
-            raise CallFailedError(reason)
-        return is_last, value
 
     def _crash(self) -> CallCrashedError:
         assert self._process is not None
@@ -167,6 +174,7 @@ def _serve(connection: Connection[Any, Any]) -> None:
             function, arguments = pickle.loads(connection.recv_bytes())
         except EOFError:
             return
+        connection.send_bytes(BEGUN)
         try:
             value = function(*arguments)
             if isinstance(value, Iterator):
