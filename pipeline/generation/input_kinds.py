@@ -24,7 +24,7 @@ WANTED: dict[InputKind, str] = {
     "tracks": "a sequence: a folder of meshes or point clouds in correspondence, or NPZ with vertices (T, V, 3)",
     "images": "a folder of images",
     "pair": "two meshes (--interpolate A B), or a folder of meshes to pass through",
-    "crops": "a scan in crops",
+    "crops": "a point cloud or a mesh of a room",
     "scan": "a scan",
     "nothing": "nothing",
 }
@@ -37,7 +37,7 @@ BRIEF: dict[InputKind, str] = {
     "tracks": "moving points",
     "images": "moving pictures",
     "pair": "two meshes",
-    "crops": "scan in crops",
+    "crops": "points of a room",
     "scan": "scan",
     "nothing": "nothing",
 }
