@@ -128,7 +128,7 @@ def _initial_network(config: TrainConfig) -> nn.Module:
 
 def _check_initial_weights(config: TrainConfig) -> None:
     if config.imagenet is not None:
-        _initial_network(config)
+        _initial_network(config)  # refuses the file, or the network
     if config.initial_model is None:
         return
     kind, wanted = read_header(config.initial_model)[KIND_KEY], kind_of(config.network)

@@ -20,20 +20,6 @@ def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_balls(tmp_path_factory.mktemp("moving") / "balls.zarr", MOVING)
 
 
-def test_a_batch_depends_on_seed_step_and_rank_alone(moving: Path) -> None:
-    def source(seed: int) -> SequenceSource:
-        return SequenceSource(moving, "train", SequenceConfig(FRAMES, points=40), seed)
-
-    first = source(1)
-    first.batch(3, 2, rank=0)  # what was drawn before does not matter
-    drawn, same = first.batch(7, 2, rank=1), source(1).batch(7, 2, rank=1)
-    assert drawn.seed == same.seed
-    np.testing.assert_array_equal(drawn.inputs, same.inputs)
-    for different in (first.batch(8, 2, 1), first.batch(7, 2, 0), source(2).batch(7, 2, 1)):
-        assert different.seed != drawn.seed
-        assert not np.array_equal(different.inputs, drawn.inputs)
-
-
 def ball_of(trajectory: NDArray[np.float32]) -> int:
     return round(float(trajectory[-1, 0, 0] - trajectory[0, 0, 0]) / 0.05) - 1
 

@@ -61,20 +61,6 @@ def test_labels_are_the_inside_of_the_ball(balls: Path, near_share: float, queri
             assert owner(balls, "uniform_queries", asked[: queries - near]) == shape
 
 
-def test_a_batch_depends_on_seed_step_and_rank_alone(balls: Path) -> None:
-    def source(seed: int) -> ShapeSource:
-        return ShapeSource(balls, "train", ShapeConfig(points=40), seed)
-
-    first = source(1)
-    first.batch(3, 2, rank=0)  # what was drawn before does not matter
-    drawn, same = first.batch(7, 2, rank=1), source(1).batch(7, 2, rank=1)
-    assert drawn.seed == same.seed
-    np.testing.assert_array_equal(drawn.inputs, same.inputs)
-    for different in (first.batch(8, 2, 1), first.batch(7, 2, 0), source(2).batch(7, 2, 1)):
-        assert different.seed != drawn.seed
-        assert not np.array_equal(different.inputs, drawn.inputs)
-
-
 def test_noise_is_gaussian_of_the_asked_deviation(balls: Path, tmp_path: Path) -> None:
     config = ShapeConfig(points=4000, noise=0.005)
     clouds = ShapeSource(balls, "val", config, seed=0).batch(0, 4).inputs
