@@ -135,7 +135,7 @@ def train(data: Path, out: Path, options: TrainOptions, device: str, address: st
         checkpoint_every=options.checkpoint_every,
         max_failures=options.max_failures,
         initial_model=options.initial_model,
-        imagenet=None if options.imagenet is None else str(options.imagenet.absolute()),
+        imagenet=None if options.imagenet is None else str(options.imagenet),
     )
     summary = run(data, out, config, device, address)
     reached = (

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import nn
 
@@ -30,7 +37,7 @@ from convonet.training import (
     WrappedObjective,
 )
 from convonet.volume_network import VolumeNetworkConfig
-from convonet.weights import KIND_KEY, load_any_network, read_header, save_network
+from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
 from pipeline.cluster import available_cpus, ray_session
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.version import software_version
@@ -138,6 +145,16 @@ def _check_initial_weights(config: TrainConfig) -> None:
         )
 
 
+def _with_absolute_files(config: TrainConfig) -> TrainConfig:
+    """The same run for workers, which start in another directory."""
+    model, imagenet = config.initial_model, config.imagenet
+    if model is not None and model not in packaged_models():
+        model = str(Path(model).absolute())
+    if imagenet is not None:
+        imagenet = str(Path(imagenet).absolute())
+    return replace(config, initial_model=model, imagenet=imagenet)
+
+
 def _validate(
     state: TrainingState, config: TrainConfig, source: BatchSource, device: torch.device
 ) -> dict[str, float]:
@@ -225,6 +242,7 @@ def train(
     config = config or TrainConfig()
     data, out = Path(data).absolute(), Path(out).absolute()
     _check_initial_weights(config)
+    config = _with_absolute_files(config)
     for split in ("train", config.validation_split):
         config.source(data, split, seed=0)  # refuses here, before any worker starts
     out.mkdir(parents=True, exist_ok=True)
@@ -259,9 +277,11 @@ def train(
                 checkpoint_config=CheckpointConfig(num_to_keep=2),
             ),
         )
-        result = trainer.fit()
-    if result.error is not None:
-        raise ClusterError(f"training failed: {result.error}; logs are in {out}/ray")
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            reason = str(error).strip().splitlines()[-1]  # the lines above are the worker's traceback
+            raise ClusterError(f"training failed ({reason}); logs are in {out}/ray") from error
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     return TrainSummary(
         out / "model.safetensors",

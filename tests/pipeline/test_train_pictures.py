@@ -95,10 +95,11 @@ def test_networks_of_moving_pictures_train_by_their_own_losses(
 
 
 def test_imagenet_weights_arrive_in_the_worker_and_belong_to_the_run(
-    moving: Path, imagenet: Path, tmp_path: Path
+    moving: Path, imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(imagenet.parent)
     # At a rate of 0 the saved weights are those that training started from.
-    still = replace(small_run("oflow_img_w_correspond", moving, learning_rate=0.0), imagenet=str(imagenet))
+    still = replace(small_run("oflow_img_w_correspond", moving, learning_rate=0.0), imagenet=imagenet.name)
     with ray_session("local", cpus=1):
         summary = train(moving, tmp_path / "run", still, device="cpu")
         with pytest.raises(RunDirectoryError, match="another configuration"):

@@ -8,19 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ray.train import WorkerGroupError
 
 from convonet.conv_onet import ConvOnetConfig
 from convonet.registry import PRESETS
 from convonet.training import TrainingConfig
 from convonet.volume_network import VolumeNetworkConfig
-from convonet.weights import load_any_network, read_header
+from convonet.weights import load_any_network, read_header, save_network
 from pipeline.cli import main
 from pipeline.cluster import ray_session
-from pipeline.errors import RunDirectoryError
+from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.training import TrainConfig, train
 from pipeline.training_presets import preset_config, preset_training
 from preprocessing.errors import DatasetError
@@ -177,3 +180,37 @@ def test_an_initial_model_of_another_kind_is_refused(
     with pytest.raises(SystemExit):
         main([*command, "--initial-model", "volume-default"])
     assert "kind volume, but this run trains one of kind conv_onet" in capsys.readouterr().err
+
+
+class FailingTrainer:
+    """In Ray's place: keeps what the workers would be given, and fails as they may."""
+
+    given: TrainConfig
+
+    def __init__(self, worker: object, train_loop_config: dict[str, Any], **settings: object) -> None:
+        FailingTrainer.given = train_loop_config["config"]
+
+    def fit(self) -> None:
+        raise WorkerGroupError("[Rank 0]:\nTraceback ...\nIntegrationError: velocities are not finite\n", {})
+
+
+def test_workers_in_other_directories_find_the_weights_and_their_failure_is_one_line(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = TINY.build()
+    save_network(tmp_path / "start.safetensors", network, network.state_dict(), {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.training.TorchTrainer", FailingTrainer)
+    monkeypatch.setattr("pipeline.training.ray_session", lambda address: nullcontext())
+    monkeypatch.setattr("pipeline.training.available_cpus", lambda: 1)
+    for name, expected in (
+        ("start.safetensors", str(tmp_path / "start.safetensors")),
+        ("volume-default", "volume-default"),
+    ):
+        config = run_for(TINY, samples=ShapeConfig(), initial_model=name)
+        if name == "volume-default":
+            config = replace(config, network=VolumeNetworkConfig(), samples=None)
+        with pytest.raises(ClusterError) as caught:
+            train(balls, tmp_path / name.split(".")[0], config, device="cpu")
+        assert str(caught.value).startswith("training failed (IntegrationError: velocities are not finite); ")
+        assert FailingTrainer.given.initial_model == expected
