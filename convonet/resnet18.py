@@ -5,12 +5,10 @@ The network starts from random weights; `load_imagenet_weights` gives it those o
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -91,25 +89,33 @@ class ImageEncoder(nn.Module):
         return self.fc(self.features((images - self.mean) / self.std))  # type: ignore[no-any-return]
 
 
-def load_imagenet_weights(encoder: ImageEncoder, path: Path) -> None:
-    """Start the image encoder from a ResNet-18 trained on ImageNet.
+def load_imagenet_weights(network: nn.Module, path: Path) -> None:
+    """Start the image encoders of a network from a ResNet-18 trained on ImageNet.
 
     Args:
-        encoder: whose convolutions and batch norms are overwritten; its linear layer stays as it is.
+        network: an image encoder or a network that has one; its convolutions and batch norms are overwritten, its
+            linear layer stays as it is.
         path: a state dict with torchvision's names, as `torch.save` or safetensors writes it. Pickles are
             read with `weights_only=True`, so that a file cannot run code.
 
     Raises:
-        WeightsError: if the file is missing or damaged, or holds no ResNet-18.
+        WeightsError: if the file is missing or damaged or holds no ResNet-18, or the network has no image encoder.
     """
+    encoders = [module for module in network.modules() if isinstance(module, ImageEncoder)]
+    if not encoders:
+        raise WeightsError(
+            f"{path}: is for networks that see a picture through ResNet-18 (presets onet_img, oflow_img and "
+            "oflow_img_w_correspond); this network has no such encoder"
+        )
     state = _read_state_dict(path)
     backbone = {name: value for name, value in state.items() if name not in ("fc.weight", "fc.bias")}
-    own = encoder.features.state_dict()
+    own = encoders[0].features.state_dict()
     expected = {name: tuple(value.shape) for name, value in own.items()}
     cure = "Pass the state dict of torchvision's resnet18."
     check_entries(expected, backbone, str(path), cure)
     counters = {name: torch.zeros_like(value) for name, value in own.items() if is_counter(name)}
-    encoder.features.load_state_dict({**counters, **backbone})
+    for encoder in encoders:
+        encoder.features.load_state_dict({**counters, **backbone})
 
 
 def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
@@ -120,9 +126,11 @@ def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such file; {cure}") from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # the parsers of zip and pickle raise whatever damage leads them to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: not readable as weights ({reason}); {cure}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise WeightsError(f"{path}: holds no state dict of tensors; {cure}")
     return state

@@ -73,19 +73,28 @@ def rooms(
 
 @preprocess_app.command
 def bodies(
-    *, out: Path, sequences: int = 64, frames: int = 17, seed: int = 0, address: Address = "auto"
+    *,
+    out: Path,
+    sequences: int = 64,
+    frames: int = 17,
+    seed: int = 0,
+    views: bool = False,
+    view_size: int = 137,
+    address: Address = "auto",
 ) -> None:
     """Procedural bodies that move and deform (4D), with exact correspondences and occupancy at every time.
 
-    Example: tessera preprocess bodies --out bodies.zarr --sequences 64
+    Example: tessera preprocess bodies --out bodies.zarr --sequences 64 --views
 
     Args:
         out: the Zarr store to make.
         sequences: articulated, bending, twisting and deforming bodies in turn.
         frames: times of each sequence.
         seed: of the first body; the same seed gives the same bytes.
+        views: also keep pictures of every time from 4 cameras that stand still, with depth.
+        view_size: width and height of a picture in pixels.
     """
-    commands.preprocess_bodies(out, sequences, frames, seed, address)
+    commands.preprocess_bodies(out, sequences, frames, seed, view_size if views else 0, address)
 
 
 @dataclass(frozen=True)
@@ -184,7 +193,16 @@ def matterport(source: Source, *, out: Path, address: Address = "auto") -> None:
 
 
 @preprocess_app.command
-def humans(source: Source, *, out: Path, frames: int = 17, address: Address = "auto") -> None:
+def humans(
+    source: Source,
+    *,
+    out: Path,
+    frames: int = 17,
+    views: bool = False,
+    view_size: int = 137,
+    up: Literal["y", "z"] = "z",
+    address: Address = "auto",
+) -> None:
     """Sequences of meshes with fixed topology (D-FAUST), or the prepared files of Occupancy Flow.
 
     Example: tessera preprocess humans dfaust/ --out humans.zarr --frames 17
@@ -194,8 +212,11 @@ def humans(source: Source, *, out: Path, frames: int = 17, address: Address = "a
             pcl_seq and points_seq.
         out: the Zarr store to make.
         frames: consecutive frames of one sequence; longer recordings are cut.
+        views: also keep pictures of every time from 4 cameras that stand still, with depth (of meshes only).
+        view_size: width and height of a picture in pixels.
+        up: the axis that points up in the files (only the views need it).
     """
-    commands.preprocess_humans(source, out, frames, address)
+    commands.preprocess_humans(source, out, frames, view_size if views else 0, up, address)
 
 
 @app.command
@@ -211,6 +232,7 @@ def train(
     checkpoint_every: int = 500,
     max_failures: int = 3,
     initial_model: str | None = None,
+    imagenet: Path | None = None,
     seed: int = 0,
     device: Device = "auto",
     address: Address = "auto",
@@ -222,6 +244,8 @@ def train(
     Example: tessera train rooms.zarr --out runs/volume --steps 10000
 
     Example: tessera train chairs.zarr --out runs/chairs --preset shapenet_3plane --steps 300000
+
+    Example: tessera train bodies.zarr --out runs/moving --preset oflow_img --imagenet resnet18.pth
 
     Args:
         data: a Zarr store made by `tessera preprocess`.
@@ -235,6 +259,8 @@ def train(
         checkpoint_every: steps between checkpoints.
         max_failures: worker failures to recover from before giving up.
         initial_model: name or file of weights to start from.
+        imagenet: file with torchvision's resnet18 (state dict: PTH, PT, safetensors) that encoders of pictures
+            start from.
         seed: of the initial weights and the batches.
         device: where the network trains.
     """
@@ -250,6 +276,7 @@ def train(
             checkpoint_every,
             max_failures,
             initial_model,
+            imagenet,
             seed,
         ),
         device,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pipeline.cli import MeshArguments
@@ -26,6 +26,7 @@ class TrainOptions:
     checkpoint_every: int
     max_failures: int
     initial_model: str | None
+    imagenet: Path | None
     seed: int
 
 
@@ -36,11 +37,13 @@ def preprocess_rooms(out: Path, rooms: int, building_windows: int, seed: int, ad
     _preprocess(rooms_collection(RoomsConfig(rooms, building_windows, seed)), out, address)
 
 
-def preprocess_bodies(out: Path, sequences: int, frames: int, seed: int, address: str) -> None:
+def preprocess_bodies(
+    out: Path, sequences: int, frames: int, seed: int, view_size: int, address: str
+) -> None:
     """`tessera preprocess bodies`."""
     from preprocessing.sources import BodiesConfig, bodies_collection
 
-    _preprocess(bodies_collection(BodiesConfig(sequences, frames, seed)), out, address)
+    _preprocess(bodies_collection(BodiesConfig(sequences, frames, seed, view_size)), out, address)
 
 
 def preprocess_meshes(source: Path, out: Path, arguments: MeshArguments, address: str) -> None:
@@ -69,11 +72,13 @@ def preprocess_scans(kind: str, source: Path, out: Path, address: str) -> None:
     _preprocess(make(source), out, address)
 
 
-def preprocess_humans(source: Path, out: Path, frames: int, address: str) -> None:
+def preprocess_humans(
+    source: Path, out: Path, frames: int, view_size: int, up: Literal["y", "z"], address: str
+) -> None:
     """`tessera preprocess humans`."""
     from preprocessing.sources import humans_collection
 
-    _preprocess(humans_collection(source, frames), out, address)
+    _preprocess(humans_collection(source, frames, view_size, up), out, address)
 
 
 def _mesh_options(arguments: MeshArguments) -> MeshOptions:
@@ -131,6 +136,7 @@ def train(data: Path, out: Path, options: TrainOptions, device: str, address: st
         checkpoint_every=options.checkpoint_every,
         max_failures=options.max_failures,
         initial_model=options.initial_model,
+        imagenet=None if options.imagenet is None else str(options.imagenet),
     )
     summary = run(data, out, config, device, address)
     reached = (

@@ -91,7 +91,8 @@ def _dataset(path: Path) -> list[str]:
         f"  a shape: {layout.points:,} points, {layout.uniform_queries:,} uniform, {layout.near_queries:,} near queries"
         + (f", at {layout.frames} times" if layout.frames else "")
         + (f"; {layout.voxel_side}^3 voxels" if layout.voxel_side else "")
-        + (f"; {layout.views} views of {layout.view_size} pixels" if layout.views else ""),
+        + (f"; {layout.views} views of {layout.view_size} pixels" if layout.views else "")
+        + (" at each time" if layout.views and layout.frames else ""),
         f"  {int(valid.sum()):,} of {layout.shapes:,} shapes; {len(shards)} of {layout.shards} shards; "
         f"{size / 2**20:,.0f} MiB",
         "  splits: " + ", ".join(f"{SPLITS[number]} {count:,}" for number, count in sorted(splits.items())),

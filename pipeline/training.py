@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import nn
 
@@ -19,6 +26,7 @@ from convonet.object_training import objective_of
 from convonet.oflow import FlowLossConfig, OccupancyFlowConfig
 from convonet.precision import choose_device
 from convonet.registry import NetworkConfig, kind_of
+from convonet.resnet18 import load_imagenet_weights
 from convonet.training import (
     BatchSource,
     Criterion,
@@ -29,12 +37,13 @@ from convonet.training import (
     WrappedObjective,
 )
 from convonet.volume_network import VolumeNetworkConfig
-from convonet.weights import KIND_KEY, load_any_network, read_header, save_network
+from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
 from pipeline.cluster import available_cpus, ray_session
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.version import software_version
 from preprocessing.training_crops import CropConfig, CropSource
-from preprocessing.training_shapes import SequenceConfig, SequenceSource, ShapeConfig, ShapeSource
+from preprocessing.training_sequences import SequenceConfig, SequenceSource
+from preprocessing.training_shapes import ShapeConfig, ShapeSource
 
 CHECKPOINT_FILE = "state.pt"
 
@@ -52,6 +61,7 @@ class TrainConfig:
         validation_batches: batches of the validation split behind each figure.
         max_failures: worker failures to recover from before giving up.
         initial_model: weights to start from instead of random ones.
+        imagenet: file with a ResNet-18 trained on ImageNet for the encoders of pictures to start from.
         samples: what any other network sees and is asked; None for a volume network.
         flow_terms: of the loss of an Occupancy Flow; None for its usual ones, and for other networks.
     """
@@ -64,6 +74,7 @@ class TrainConfig:
     validation_batches: int = 12
     max_failures: int = 3
     initial_model: str | None = None
+    imagenet: str | None = None
     samples: ShapeConfig | SequenceConfig | None = None
     flow_terms: FlowLossConfig | None = None
 
@@ -71,6 +82,10 @@ class TrainConfig:
         wanted = {"volume": type(None), "conv_onet": ShapeConfig, "onet": ShapeConfig}
         if not isinstance(self.samples, wanted.get(kind := kind_of(self.network), SequenceConfig)):
             raise ValueError(f"a {kind} network is not trained on {type(self.samples).__name__} samples")
+        if self.initial_model is not None and self.imagenet is not None:
+            raise ValueError(
+                "an initial model brings its own encoder of pictures; pass --initial-model or --imagenet"
+            )
 
     @property
     def objective(self) -> Objective:
@@ -93,7 +108,7 @@ class TrainConfig:
     def validation_split(self) -> str:
         """That of the figures: what can only be known of training shapes is measured on these."""
         match self.samples:
-            case ShapeConfig(inputs="index") | SequenceConfig(points=0):
+            case ShapeConfig(inputs="index") | SequenceConfig(inputs="nothing"):
                 return "train"
         return "val"
 
@@ -110,12 +125,17 @@ class TrainSummary:
 
 
 def _initial_network(config: TrainConfig) -> nn.Module:
-    if config.initial_model is None:
-        return config.network.build()
-    return load_any_network(config.initial_model)
+    if config.initial_model is not None:
+        return load_any_network(config.initial_model)
+    network = config.network.build()
+    if config.imagenet is not None:
+        load_imagenet_weights(network, Path(config.imagenet))
+    return network
 
 
-def _check_initial_model(config: TrainConfig) -> None:
+def _check_initial_weights(config: TrainConfig) -> None:
+    if config.imagenet is not None:
+        _initial_network(config)  # refuses the file, or the network
     if config.initial_model is None:
         return
     kind, wanted = read_header(config.initial_model)[KIND_KEY], kind_of(config.network)
@@ -123,6 +143,16 @@ def _check_initial_model(config: TrainConfig) -> None:
         raise WeightsError(
             f"{config.initial_model}: holds a network of kind {kind}, but this run trains one of kind {wanted}"
         )
+
+
+def _with_absolute_files(config: TrainConfig) -> TrainConfig:
+    """The same run for workers, which start in another directory."""
+    model, imagenet = config.initial_model, config.imagenet
+    if model is not None and model not in packaged_models():
+        model = str(Path(model).absolute())
+    if imagenet is not None:
+        imagenet = str(Path(imagenet).absolute())
+    return replace(config, initial_model=model, imagenet=imagenet)
 
 
 def _validate(
@@ -205,13 +235,14 @@ def train(
 
     Raises:
         DatasetError: if `data` is not a dataset, or lacks what the network takes.
-        WeightsError: if the initial model is missing, or of another kind.
+        WeightsError: if the initial weights are missing, or of another kind of network.
         RunDirectoryError: if `out` holds a training run of another configuration.
         ClusterError: if Ray cannot be reached or the workers failed too often.
     """
     config = config or TrainConfig()
     data, out = Path(data).absolute(), Path(out).absolute()
-    _check_initial_model(config)
+    _check_initial_weights(config)
+    config = _with_absolute_files(config)
     for split in ("train", config.validation_split):
         config.source(data, split, seed=0)  # refuses here, before any worker starts
     out.mkdir(parents=True, exist_ok=True)
@@ -246,9 +277,11 @@ def train(
                 checkpoint_config=CheckpointConfig(num_to_keep=2),
             ),
         )
-        result = trainer.fit()
-    if result.error is not None:
-        raise ClusterError(f"training failed: {result.error}; logs are in {out}/ray")
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            reason = str(error).strip().splitlines()[-1]  # the lines above are the worker's traceback
+            raise ClusterError(f"training failed ({reason}); logs are in {out}/ray") from error
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     return TrainSummary(
         out / "model.safetensors",

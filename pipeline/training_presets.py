@@ -11,8 +11,8 @@ from convonet.onet import OccupancyNetworkConfig
 from convonet.registry import PRESETS
 from convonet.training import TrainingConfig
 from pipeline.training import TrainConfig
-from preprocessing.errors import DatasetError
-from preprocessing.training_shapes import InputKind, SequenceConfig, ShapeConfig, ShapeSource
+from preprocessing.training_sequences import SequenceConfig
+from preprocessing.training_shapes import InputKind, ShapeConfig, ShapeSource
 
 LEARNING_RATE = 1e-4  # of every published configuration
 ONET_INPUTS: dict[str, InputKind] = {
@@ -55,7 +55,7 @@ def preset_config(name: str, data: Path, training: TrainingConfig) -> TrainConfi
 
     Raises:
         ValueError: if there is no such preset.
-        DatasetError: if the preset cannot be trained on such a dataset.
+        DatasetError: if `data` is not a dataset of shapes, and the network embeds each of them.
     """
     if name not in PRESETS:
         raise ValueError(f"no preset is called {name!r}; there are {', '.join(PRESETS)}")
@@ -70,7 +70,7 @@ def preset_config(name: str, data: Path, training: TrainingConfig) -> TrainConfi
                 network = replace(network, shape_count=len(source.shapes))
             return TrainConfig(network, training, samples=shapes)
         case OccupancyFlowConfig() | OccupancyNetwork4DConfig():
-            samples = _sequence_samples(name, network, data)
+            samples = _sequence_samples(name, network)
             return TrainConfig(network, training, samples=samples, flow_terms=LOSSES.get(name))
         case _:
             return TrainConfig(network, training)
@@ -107,23 +107,18 @@ def _conv_onet_samples(name: str, network: ConvOnetConfig) -> ShapeConfig:
     return ShapeConfig("partial" if name.endswith("partial") else "points", points)
 
 
-def _sequence_samples(
-    name: str, network: OccupancyFlowConfig | OccupancyNetwork4DConfig, data: Path
-) -> SequenceConfig:
-    if name.startswith(("oflow_img", "onet4d_img")):
-        raise DatasetError(
-            f"{data}: holds no rendered sequences, which preset {name} takes and `tessera preprocess` does not make; "
-            f"train {name.split('_')[0]}_pointcloud on clouds instead"
-        )
+def _sequence_samples(name: str, network: OccupancyFlowConfig | OccupancyNetwork4DConfig) -> SequenceConfig:
     is_flow = isinstance(network, OccupancyFlowConfig)
     usual = SequenceConfig(frames=network.frames)
     if is_flow and LOSSES[name].correspondence:
         usual = replace(usual, trajectories=100)
+    if network.temporal_encoder == "conv3d":
+        return replace(usual, inputs="views")
     if name in ("oflow_interpolation", "oflow_shape_matching"):
         follows = name == "oflow_interpolation"
         return replace(usual, points=10_000, noise=0.0, ends_only=True, has_correspondence=follows, queries=0)
     if name == "oflow_generative":
         return replace(usual, points=4_000, noise=0.0)
     if name == "oflow_repr_power":  # fits one sequence, as it has no encoder to tell two apart
-        return replace(usual, points=0, sequences=1)
+        return replace(usual, inputs="nothing", sequences=1)
     return usual

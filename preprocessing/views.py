@@ -1,4 +1,4 @@
-"""Pictures of one shape from cameras all around it, by ray casting: no graphics card, no OpenGL."""
+"""Pictures of a shape, still or moving, from cameras around it, by ray casting: no graphics card, no OpenGL."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ def render_views(
     rng: np.random.Generator,
     up: Literal["y", "z"] = "z",
 ) -> Views:
-    """Depth and shaded colour of a mesh in the unit cube.
+    """Depth and shaded colour of a mesh in the unit cube, or of a moving one from cameras that stand still.
 
     Args:
-        vertices, triangles: a mesh in the unit cube centred at 0.
+        vertices: ([T,] V, 3) in the unit cube centred at 0, at each time of a sequence.
+        triangles: (F, 3), of all times.
         count: cameras around it.
         size: width and height of a picture in pixels.
         rng: of the cameras' places.
@@ -68,19 +69,50 @@ def render_views(
 
     Colour is the mean of four rays a pixel, depth that of the ray through the pixel's centre.
     """
-    o3d = load_open3d()
-    scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-    scene.add_triangles(
-        o3d.core.Tensor(vertices.astype(np.float32)), o3d.core.Tensor(triangles.astype(np.uint32))
-    )
     poses, pinhole = camera_poses(count, rng, up), intrinsics(size)
-    rgb = np.empty((count, size, size, 3), np.uint8)
-    depth = np.empty((count, size, size), np.float32)
-    fine = size * SUPERSAMPLING
+    moments = vertices.reshape(-1, *vertices.shape[-2:])
+    rgb = np.empty((len(moments), count, size, size, 3), np.uint8)
+    depth = np.empty((len(moments), count, size, size), np.float32)
+    for moment, places in enumerate(moments):
+        scene = _Scene(places, triangles)
+        for view, pose in enumerate(poses):
+            rgb[moment, view], depth[moment, view] = scene.picture(pose, pinhole, size)
+    times = vertices.shape[:-2]
+    return Views(
+        rgb.reshape(*times, *rgb.shape[1:]),
+        depth.reshape(*times, *depth.shape[1:]),
+        poses,
+        np.broadcast_to(pinhole, (count, 3, 3)).copy(),
+    )
 
-    def cast(pose: NDArray[np.float64], pixels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Depth along the axis (0 for none) and cosine to the light of a picture of `pixels` squared."""
-        place = (np.arange(pixels) + 0.5) * size / pixels
+
+class _Scene:
+    """A mesh that rays are cast at."""
+
+    def __init__(self, vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> None:
+        self._o3d = load_open3d()
+        self._scene = self._o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
+        self._scene.add_triangles(
+            self._o3d.core.Tensor(vertices.astype(np.float32)),
+            self._o3d.core.Tensor(triangles.astype(np.uint32)),
+        )
+
+    def picture(
+        self, pose: NDArray[np.float64], pinhole: NDArray[np.float64], size: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Colour (size, size, 3) and depth (size, size) from a (3, 4) pose and a (3, 3) matrix."""
+        depth, _ = self._cast(pose, pinhole, size, 1)
+        _, light = self._cast(pose, pinhole, size, SUPERSAMPLING)
+        shade = np.where(light < 0, BACKGROUND, 255 * SURFACE * (AMBIENT + (1 - AMBIENT) * light))
+        mean = shade.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING).mean(axis=(1, 3))
+        grey = np.rint(mean)[..., None].astype(np.uint8)
+        return np.broadcast_to(grey, (size, size, 3)), depth.reshape(size, size)
+
+    def _cast(
+        self, pose: NDArray[np.float64], pinhole: NDArray[np.float64], size: int, rays_across: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Depth along the axis (0 for none) and cosine to the light (-1), of `rays_across` squared rays a pixel."""
+        place = (np.arange(size * rays_across) + 0.5) / rays_across
         columns, rows = np.meshgrid(place, place)
         local = (
             np.stack([columns, rows, np.ones_like(rows)], axis=-1).reshape(-1, 3) @ np.linalg.inv(pinhole).T
@@ -89,20 +121,13 @@ def render_views(
         directions = local @ rotation  # the camera's z is 1, so the distance along a ray is the depth
         eye = np.broadcast_to(-rotation.T @ translation, directions.shape)
         rays = np.concatenate([eye, directions], axis=1).astype(np.float32)
-        hits = scene.cast_rays(o3d.core.Tensor(rays), nthreads=ray_threads())
+        hits = self._scene.cast_rays(self._o3d.core.Tensor(rays), nthreads=ray_threads())
         distance = hits["t_hit"].numpy()
         is_hit = np.isfinite(distance)
         normals = hits["primitive_normals"].numpy() @ rotation.T.astype(np.float32)
         normals *= np.where((normals * local).sum(axis=1) > 0, -1, 1)[:, None]  # lit on the side that is seen
         light = np.maximum(normals @ (LIGHT * [1, -1, -1]).astype(np.float32), 0)
-        return np.where(is_hit, distance, 0).astype(np.float32), np.where(is_hit, light, -1).astype(
-            np.float32
+        return (
+            np.where(is_hit, distance, 0).astype(np.float32),
+            np.where(is_hit, light, -1).astype(np.float32),
         )
-
-    for view, pose in enumerate(poses):
-        depth[view] = cast(pose, size)[0].reshape(size, size)
-        light = cast(pose, fine)[1]
-        shade = np.where(light < 0, BACKGROUND, 255 * SURFACE * (AMBIENT + (1 - AMBIENT) * light))
-        blocks = shade.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING)
-        rgb[view] = np.rint(blocks.mean(axis=(1, 3)))[..., None].astype(np.uint8)
-    return Views(rgb, depth, poses, np.broadcast_to(pinhole, (count, 3, 3)).copy())

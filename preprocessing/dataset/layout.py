@@ -38,8 +38,8 @@ class DatasetLayout:
         shapes_per_shard: shapes that one task writes.
         frames: 0 for still shapes; for sequences the number of times, with points in correspondence.
         voxel_side: side of the voxel grid of each shape, a multiple of 8; 0 for none.
-        views: pictures of each shape; 0 for none.
-        view_size: their width and height in pixels.
+        views: cameras around each shape, which stand still in a sequence; 0 for no pictures.
+        view_size: width and height of their pictures in pixels.
     """
 
     shapes: int
@@ -97,8 +97,9 @@ class DatasetLayout:
             arrays["voxels"] = ArraySpec((*time, *packed), "uint8", (*each, *packed))
         if self.views:
             size = (self.view_size, self.view_size)
-            arrays["view_rgb"] = ArraySpec((self.views, *size, 3), "uint8", (1, *size, 3))
-            arrays["view_depth"] = ArraySpec((self.views, *size), "float32", (1, *size))
+            # Of a sequence, a chunk holds what one camera sees at all times.
+            arrays["view_rgb"] = ArraySpec((*time, self.views, *size, 3), "uint8", (*time, 1, *size, 3))
+            arrays["view_depth"] = ArraySpec((*time, self.views, *size), "float32", (*time, 1, *size))
             arrays["view_extrinsics"] = ArraySpec((self.views, 3, 4), "float64")
             arrays["view_intrinsics"] = ArraySpec((self.views, 3, 3), "float64")
         return arrays | {

@@ -18,11 +18,11 @@ Provenance = dict[str, Any]  # JSON: source file, its hash, how it was made wate
 
 @dataclass(frozen=True)
 class Views:
-    """Pictures of one shape.
+    """Pictures of one shape, or of a sequence at each of its T times by cameras that stand still.
 
     Attributes:
-        rgb: (V, H, W, 3) uint8.
-        depth: (V, H, W) float32 along the camera's axis, in the unit cube's length; 0 where nothing is hit.
+        rgb: ([T,] V, H, W, 3) uint8.
+        depth: ([T,] V, H, W) float32 along the camera's axis, in the unit cube's length; 0 where nothing is hit.
         extrinsics: (V, 3, 4) float64: camera = R x + t of a position x in the unit cube; x right, y down,
             z forward.
         intrinsics: (V, 3, 3) float64, in pixels; pixel (0, 0) is centred at (0.5, 0.5).

@@ -1,4 +1,4 @@
-"""Sequences of moving bodies: recorded meshes of fixed topology, the originals' files, and procedural bodies.
+"""Sequences of moving bodies: recorded meshes of fixed topology, and procedural bodies.
 
 Every sequence is cut into windows of T consecutive frames (17 in Niemeyer et al. 2019). A window has one location
 and scale, so motion through space stays, and its points are in correspondence.
@@ -10,28 +10,30 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples
+from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
 from preprocessing.errors import DatasetError, MeshError
 from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
 from preprocessing.moving_bodies import KINDS, moving_body
 from preprocessing.occupancy_labels import label_solid
-from preprocessing.sources.prepared_shapes import load_arrays, unpack, whole_blocks
+from preprocessing.sources.prepared_sequences import CLOUDS, QUERIES, PreparedSequenceUnit, prepared_sizes
+from preprocessing.sources.prepared_shapes import load_arrays
 from preprocessing.sources.splits import SplitShares, name_seed
 from preprocessing.sources.unit import Collection, NamedUnit, Unit
 from preprocessing.surface_sampling import place_samples, sample_triangles
+from preprocessing.views import render_views
 from preprocessing.watertight import make_watertight
 from preprocessing.watertight.cleaning import edge_use, orient
 
 FRAMES = 17
+VIEWS = 4  # cameras around a sequence, as in the original's experiment on images
 SHAPES_PER_SHARD = 4
-CLOUDS, QUERIES = "pcl_seq", "points_seq"
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class BodiesConfig:
         sequences: how many; articulated, bending, twisting and deforming in turn.
         frames: times of each, evenly spread over its motion.
         seed: of the first body; the same seed gives the same bytes.
+        view_size: width and height of the pictures by 4 cameras in pixels; 0 for none.
     """
 
     sequences: int = 64
     frames: int = FRAMES
     seed: int = 0
+    view_size: int = 0
 
     def __post_init__(self) -> None:
         if self.sequences < 1 or self.frames < 2:
@@ -83,7 +87,11 @@ class BodyUnit:
         surface = (points - location) / scale, normals
         unit = NamedUnit("", self.names[0], self.kind, SplitShares().of(self.seed))
         facts: Provenance = {"seed": self.seed, "method": "procedural"}
-        return [_window(unit, layout, surface, (uniform, near), occupied, location, scale, facts)]
+        views = None
+        if layout.views:
+            vertices, triangles = body.meshes(times)
+            views = _pictures((vertices - location) / scale, triangles, layout, self.seed)
+        return [_window(unit, layout, surface, (uniform, near), occupied, location, scale, facts, views)]
 
 
 @dataclass(frozen=True)
@@ -93,10 +101,12 @@ class MeshSequenceUnit(NamedUnit):
     Attributes:
         files: of the whole recording: its meshes, or the one .npz file.
         first: the window's first frame.
+        up: the axis that points up; only pictures need it.
     """
 
     files: tuple[str, ...]
     first: int
+    up: Literal["y", "z"]
 
     def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
         """Points that keep their triangle and barycentric weights; labels from each frame's mesh."""
@@ -112,86 +122,47 @@ class MeshSequenceUnit(NamedUnit):
         queries = _queries(points, layout, rng)
         occupied, method = label_frames(vertices, triangles, np.concatenate(queries, axis=1))
         facts: Provenance = {"file": self.files[0], "first_frame": self.first, "method": method}
-        return [_window(self, layout, (points, normals), queries, occupied, location, scale, facts)]
-
-
-@dataclass(frozen=True)
-class PreparedSequenceUnit(NamedUnit):
-    """A window, from frame `first`, of a sequence as the authors of Occupancy Flow prepared it."""
-
-    first: int
-
-    def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
-        """Every frame moved to the first one's location and scale; these files have no normals."""
-        window = slice(self.first, self.first + layout.frames)
-        clouds = sorted((Path(self.path) / CLOUDS).glob("*.npz"))[window]
-        asked = sorted((Path(self.path) / QUERIES).glob("*.npz"))[window]
-        if len(asked) < layout.frames:
-            raise DatasetError(f"{self.path}: {QUERIES} has fewer frames than {CLOUDS}")
-        first = load_arrays(clouds[0], ("loc", "scale"))
-        location, scale = first["loc"].astype(np.float64).reshape(3), float(first["scale"])
-
-        def to_first(frame: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-            world = frame["loc"].astype(np.float64).reshape(3) + float(frame["scale"]) * frame[
-                "points"
-            ].astype(np.float64)
-            return np.asarray((world - location) / scale, np.float32)
-
-        points = [to_first(load_arrays(path, ("points", "loc", "scale"))) for path in clouds]
-        if len({len(frame) for frame in points}) != 1:
-            raise DatasetError(
-                f"{self.path}: its frames have different numbers of points, so no correspondences"
-            )
-        queries, occupied = [], []
-        for path in asked:
-            frame = load_arrays(path, ("points", "occupancies", "loc", "scale"))
-            own = to_first(frame)
-            fill = np.arange(layout.uniform_queries) % len(own)
-            queries.append(own[fill])
-            occupied.append(unpack(frame["occupancies"], len(own))[fill])
-        kept = np.stack(points)[:, : layout.points]
-        frames = layout.frames
-        return [
-            ShapeSamples(
-                points=kept,
-                normals=np.zeros_like(kept),
-                uniform_queries=np.stack(queries),
-                uniform_occupancy=np.stack(occupied),
-                near_queries=np.zeros((frames, 0, 3), np.float32),
-                near_occupancy=np.zeros((frames, 0), np.bool_),
-                location=location,
-                scale=scale,
-                category=self.category,
-                split=self.split,
-                name=self.name,
-                times=np.linspace(0, 1, frames, dtype=np.float32),
-                provenance={"file": self.path, "first_frame": self.first, "method": "prepared"},
-            )
-        ]
+        views = None
+        if layout.views:
+            views = _pictures(vertices, triangles, layout, name_seed(self.name), self.up)
+        return [_window(self, layout, (points, normals), queries, occupied, location, scale, facts, views)]
 
 
 def bodies_collection(config: BodiesConfig) -> Collection:
     """Seeded procedural bodies."""
     units = tuple(BodyUnit(config.seed + number) for number in range(config.sequences))
-    layout = _layout(len(units), KINDS, config.frames)
+    layout = _layout(len(units), KINDS, config.frames, config.view_size)
     provenance = {"source": "bodies", "sequences": config.sequences, "frames": config.frames}
     return Collection(units, layout, provenance | {"seed": config.seed})
 
 
-def humans_collection(root: Path, frames: int = FRAMES) -> Collection:
+def humans_collection(
+    root: Path, frames: int = FRAMES, view_size: int = 0, up: Literal["y", "z"] = "z"
+) -> Collection:
     """Every sequence below a folder, cut into windows of so many frames.
+
+    Args:
+        root: the folder.
+        frames: of a window.
+        view_size: width and height of the pictures by 4 cameras in pixels; 0 for none.
+        up: the axis that points up in the files; only the pictures need it.
 
     A sequence is a folder of at least two mesh files of equal topology, in the order of their names (D-FAUST
     after extraction); an .npz file with `vertices` (T, V, 3) and `faces` (F, 3); or a folder with `pcl_seq` and
     `points_seq`. The first folder of its path is its category.
 
     Raises:
-        DatasetError: if there is no sequence.
+        DatasetError: if there is no sequence, or prepared ones, which have no meshes, are to be rendered.
     """
     root = Path(root).absolute()
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     prepared = sorted(folder.parent for folder in root.rglob(CLOUDS) if folder.is_dir())
+    if prepared and view_size:
+        raise DatasetError(
+            f"{prepared[0]}: holds points without meshes, which cannot be rendered; leave out --views, or pass a "
+            "folder of the recorded meshes alone"
+        )
     units: list[Unit] = []
     if prepared:
         for folder in prepared:
@@ -200,18 +171,13 @@ def humans_collection(root: Path, frames: int = FRAMES) -> Collection:
             for first in _windows(count, frames):
                 window = f"{name}/{first:06d}"
                 units.append(PreparedSequenceUnit(str(folder), window, category, split, first))
-        points = len(
-            load_arrays(next(iter(sorted((prepared[0] / CLOUDS).glob("*.npz")))), ("points",))["points"]
-        )
-        first_queries = sorted((prepared[0] / QUERIES).glob("*.npz"))
-        queries = len(load_arrays(first_queries[0], ("points",))["points"]) if first_queries else BLOCK
-        sizes = whole_blocks(points), whole_blocks(queries), 0
+        sizes = prepared_sizes(prepared[0])
     else:
         for place, files, count in _recordings(root):
             name, category, split = _place(root, place)
             for first in _windows(count, frames):
                 window = f"{name}/{first:06d}"
-                units.append(MeshSequenceUnit(str(place), window, category, split, files, first))
+                units.append(MeshSequenceUnit(str(place), window, category, split, files, first, up))
         sizes = 5 * BLOCK, 10 * BLOCK, 10 * BLOCK
     if not units:
         raise DatasetError(
@@ -222,7 +188,9 @@ def humans_collection(root: Path, frames: int = FRAMES) -> Collection:
     text = json.dumps([unit.names for unit in units])
     windows = {"count": len(units), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     provenance = {"source": "humans", "prepared": bool(prepared), "windows": windows, "frames": frames}
-    return Collection(tuple(units), _layout(len(units), categories, frames, *sizes), provenance)
+    if view_size:
+        provenance["up"] = up
+    return Collection(tuple(units), _layout(len(units), categories, frames, view_size, *sizes), provenance)
 
 
 def read_frames(
@@ -283,6 +251,7 @@ def _window(
     location: NDArray[np.float64],
     scale: float,
     provenance: Provenance,
+    views: Views | None,
 ) -> ShapeSamples:
     """A sequence from its surface points and normals (T, N, 3), queries of both kinds and all labels (T, U + K)."""
     return ShapeSamples(
@@ -298,7 +267,21 @@ def _window(
         split=unit.split,
         name=unit.name,
         times=np.linspace(0, 1, layout.frames, dtype=np.float32),
+        views=views,
         provenance=provenance,
+    )
+
+
+def _pictures(
+    vertices: NDArray[np.float64],
+    triangles: NDArray[np.int64],
+    layout: DatasetLayout,
+    seed: int,
+    up: Literal["y", "z"] = "z",
+) -> Views:
+    """Pictures of a window's meshes (T, V, 3) in its unit cube; other samples do not depend on them."""
+    return render_views(
+        vertices, triangles, layout.views, layout.view_size, np.random.default_rng([seed, 8]), up
     )
 
 
@@ -318,12 +301,21 @@ def _layout(
     shapes: int,
     categories: tuple[str, ...] | list[str],
     frames: int,
+    view_size: int,
     points: int = 5 * BLOCK,
     uniform: int = 10 * BLOCK,
     near: int = 10 * BLOCK,
 ) -> DatasetLayout:
     return DatasetLayout(
-        shapes, tuple(categories), points, uniform, near, shapes_per_shard=SHAPES_PER_SHARD, frames=frames
+        shapes,
+        tuple(categories),
+        points,
+        uniform,
+        near,
+        shapes_per_shard=SHAPES_PER_SHARD,
+        frames=frames,
+        views=VIEWS if view_size else 0,
+        view_size=view_size,
     )
 
 

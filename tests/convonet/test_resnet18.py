@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from convonet.errors import WeightsError
+from convonet.registry import PRESETS
 from convonet.resnet18 import ImageEncoder, load_imagenet_weights
 from tests.convonet.onet import original_forward as forward
 from tests.convonet.onet.original_states import linear, random_state, resnet18
@@ -81,6 +82,22 @@ def test_another_network_is_refused_by_name_and_shape(
     assert torch.equal(encoder.features.conv1.weight, before)
 
 
+def test_every_encoder_of_pictures_in_a_network_starts_there_and_others_have_none(
+    tmp_path: Path, imagenet: dict[str, torch.Tensor]
+) -> None:
+    torch.save(imagenet, tmp_path / "resnet18.pth")
+    for preset in ("onet_img", "oflow_img"):
+        network = PRESETS[preset].build()
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        load_imagenet_weights(network, tmp_path / "resnet18.pth")
+        for name, value in network.state_dict().items():
+            _, _, entry = name.partition("encoder.features.")
+            assert torch.equal(value, imagenet[entry] if entry else before[name])
+        assert any("encoder.features." in name for name in before)
+    with pytest.raises(WeightsError, match=r"resnet18\.pth.*onet_img.*no such encoder"):
+        load_imagenet_weights(PRESETS["onet4d_img"].build(), tmp_path / "resnet18.pth")
+
+
 class Payload:
     """A pickle that would write a file if it were run."""
 
@@ -106,8 +123,11 @@ def test_damaged_missing_and_foreign_files_are_refused(
     (tmp_path / "cut.pth").write_bytes(whole.read_bytes()[:1000])
     (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "text.safetensors").write_text("no tensors here")
+    (tmp_path / "text.pth").write_text("conv1.weight")
     torch.save([1, 2, 3], tmp_path / "list.pth")
-    for name in ("cut.pth", "empty.pth", "text.safetensors", "list.pth", "absent.pth"):
+    torch.save({1: torch.zeros(2)}, tmp_path / "unnamed.pth")
+    names = ("cut.pth", "empty.pth", "text.safetensors", "text.pth", "list.pth", "unnamed.pth", "absent.pth")
+    for name in names:
         with pytest.raises(WeightsError, match=name):
             loaded(tmp_path / name)
 

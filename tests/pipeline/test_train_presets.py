@@ -8,24 +8,28 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ray.train import WorkerGroupError
 
 from convonet.conv_onet import ConvOnetConfig
 from convonet.registry import PRESETS
 from convonet.training import TrainingConfig
 from convonet.volume_network import VolumeNetworkConfig
-from convonet.weights import load_any_network, read_header
+from convonet.weights import load_any_network, read_header, save_network
 from pipeline.cli import main
 from pipeline.cluster import ray_session
-from pipeline.errors import RunDirectoryError
+from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.training import TrainConfig, train
 from pipeline.training_presets import preset_config, preset_training
 from preprocessing.errors import DatasetError
-from preprocessing.training_shapes import SequenceConfig, ShapeConfig
-from tests.preprocessing.test_training_shapes import BALLS, MOVING, write_balls
+from preprocessing.training_sequences import SequenceConfig
+from preprocessing.training_shapes import ShapeConfig
+from tests.preprocessing.ball_datasets import BALLS, MOVING, write_balls
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ConvOnetConfig(
@@ -118,10 +122,6 @@ def test_every_preset_has_samples_that_fit_its_network(name: str, balls: Path, m
     kind_has_frames = hasattr(PRESETS[name], "frames")
     data = moving if kind_has_frames else balls
     training = preset_training(name)
-    if "_img" in name and kind_has_frames:
-        with pytest.raises(DatasetError, match=r"rendered sequences.*_pointcloud"):
-            preset_config(name, data, training)
-        return
     config = preset_config(name, data, training)
     if name == "volume":
         assert config == TrainConfig() and training == TrainingConfig()
@@ -136,6 +136,9 @@ def test_every_preset_has_samples_that_fit_its_network(name: str, balls: Path, m
     else:
         batch = config.source(data, config.validation_split, 0).batch(0, 1)
     assert len(batch.inputs) == 1
+    if "_img" in name:
+        times = (MOVING.frames,) if kind_has_frames else ()
+        assert batch.inputs.shape[1:] == (*times, 3, 224, 224)
     if name == "onet_repr_power":
         assert config.network.shape_count == 3  # type: ignore[union-attr]
 
@@ -177,3 +180,37 @@ def test_an_initial_model_of_another_kind_is_refused(
     with pytest.raises(SystemExit):
         main([*command, "--initial-model", "volume-default"])
     assert "kind volume, but this run trains one of kind conv_onet" in capsys.readouterr().err
+
+
+class FailingTrainer:
+    """In Ray's place: keeps what the workers would be given, and fails as they may."""
+
+    given: TrainConfig
+
+    def __init__(self, worker: object, train_loop_config: dict[str, Any], **settings: object) -> None:
+        FailingTrainer.given = train_loop_config["config"]
+
+    def fit(self) -> None:
+        raise WorkerGroupError("[Rank 0]:\nTraceback ...\nIntegrationError: velocities are not finite\n", {})
+
+
+def test_workers_in_other_directories_find_the_weights_and_their_failure_is_one_line(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = TINY.build()
+    save_network(tmp_path / "start.safetensors", network, network.state_dict(), {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.training.TorchTrainer", FailingTrainer)
+    monkeypatch.setattr("pipeline.training.ray_session", lambda address: nullcontext())
+    monkeypatch.setattr("pipeline.training.available_cpus", lambda: 1)
+    for name, expected in (
+        ("start.safetensors", str(tmp_path / "start.safetensors")),
+        ("volume-default", "volume-default"),
+    ):
+        config = run_for(TINY, samples=ShapeConfig(), initial_model=name)
+        if name == "volume-default":
+            config = replace(config, network=VolumeNetworkConfig(), samples=None)
+        with pytest.raises(ClusterError) as caught:
+            train(balls, tmp_path / name.split(".")[0], config, device="cpu")
+        assert str(caught.value).startswith("training failed (IntegrationError: velocities are not finite); ")
+        assert FailingTrainer.given.initial_model == expected

@@ -128,8 +128,26 @@ def test_other_settings_or_other_things_are_refused(store: Path, tmp_path: Path)
         read_layout(tmp_path / "nowhere")
 
 
-MOVING = dataclasses.replace(LAYOUT, shapes=3, frames=4, voxel_side=16)
+MOVING = dataclasses.replace(LAYOUT, shapes=3, frames=4, voxel_side=16, views=2, view_size=12)
 SEEN = dataclasses.replace(LAYOUT, shapes=2, near_queries=0, voxel_side=24, views=3, view_size=12)
+
+
+def random_views(rng: np.random.Generator, layout: DatasetLayout) -> Views:
+    times = (layout.frames,) if layout.frames else ()
+    return Views(
+        rgb=rng.integers(0, 256, (*times, layout.views, 12, 12, 3)).astype(np.uint8),
+        depth=rng.random((*times, layout.views, 12, 12)).astype(np.float32),
+        extrinsics=rng.standard_normal((layout.views, 3, 4)),
+        intrinsics=rng.standard_normal((layout.views, 3, 3)),
+    )
+
+
+def check_views(group: zarr.Group, row: int, expected: Views | None) -> None:
+    assert expected is not None
+    for name in ("rgb", "depth", "extrinsics", "intrinsics"):
+        value = getattr(expected, name)
+        np.testing.assert_array_equal(group[f"view_{name}"][row], value)
+        assert group[f"view_{name}"].dtype == value.dtype
 
 
 def moving_ball(number: int, layout: DatasetLayout = MOVING) -> ShapeSamples:
@@ -149,6 +167,7 @@ def moving_ball(number: int, layout: DatasetLayout = MOVING) -> ShapeSamples:
         near_occupancy=np.linalg.norm(near, axis=-1) < radii,
         times=np.linspace(0, 1, layout.frames, dtype=np.float32),
         voxels=rng.random((layout.frames, 16, 16, 16)) < 0.3,
+        views=random_views(rng, layout),
     )
 
 
@@ -161,12 +180,7 @@ def seen_ball(number: int) -> ShapeSamples:
         near_occupancy=np.zeros(0, np.bool_),
         is_window=True,
         voxels=rng.random((24, 24, 24)) < 0.3,
-        views=Views(
-            rgb=rng.integers(0, 256, (3, 12, 12, 3)).astype(np.uint8),
-            depth=rng.random((3, 12, 12)).astype(np.float32),
-            extrinsics=rng.standard_normal((3, 3, 4)),
-            intrinsics=rng.standard_normal((3, 3, 3)),
-        ),
+        views=random_views(rng, SEEN),
     )
 
 
@@ -192,6 +206,9 @@ def test_sequences_come_back_through_plain_zarr(tmp_path: Path) -> None:
         np.testing.assert_array_equal(queries, getattr(expected, f"{kind}_queries"))
         np.testing.assert_array_equal(occupied, getattr(expected, f"{kind}_occupancy"))
     np.testing.assert_array_equal(np.unpackbits(group["voxels"][2], axis=-1).astype(bool), expected.voxels)
+    check_views(group, 2, expected.views)
+    assert group["view_rgb"].shape == (3, 4, 2, 12, 12, 3)
+    assert group["view_rgb"].chunks == (1, 4, 1, 12, 12, 3)  # what one camera sees is read at once
     radii = np.linalg.norm(group["points"][2][:, :count], axis=-1)
     np.testing.assert_allclose(radii / radii[:1], np.linspace(1, 1.5, 4)[:, None] * np.ones(count), rtol=1e-5)
 
@@ -204,11 +221,7 @@ def test_voxels_and_pictures_come_back_through_plain_zarr(tmp_path: Path) -> Non
     assert read_layout(path)[0] == SEEN
     group, expected = zarr.open_group(path, mode="r"), seen_ball(1)
     np.testing.assert_array_equal(np.unpackbits(group["voxels"][1], axis=-1).astype(bool), expected.voxels)
-    assert expected.views is not None
-    for name in ("rgb", "depth", "extrinsics", "intrinsics"):
-        value = getattr(expected.views, name)
-        np.testing.assert_array_equal(group[f"view_{name}"][1], value)
-        assert group[f"view_{name}"].dtype == value.dtype
+    check_views(group, 1, expected.views)
     assert group["view_rgb"].chunks == (1, 1, 12, 12, 3)
     assert group["is_window"][:].all()
     assert "near_queries" not in group

@@ -36,6 +36,8 @@ SEQUENCE = DatasetLayout(
     shapes_per_shard=2,
     frames=3,
     voxel_side=8,
+    views=2,
+    view_size=10,
 )
 LAYOUTS = {"still": STILL, "sequence": SEQUENCE}
 EMPTY_SHARD = 1
