@@ -225,7 +225,7 @@ class UNet3D(nn.Module):
         """All that follows the first block."""
         skips = [finest]
         for encode in self.encode:
-            skips.append(encode(F.max_pool3d(skips[-1], 2)))
+            skips.append(encode(largest_of_eight(skips[-1])))
         y = skips.pop()
         for reduce, decode in zip(reversed(self.reduce), reversed(self.decode), strict=True):
             raised = F.interpolate(mix_channels(reduce, y), scale_factor=2.0, mode="nearest")
@@ -237,3 +237,9 @@ def mix_channels(conv: nn.Module, x: Tensor) -> Tensor:
     """A 1x1x1 convolution as the matrix product it is: torch's own, in float32 on a CPU, copies its input."""
     assert isinstance(conv, nn.Conv3d)
     return F.linear(x.permute(0, 2, 3, 4, 1), conv.weight.flatten(1), conv.bias).permute(0, 4, 1, 2, 3)
+
+
+def largest_of_eight(x: Tensor) -> Tensor:
+    """Maximum over 2x2x2 voxels in the number format of `x`: autocast would compute the same bits in float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.max_pool3d(x, 2)
