@@ -101,6 +101,18 @@ class PlainNetwork(VolumeNetwork):
             x = block(x + fc_feature(features))
         return self.decoder.fc_out(torch.relu(x)).squeeze(1)
 
+    def forward(
+        self,
+        points: Tensor,
+        point_batch: Tensor,
+        batch_size: int,
+        grid_shape: tuple[int, int, int],
+        queries: Tensor,
+        query_batch: Tensor,
+    ) -> Tensor:
+        volume = self.encode(points, point_batch, batch_size, grid_shape)
+        return self.decode(volume, queries, query_batch)
+
 
 def plain_block(block: nn.Module, x: Tensor) -> Tensor:
     """Convolution, layer normalisation over the channels and back to contiguous memory, ReLU, sum."""
