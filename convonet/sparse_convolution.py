@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CACHED_VOXELS = 2048  # whose neighbourhoods are gathered at once: they stay in a processor's cache
+CACHED_VOXELS = 4096  # whose neighbourhoods are gathered at once: they stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ class ConvolutionAt(torch.autograd.Function):
         batch, depth, height, width, channels = padded.shape
         channels_out = len(weight)
         precision = torch.promote_types(weight.dtype, torch.float32)
-        of_matrix = torch.zeros(27 * channels, channels_out, dtype=precision, device=weight.device)
+        of_matrix = torch.zeros(channels_out, 27 * channels, dtype=precision, device=weight.device)
         parts = zip(torch.split(corners, CACHED_VOXELS), torch.split(gradient, CACHED_VOXELS), strict=True)
         for part, of_part in parts:
-            of_matrix += neighbourhoods(padded, part).T @ of_part
-        of_weight = of_matrix.to(weight.dtype).view(3, 3, 3, channels, channels_out).permute(4, 3, 0, 1, 2)
+            of_matrix += of_part.T @ neighbourhoods(padded, part)
+        of_weight = of_matrix.to(weight.dtype).view(channels_out, 3, 3, 3, channels).permute(0, 4, 1, 2, 3)
         dense = gradient.new_zeros(batch, depth - 2, height - 2, width - 2, channels_out)
         dense.view(-1, channels_out).index_copy_(0, voxels, gradient)
         mirrored = weight.flip(2, 3, 4).transpose(0, 1)
