@@ -8,6 +8,7 @@ convolutions at full resolution keep the receptive field small and the cost low.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,32 @@ from convonet.precision import relu_
 from convonet.sparse_convolution import ConvolutionAt, ReachedVoxels, SumGroups
 
 SPARSE_SHARE = 1 / 8  # of the voxels occupied, up to which the first convolution visits those alone
+
+
+class LayerNorm(torch.autograd.Function):
+    """Layer normalisation over the last axis.
+
+    The gradients of weight and bias are summed here: on a CPU torch's own sums bfloat16 in bfloat16, which over a
+    volume's many voxels loses most of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(..., C), (C,) and (C,) to (..., C)."""
+        y, mean, scale = torch.native_layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
+        ctx.save_for_backward(x, weight, bias, mean, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of all three."""
+        x, weight, bias, mean, scale = ctx.saved_tensors
+        (gradient,) = gradients
+        channels, rows = x.shape[-1:], tuple(range(x.dim() - 1))
+        of_x, _, _ = torch.ops.aten.native_layer_norm_backward(
+            gradient, x, channels, mean, scale, weight, bias, [True, False, False]
+        )
+        return of_x, (gradient * F.layer_norm(x, channels)).sum(rows), gradient.sum(rows)
 
 
 class VoxelNorm(nn.Module):
@@ -33,7 +60,8 @@ class VoxelNorm(nn.Module):
 
     def of_rows(self, x: Tensor) -> Tensor:
         """(..., C) to the same shape."""
-        return F.layer_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.bias.to(x.dtype))
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return LayerNorm.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class ConvBlock(nn.Module):
