@@ -138,7 +138,11 @@ class TrainingState:
     def fresh(cls, network: nn.Module, config: TrainingConfig) -> TrainingState:
         """A state before the first step."""
         optimiser = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+            network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+            fused=True,
         )
         averaged = {name: value.detach().clone() for name, value in network.state_dict().items()}
         return cls(network, optimiser, averaged)

@@ -8,7 +8,6 @@ convolutions at full resolution keep the receptive field small and the cost low.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,8 +15,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convonet.precision import relu_
+from convonet.sparse_convolution import ConvolutionAt, ReachedVoxels, SumGroups
 
 SPARSE_SHARE = 1 / 8  # of the voxels occupied, up to which the first convolution visits those alone
+
+
+class LayerNorm(torch.autograd.Function):
+    """Layer normalisation over the last axis.
+
+    The gradients of weight and bias are summed here: on a CPU torch's own sums bfloat16 in bfloat16, which over a
+    volume's many voxels loses most of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(..., C), (C,) and (C,) to (..., C)."""
+        y, mean, scale = torch.native_layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
+        ctx.save_for_backward(x, weight, bias, mean, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of all three."""
+        x, weight, bias, mean, scale = ctx.saved_tensors
+        (gradient,) = gradients
+        channels, rows = x.shape[-1:], tuple(range(x.dim() - 1))
+        of_x, _, _ = torch.ops.aten.native_layer_norm_backward(
+            gradient, x, channels, mean, scale, weight, bias, [True, False, False]
+        )
+        return of_x, (gradient * F.layer_norm(x, channels)).sum(rows), gradient.sum(rows)
 
 
 class VoxelNorm(nn.Module):
@@ -30,68 +56,12 @@ class VoxelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) to the same shape."""
-        last = x.permute(0, 2, 3, 4, 1)
+        return self.of_rows(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+
+    def of_rows(self, x: Tensor) -> Tensor:
+        """(..., C) to the same shape."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        return F.layer_norm(last, (x.shape[1],), weight, bias).permute(0, 4, 1, 2, 3)
-
-
-@dataclass(frozen=True)
-class ReachedVoxels:
-    """The voxels that a 3x3x3 convolution reaches from the occupied ones, and the terms of each one's sum.
-
-    Attributes:
-        flat_index: (M,) int64 index of each reached voxel in the flattened (B, D, H, W) grid, sorted.
-        terms: (T,) int64: 27 * occupied voxel + tap, grouped by the voxel reached.
-        first_term: (M,) int64 where each voxel's group starts.
-        voxel_of_term: (27 V,) int64 the reached voxel of every term; M for those outside the grid.
-    """
-
-    flat_index: Tensor
-    terms: Tensor
-    first_term: Tensor
-    voxel_of_term: Tensor
-
-    @classmethod
-    def around(cls, occupied: Tensor, grid: tuple[int, int, int, int]) -> ReachedVoxels:
-        """Find them for (V,) int64 flat indices of occupied voxels."""
-        _, depth, height, width = grid
-        outside = torch.iinfo(torch.int64).max
-        taps = torch.arange(27, device=occupied.device)
-        # A tap at offset (-1, 0, 1) of the kernel reads there, so it carries a voxel the opposite way.
-        dz, dy, dx = 1 - taps // 9, 1 - taps // 3 % 3, 1 - taps % 3
-        z, y, x = occupied // (height * width) % depth, occupied // width % height, occupied % width
-        target = occupied[:, None] + (dz * height + dy) * width + dx
-        is_outside = torch.zeros_like(target, dtype=torch.bool)
-        for position, step, side in ((z, dz, depth), (y, dy, height), (x, dx, width)):
-            moved = position[:, None] + step
-            is_outside |= (moved < 0) | (moved >= side)
-        target = target.masked_fill_(is_outside, outside).view(-1)
-        ordered, terms = torch.sort(target, stable=True)  # so that far points change no sum
-        count = len(target) - int(is_outside.sum())
-        flat_index, group, sizes = torch.unique_consecutive(
-            ordered[:count], return_inverse=True, return_counts=True
-        )
-        voxel_of_term = torch.full_like(target, len(flat_index))
-        voxel_of_term[terms[:count]] = group
-        return cls(flat_index, terms[:count], torch.cumsum(sizes, 0) - sizes, voxel_of_term)
-
-
-class SumGroups(torch.autograd.Function):
-    """Sums of groups of rows, each row in at most one group; the gradient is a gather."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, members: Tensor, first: Tensor, group_of_row: Tensor) -> Tensor:
-        """(R, C) rows, (T,) rows of the groups one after the other, (G,) their starts: (G, C)."""
-        ctx.save_for_backward(group_of_row)
-        return F.embedding_bag(members, rows, first, mode="sum")
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        """A row's gradient is its group's; rows in no group (index G) take 0."""
-        (group_of_row,) = ctx.saved_tensors
-        (gradient,) = gradients
-        padded = torch.cat([gradient, gradient.new_zeros(1, gradient.shape[1])])
-        return padded.index_select(0, group_of_row), None, None, None
+        return LayerNorm.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class ConvBlock(nn.Module):
@@ -132,10 +102,7 @@ class ConvBlock(nn.Module):
         sums: Tensor = SumGroups.apply(  # type: ignore[no-untyped-call]
             terms, reached.terms, reached.first_term, reached.voxel_of_term
         )
-        normalised = F.layer_norm(
-            sums, (channels_out,), self.norm.weight.to(sums.dtype), self.norm.bias.to(sums.dtype)
-        )
-        active = torch.relu(normalised)
+        active = torch.relu(self.norm.of_rows(sums))
         if self.is_residual:
             active = active.index_add(0, torch.searchsorted(reached.flat_index, occupied), features)
         elsewhere = torch.relu(self.norm.bias).to(sums.dtype)
@@ -143,6 +110,13 @@ class ConvBlock(nn.Module):
         volume = elsewhere.repeat(batch * depth * height * width, 1)
         volume = volume.index_copy_(0, reached.flat_index, active)
         return volume.view(batch, depth, height, width, channels_out).permute(0, 4, 1, 2, 3)
+
+    def forward_at(self, x: Tensor, voxels: Tensor) -> Tensor:
+        """The block at some voxels alone: (B, C_in, D, H, W) and (V,) int64 flat indices to (V, C_out)."""
+        weight = self.conv.weight.to(x.dtype)
+        sums, there = ConvolutionAt.apply(x, weight, voxels)  # type: ignore[no-untyped-call]
+        active: Tensor = torch.relu(self.norm.of_rows(sums))
+        return active + there if self.is_residual else active
 
 
 class UNet3D(nn.Module):
@@ -203,7 +177,7 @@ class UNet3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) to (B, C, D, H, W)."""
-        return self._below_finest(self.encode_finest(x))
+        return self._finish(self._before_last_block(self.encode_finest(x)))
 
     def forward_occupied(self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int]) -> Tensor:
         """The U-Net of a volume that is 0 outside the occupied voxels.
@@ -216,24 +190,52 @@ class UNet3D(nn.Module):
         Returns:
             (B, C, D, H, W) in channels-last memory order.
         """
-        if features.device.type == "cpu" and len(occupied) <= SPARSE_SHARE * math.prod(grid):
-            return self._below_finest(self.encode_finest.forward_occupied(features, occupied, grid))
-        dense = features.new_zeros(math.prod(grid), features.shape[1]).index_copy(0, occupied, features)
-        return self(dense.view(*grid, -1).permute(0, 4, 1, 2, 3))  # type: ignore[no-any-return]
+        return self._finish(self._before_last_block(self._first_block(features, occupied, grid)))
 
-    def _below_finest(self, finest: Tensor) -> Tensor:
-        """All that follows the first block."""
+    def forward_occupied_at(
+        self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int], voxels: Tensor
+    ) -> Tensor:
+        """The same at some voxels alone, with their (R,) int64 flat indices, all different: (R, C)."""
+        y = self._before_last_block(self._first_block(features, occupied, grid))
+        if self.levels > 1:
+            last = self.decode[0]
+            assert isinstance(last, ConvBlock)
+            rows = last.forward_at(y, voxels)
+        else:
+            rows = y.permute(0, 2, 3, 4, 1).reshape(-1, y.shape[1]).index_select(0, voxels)
+        return F.linear(rows, self.out.weight.flatten(1), self.out.bias)
+
+    def _first_block(self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int]) -> Tensor:
+        if features.device.type == "cpu" and len(occupied) <= SPARSE_SHARE * math.prod(grid):
+            return self.encode_finest.forward_occupied(features, occupied, grid)
+        dense = features.new_zeros(math.prod(grid), features.shape[1]).index_copy(0, occupied, features)
+        return self.encode_finest(dense.view(*grid, -1).permute(0, 4, 1, 2, 3))  # type: ignore[no-any-return]
+
+    def _before_last_block(self, finest: Tensor) -> Tensor:
+        """All between the first block and the last, `decode[0]`, which a single level does not have."""
         skips = [finest]
         for encode in self.encode:
-            skips.append(encode(F.max_pool3d(skips[-1], 2)))
+            skips.append(encode(largest_of_eight(skips[-1])))
         y = skips.pop()
-        for reduce, decode in zip(reversed(self.reduce), reversed(self.decode), strict=True):
-            raised = F.interpolate(mix_channels(reduce, y), scale_factor=2.0, mode="nearest")
-            y = decode(raised.add_(skips.pop()))
-        return mix_channels(self.out, y)
+        for level in reversed(range(self.levels - 1)):
+            raised = F.interpolate(mix_channels(self.reduce[level], y), scale_factor=2.0, mode="nearest")
+            y = raised.add_(skips.pop())
+            if level > 0:
+                y = self.decode[level](y)
+        return y
+
+    def _finish(self, y: Tensor) -> Tensor:
+        """The last block and the last mixing of channels."""
+        return mix_channels(self.out, self.decode[0](y) if self.levels > 1 else y)
 
 
 def mix_channels(conv: nn.Module, x: Tensor) -> Tensor:
     """A 1x1x1 convolution as the matrix product it is: torch's own, in float32 on a CPU, copies its input."""
     assert isinstance(conv, nn.Conv3d)
     return F.linear(x.permute(0, 2, 3, 4, 1), conv.weight.flatten(1), conv.bias).permute(0, 4, 1, 2, 3)
+
+
+def largest_of_eight(x: Tensor) -> Tensor:
+    """Maximum over 2x2x2 voxels in the number format of `x`: autocast would compute the same bits in float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.max_pool3d(x, 2)

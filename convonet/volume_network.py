@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 from convonet.decoder import LocalDecoder
 from convonet.point_encoder import LocalPoolPointNet
 from convonet.pooling import OccupiedVoxels
-from convonet.sampling import sample_trilinear
+from convonet.sampling import TrilinearReads, sample_trilinear
 from convonet.unet3d import UNet3D
 
 CACHED_QUERIES = 16_384  # decoded at once without a graph: their activations stay in a processor's cache
+READ_SHARE = 1 / 2  # of the voxels read, up to which the last block is computed at those alone
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,7 @@ class VolumeNetwork(nn.Module):
         Raises:
             ValueError: if a side of the grid is not a multiple of the pooling factor, or a point is outside.
         """
-        if any(side % self.pooling_factor for side in grid_shape):
-            raise ValueError(f"grid sides {grid_shape} must be multiples of {self.pooling_factor}")
-        voxels = OccupiedVoxels.of_points(points, batch_index, grid_shape)
+        voxels = self._occupied_voxels(points, batch_index, grid_shape)
         features = self.encoder(points, voxels)
         return self.unet.forward_occupied(features, voxels.flat_index, (batch_size, *grid_shape))
 
@@ -113,5 +113,20 @@ class VolumeNetwork(nn.Module):
         query_batch: Tensor,
     ) -> Tensor:
         """Encode and decode in one call, as training does: (Q,) logits."""
-        volume = self.encode(points, point_batch, batch_size, grid_shape)
-        return self.decode(volume, queries, query_batch)
+        reads = TrilinearReads.at(queries, query_batch, grid_shape)
+        cells, cell_of_read = torch.unique(reads.cells, return_inverse=True)
+        if queries.device.type != "cpu" or len(cells) > READ_SHARE * batch_size * math.prod(grid_shape):
+            volume = self.encode(points, point_batch, batch_size, grid_shape)
+            return self.decode(volume, queries, query_batch)
+        voxels = self._occupied_voxels(points, point_batch, grid_shape)
+        grid = (batch_size, *grid_shape)
+        table = self.unet.forward_occupied_at(self.encoder(points, voxels), voxels.flat_index, grid, cells)
+        features = TrilinearReads(cell_of_read, reads.weights).mix(table)
+        return self.decoder(queries, features)  # type: ignore[no-any-return]
+
+    def _occupied_voxels(
+        self, points: Tensor, batch_index: Tensor, grid_shape: tuple[int, int, int]
+    ) -> OccupiedVoxels:
+        if any(side % self.pooling_factor for side in grid_shape):
+            raise ValueError(f"grid sides {grid_shape} must be multiples of {self.pooling_factor}")
+        return OccupiedVoxels.of_points(points, batch_index, grid_shape)

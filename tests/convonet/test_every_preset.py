@@ -4,7 +4,7 @@ Single shapes are a ball, a box and a torus; sequences are two bodies that turn,
 networks of point clouds learn is measured where they are trained for longer: see the last test.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,6 @@ BODIES = BendingEllipsoids(
     turn=torch.tensor([0.6, 1.2]),
     shift=torch.tensor([[0.1, 0.05, 0.0], [-0.1, 0.0, 0.1]]),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def small(preset: str) -> NetworkConfig:

@@ -197,8 +197,7 @@ def training(steps: int) -> TrainingConfig:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _seed() -> None:
     torch.manual_seed(0)
 
 

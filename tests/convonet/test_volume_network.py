@@ -57,14 +57,21 @@ def test_every_axis_shifts_by_itself_and_only_by_multiples_of_the_pooling_factor
 
 def test_points_beyond_the_receptive_radius_change_nothing() -> None:
     network = random_network().double()
-    radius, side = network.receptive_radius, 64
-    points, query = cloud(24, 40).double(), torch.tensor([[32.3, 31.6, 32.9]], dtype=torch.float64)
-    far = torch.tensor(
-        [[32.3 - radius - 1.5, 31.6, 32.9], [32.3, 32.0, 32.9 + radius + 1.5]], dtype=torch.float64
-    )
-    alone = logits(network, points, query, side)
-    together = logits(network, torch.cat([points, far]), query, side)
-    assert torch.equal(alone, together)
+    radius, side = network.receptive_radius, 52
+    query = torch.tensor([[32.3, 31.6, 32.9]], dtype=torch.float64)
+    points = cloud(26, 39).double()
+
+    def with_points_at(*distances: float) -> torch.Tensor:
+        """One more point at each distance along x, and one along z."""
+        steps = torch.tensor([step for d in distances for step in ([-d, 0, 0], [0, 0, d])]).double()
+        return logits(network, torch.cat([points, query + steps.view(-1, 3)]), query, side)
+
+    # Moved, they keep every product's shape and every voxel's row in it, so not a bit may change.
+    beyond = with_points_at(radius + 1.5)
+    assert torch.equal(beyond, with_points_at(radius + 8.2))
+    # Without them the products have fewer rows, and a processor may sum a row in another order: float64's roundings.
+    torch.testing.assert_close(beyond, with_points_at(), rtol=1e-12, atol=1e-12)
+    assert (beyond - with_points_at(radius - 1.0)).abs() > 1e-6  # points within it do count
 
 
 def test_a_larger_crop_gives_the_same_field_inside_the_halo() -> None:
