@@ -233,6 +233,7 @@ def train(
     max_failures: int = 3,
     initial_model: str | None = None,
     imagenet: Path | None = None,
+    direct_gradients: bool = False,
     seed: int = 0,
     device: Device = "auto",
     address: Address = "auto",
@@ -261,6 +262,8 @@ def train(
         initial_model: name or file of weights to start from.
         imagenet: file with torchvision's resnet18 (state dict: PTH, PT, safetensors) that encoders of pictures
             start from.
+        direct_gradients: oflow presets: differentiate the solver's steps themselves, many times as fast on a
+            processor, in memory that grows with their number; by default the adjoint equation, as published.
         seed: of the initial weights and the batches.
         device: where the network trains.
     """
@@ -277,6 +280,7 @@ def train(
             max_failures,
             initial_model,
             imagenet,
+            direct_gradients,
             seed,
         ),
         device,

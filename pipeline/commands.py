@@ -27,6 +27,7 @@ class TrainOptions:
     max_failures: int
     initial_model: str | None
     imagenet: Path | None
+    direct_gradients: bool
     seed: int
 
 
@@ -131,7 +132,7 @@ def train(data: Path, out: Path, options: TrainOptions, device: str, address: st
         seed=options.seed,
     )
     config = replace(
-        preset_config(options.preset, data, training),
+        preset_config(options.preset, data, training, options.direct_gradients),
         workers=options.workers,
         checkpoint_every=options.checkpoint_every,
         max_failures=options.max_failures,

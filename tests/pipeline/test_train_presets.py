@@ -17,6 +17,7 @@ import pytest
 from ray.train import WorkerGroupError
 
 from convonet.conv_onet import ConvOnetConfig
+from convonet.oflow import OccupancyFlowConfig
 from convonet.registry import PRESETS
 from convonet.training import TrainingConfig
 from convonet.volume_network import VolumeNetworkConfig
@@ -141,6 +142,16 @@ def test_every_preset_has_samples_that_fit_its_network(name: str, balls: Path, m
         assert batch.inputs.shape[1:] == (*times, 3, 224, 224)
     if name == "onet_repr_power":
         assert config.network.shape_count == 3  # type: ignore[union-attr]
+
+
+def test_gradients_of_a_flow_go_through_the_solver_if_asked(moving: Path) -> None:
+    training = preset_training("oflow_pointcloud")
+    usual, direct = (preset_config("oflow_pointcloud", moving, training, asked) for asked in (False, True))
+    assert isinstance(usual.network, OccupancyFlowConfig) and usual.network.solver.adjoint
+    solver = replace(usual.network.solver, adjoint=False)
+    assert direct == replace(usual, network=replace(usual.network, solver=solver))
+    with pytest.raises(ValueError, match="onet4d_pointcloud integrates nothing"):
+        preset_config("onet4d_pointcloud", moving, training, direct_gradients=True)
 
 
 def test_samples_of_another_kind_are_refused() -> None:
