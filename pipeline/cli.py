@@ -436,7 +436,13 @@ def main(args: Sequence[str] | None = None) -> None:
     if args == ["models"]:
         args = ["models", "list"]
     try:
-        app.cli(prog="tessera", description="Huge point-cloud scans to one watertight mesh.", args=args)
+        try:
+            app.cli(prog="tessera", description="Huge point-cloud scans to one watertight mesh.", args=args)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (GeometryError, NetworkError, PipelineError, ValueError) as error:
         if os.environ.get("TESSERA_TRACEBACK"):
             raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,16 @@ def test_every_command_shows_an_example_in_its_help(
         main([*command, "--help"])
     assert stop.value.code == 0
     assert f"Example: tessera {' '.join(command)}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["generate", "--help"]])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "pipeline.cli", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # before the first line is written
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 1
 
 
 def test_evaluate_prints_and_stores_the_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
