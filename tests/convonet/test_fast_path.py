@@ -67,8 +67,11 @@ def test_gradients_in_bfloat16_are_those_of_the_plain_network_in_float32() -> No
         return {name: parameter.grad for name, parameter in copy.named_parameters()}
 
     exact, fast = gradients(PlainNetwork, False), gradients(VolumeNetwork, True)
-    for name, gradient in fast.items():  # 0.4% by rounding to 8 bits, and some more through the layers above
-        assert (gradient - exact[name]).norm() < 0.06 * exact[name].norm(), name
+    whole = torch.cat([gradient.flatten() for gradient in exact.values()]).norm()
+    for name, gradient in fast.items():
+        # 0.4% by rounding to 8 bits, and some more through the layers above; in a small gradient, the sum of large
+        # terms that cancel, more of it.
+        assert (gradient - exact[name]).norm() < 0.04 * exact[name].norm() + 0.003 * whole, name
 
 
 def test_autocast_decodes_a_float32_volume_in_its_own_format(
