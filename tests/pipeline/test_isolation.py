@@ -110,6 +110,8 @@ def test_what_a_stream_left_unread_does_not_answer_the_next_call(isolated: Isola
 
 
 PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let programs in the background ignore it
 from pipeline.isolation import CallLimits, IsolatedProcess
 from tests.pipeline import isolated_calls
 process = IsolatedProcess(CallLimits())
