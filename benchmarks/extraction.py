@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import platform
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
+from benchmarks.machine import tell
 from convonet.marching_cubes import extract_blocks
 from convonet.mise import MiseConfig, refine
 
@@ -125,10 +125,7 @@ def main() -> None:
     for size in options.resolutions:
         plain = best_of(options.repeats, lambda: dense(size), "marching_cubes_s")  # noqa: B023
         report["runs"].append({"resolution": size, "method": "dense", **plain})
-    text = json.dumps(report, indent=2)
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+    tell(report, options.output)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 from pathlib import Path
 
@@ -27,3 +28,11 @@ def machine() -> dict[str, object]:
         "bf16_units": cpu_has_bf16_units(),
         "torch": torch.__version__,
     }
+
+
+def tell(report: dict[str, object], output: Path | None) -> None:
+    """Print a report as JSON, and write it to a file if one is named."""
+    text = json.dumps(report, indent=2)
+    print(text)
+    if output:
+        output.write_text(text + "\n")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, tell
 from convonet.conv_onet.scatter import cell_max, cell_mean, occupied_cells
 from convonet.precision import cpu_has_bf16_units, network_precision
 from convonet.training import CropBatch, CropObjective, TrainingConfig, TrainingState, train_step
@@ -360,10 +359,7 @@ def main() -> None:
     report = {"machine": machine(), "threads": options.threads}
     report |= network_figures(options.repeats)
     report["scatter"] = scatter_figures(4 * options.repeats)
-    text = json.dumps(report, indent=2)
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+    tell(report, options.output)
 
 
 if __name__ == "__main__":
