@@ -27,11 +27,8 @@ from convonet.oflow import (
 from convonet.oflow.losses import correspondence_loss
 from convonet.onet import OccupancyNetwork, OccupancyNetworkConfig
 from convonet.precision import network_precision
-from convonet.registry import NetworkConfig
+from convonet.registry import NetworkConfig, occupancy_threshold
 from convonet.training import CROPS, Objective, occupancy_iou
-
-SHAPE_THRESHOLD = 0.2  # probability of the surface in the originals' configurations of ConvONet
-SEQUENCE_THRESHOLD = 0.3  # and of OFlow
 
 
 class ShapeArrays(Protocol):
@@ -118,7 +115,7 @@ class ShapeObjective:
     @property
     def threshold(self) -> float:
         """Probability that counts as occupied."""
-        return self.config.threshold if isinstance(self.config, OccupancyNetworkConfig) else SHAPE_THRESHOLD
+        return occupancy_threshold(self.config)
 
     def load(self, arrays: ShapeArrays, device: torch.device) -> ShapeBatch:
         """Move a batch to a device; crops get their cells there."""
@@ -223,6 +220,7 @@ class SpaceTimeObjective:
 
     def validate(self, network: nn.Module, batches: Iterable[SequenceBatch]) -> dict[str, float]:
         """IoU at the later frames."""
+        assert isinstance(network, OccupancyNetwork4D)
         return _sequence_iou(network, batches)
 
 
@@ -263,11 +261,17 @@ def _sequence_batch(arrays: SequenceArrays, device: torch.device) -> SequenceBat
     return SequenceBatch(flow, torch.Generator(device).manual_seed(arrays.seed))
 
 
-def _sequence_iou(network: nn.Module, batches: Iterable[SequenceBatch]) -> dict[str, float]:
+def _sequence_iou(
+    network: OccupancyFlow | OccupancyNetwork4D, batches: Iterable[SequenceBatch]
+) -> dict[str, float]:
     logits, labels = [], []
     for batch in batches:
         later = batch.flow.later
         assert later is not None
         logits.append(network(batch.flow.inputs, later.queries, later.times))
         labels.append(later.occupancy)
-    return {"validation_iou": occupancy_iou(torch.cat(logits), torch.cat(labels), SEQUENCE_THRESHOLD)}
+    return {
+        "validation_iou": occupancy_iou(
+            torch.cat(logits), torch.cat(labels), occupancy_threshold(network.config)
+        )
+    }

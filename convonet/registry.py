@@ -38,6 +38,17 @@ def kind_of(config: NetworkConfig) -> str:
     return next(kind for kind, known in KINDS.items() if type(config) is known)
 
 
+def occupancy_threshold(config: NetworkConfig) -> float:
+    """The occupancy at the surface of the published meshes of a paper's network."""
+    match config:
+        case onet.OccupancyNetworkConfig():
+            return config.threshold
+        case conv_onet.ConvOnetConfig():
+            return conv_onet.presets.OCCUPANCY_THRESHOLD
+        case _:
+            return oflow.presets.OCCUPANCY_THRESHOLD
+
+
 def config_from_json(kind: str, values: Mapping[str, Any]) -> NetworkConfig:
     """A configuration as it was before it became JSON.
 

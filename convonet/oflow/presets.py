@@ -6,6 +6,8 @@ from convonet.oflow.losses import FlowLossConfig
 from convonet.oflow.network import OccupancyFlowConfig
 from convonet.oflow.onet4d import OccupancyNetwork4DConfig
 
+OCCUPANCY_THRESHOLD = 0.3  # of the published meshes, also of ONet-4D
+
 _IMAGES = OccupancyFlowConfig(
     spatial_encoder="resnet18",
     temporal_encoder="conv3d",

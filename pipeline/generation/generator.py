@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convonet.conv_onet.presets import OCCUPANCY_THRESHOLD
 from convonet.object_mesh import ExtractionConfig, Field, extract_mesh, field_normals
 from convonet.oflow import OccupancyFlow, OccupancyNetwork4D
 from convonet.onet import OccupancyNetwork
+from convonet.registry import occupancy_threshold
 from pipeline.errors import PipelineError
 from pipeline.generation.config import GenerateConfig
 from pipeline.generation.input_kinds import InputKind, input_kind, paper_sampling
@@ -31,7 +31,6 @@ from pipeline.generation.results import Shape
 from pipeline.generation.sequence_inputs import draw_tracks, read_images, read_sequence
 from pipeline.generation.simplification import simplify
 
-FLOW_THRESHOLD = 0.3
 PADDING = 0.1
 
 
@@ -71,11 +70,8 @@ class Generator:
     @property
     def threshold(self) -> float:
         """Occupancy at the surface: the one asked for, or else the paper's."""
-        if self.config.threshold is not None:
-            return self.config.threshold
-        if isinstance(self.network, OccupancyNetwork):
-            return self.network.config.threshold
-        return FLOW_THRESHOLD if self.moves else OCCUPANCY_THRESHOLD
+        asked = self.config.threshold
+        return occupancy_threshold(self.network_config) if asked is None else asked
 
     def read(self, source: str) -> ObjectInput:
         """The input of a file, or of a shape's number.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from pipeline.generation.sequences import between, each_moment, flows
 from pipeline.generation.still_shapes import from_features, from_latents
 from preprocessing.mesh_checks import check_mesh
 
-Results = list[Shape] | list[MovingShape] | Series
+Results = Sequence[Shape | MovingShape] | Series
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,15 @@ def generate(
     if isinstance(results, Series):
         files = write_series(out, results.shapes, config.up)
         shapes = list(results.shapes)
-    elif isinstance(results[0], MovingShape):
-        files, shapes = [], []
-        for path, moving in zip(numbered(out, len(results)), results, strict=True):
-            assert isinstance(moving, MovingShape)
-            files += write_moving(path, moving, config.up)
-            shapes.append(moving.first)
     else:
         files, shapes = [], []
-        for path, still in zip(numbered(out, len(results)), results, strict=True):
-            assert isinstance(still, Shape)
-            files += write_still(path, still, config.up)
-            shapes.append(still)
+        for path, made in zip(numbered(out, len(results)), results, strict=True):
+            if isinstance(made, MovingShape):
+                files += write_moving(path, made, config.up)
+                shapes.append(made.first)
+            else:
+                files += write_still(path, made, config.up)
+                shapes.append(made)
     return GenerateReport(
         tuple(files),
         len(shapes),
