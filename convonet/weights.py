@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from convonet.atomic_file import appearing
 from convonet.errors import WeightsError
 from convonet.registry import KINDS, config_from_json, kind_of
 from convonet.volume_network import VolumeNetwork
@@ -51,11 +52,10 @@ def save_network(path: Path, network: nn.Module, tensors: dict[str, Tensor], fac
         facts: provenance such as steps, data and metrics, stored beside the configuration.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
     config: Any = network.config
     header = {KIND_KEY: kind_of(config), CONFIG_KEY: json.dumps(asdict(config)), **facts}
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata=header)
-    temporary.replace(path)
+    with appearing(path) as partial:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=header)
 
 
 def read_header(model: str) -> dict[str, str]:

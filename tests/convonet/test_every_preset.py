@@ -48,7 +48,7 @@ SMALL: dict[str, dict[str, Any]] = {  # by kind; what a configuration has not is
     "onet4d": {"frames": 5, "code_size": 16, "temporal_hidden": 8, "decoder_hidden": 32},
 }
 EXCEPTIONS: dict[str, dict[str, Any]] = {
-    "onet_img": {"encoder_hidden": 0},
+    **{name: {"encoder_hidden": 0} for name in ("onet_img", "onet_img_nocbn", "onet_img_noresnet")},
     "onet_voxel": {"encoder_hidden": 2},
     "onet_unconditional": {"feature_size": 0, "encoder_hidden": 0, "latent_size": 4, "latent_hidden": 32},
     "onet_repr_power": {"encoder_hidden": 0, "shape_count": 3},
@@ -59,7 +59,7 @@ STEPS_OF_PRESET = {
     "shapenet_pointconv": 150,  # features of points alone: blurred for long
     "room_pointconv": 150,
     **{name: 40 for name in PRESETS if "grid" in name or name == "room_combine"},
-    "onet_img": 50,
+    **dict.fromkeys(("onet_img", "onet_img_nocbn", "onet_img_noresnet"), 50),
     "oflow_img": 100,
     "oflow_img_w_correspond": 70,
     "shapenet_1plane": 120,  # one plane sees neither thickness nor the hole of the ring at first
