@@ -59,7 +59,9 @@ STEPS_OF_PRESET = {
     "shapenet_pointconv": 150,  # features of points alone: blurred for long
     "room_pointconv": 150,
     **{name: 40 for name in PRESETS if "grid" in name or name == "room_combine"},
-    **dict.fromkeys(("onet_img", "onet_img_nocbn", "onet_img_noresnet"), 50),
+    "onet_img": 50,
+    "onet_img_nocbn": 100,  # the picture enters once, at the first layer
+    "onet_img_noresnet": 50,
     "oflow_img": 100,
     "oflow_img_w_correspond": 70,
     "shapenet_1plane": 120,  # one plane sees neither thickness nor the hole of the ring at first
