@@ -69,6 +69,7 @@ class MeshOptions:
             voxel_side=self.voxel_side,
             views=VIEWS if self.view_size else 0,
             view_size=self.view_size,
+            has_distances=True,
         )
 
 
