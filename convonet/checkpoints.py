@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from convonet import conv_onet, oflow, onet
 from convonet.errors import EntriesError, WeightsError
-from convonet.registry import PRESETS, NetworkConfig, kind_of
-from convonet.volume_network import VolumeNetworkConfig
+from convonet.registry import PRESETS, SCAN_KINDS, NetworkConfig, kind_of
 from convonet.weights import save_network
 
 # The originals keep the best loss as a numpy scalar: its constructor, dtypes and nothing else of numpy.
@@ -29,7 +28,6 @@ _NUMPY_SCALARS: list[Any] = [
 ]
 _CURE = "pass the .pt file that the original's training or its download script wrote, whole"
 _LISTED = 3
-OWN_CONFIGS = (VolumeNetworkConfig,)
 
 
 def read_original_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -142,7 +140,7 @@ def _shown(value: object) -> str:
 
 def original_presets() -> list[str]:
     """Names of the presets that networks of the original implementations have."""
-    return [name for name, config in PRESETS.items() if not isinstance(config, OWN_CONFIGS)]
+    return [name for name, config in PRESETS.items() if kind_of(config) not in SCAN_KINDS]
 
 
 def fitting_presets(state: Mapping[str, Tensor]) -> list[str]:

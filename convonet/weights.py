@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from convonet.atomic_file import appearing
+from convonet.conv_onet import ConvOnet
+from convonet.conv_onet.scene_crops import SceneCrops
+from convonet.crop_network import CropNetwork
 from convonet.errors import WeightsError
 from convonet.registry import KINDS, config_from_json, kind_of
-from convonet.volume_network import VolumeNetwork
 
 PACKAGED = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "volume-default"
@@ -97,18 +99,20 @@ def load_any_network(model: str) -> nn.Module:
     return network.eval()
 
 
-def load_network(model: str) -> VolumeNetwork:
-    """A volume network, as reconstruction uses it, with its weights.
+def load_network(model: str) -> CropNetwork:
+    """A network that reconstructs scenes crop by crop, with its weights.
+
+    Networks of crops with the originals' weights come in voxel units, too.
 
     Raises:
-        WeightsError: as `load_any_network`, and if the file holds another kind of network.
+        WeightsError: as `load_any_network`, and if the network makes single objects.
     """
-    kind = read_header(model)[KIND_KEY]
-    if kind != "volume":
-        raise WeightsError(
-            f"{model_file(model)}: holds a network of kind {kind}, which makes single objects (`tessera generate`); "
-            "reconstruction needs a volume network"
-        )
     network = load_any_network(model)
-    assert isinstance(network, VolumeNetwork)
-    return network
+    if isinstance(network, CropNetwork):
+        return network
+    if isinstance(network, ConvOnet) and network.config.family == "crops":
+        return SceneCrops(network)
+    raise WeightsError(
+        f"{model_file(model)}: holds a network of kind {read_header(model)[KIND_KEY]}, which makes single objects "
+        "(`tessera generate`); reconstruction needs one of crops, such as volume, crop_3plane or crop_room_grid64"
+    )
