@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from convonet.errors import WeightsError
 from convonet.precision import choose_device
 from convonet.prefetch import Prefetched
 from convonet.training import LOGITS_PER_VOXEL, BatchSource, Fit, TrainingConfig, TrainingState
@@ -72,6 +73,8 @@ def initial_network(initial: str | None) -> VolumeNetwork:
     if initial is None:
         return VolumeNetwork(VolumeNetworkConfig(has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL))
     trained = load_network(initial)
+    if not isinstance(trained, VolumeNetwork):
+        raise WeightsError(f"{initial}: holds no volume network, which is what this program trains")
     config = replace(trained.config, has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL)
     network = VolumeNetwork(config)
     network.load_state_dict(network.state_dict() | trained.state_dict())

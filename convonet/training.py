@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convonet.atomic_file import appearing
 from convonet.point_encoder import PointHints
 from convonet.precision import network_precision
 
@@ -174,17 +175,14 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint that appears whole or not at all."""
-        temporary = path.with_suffix(".tmp")
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "averaged": self.averaged,
-                "step": self.step,
-            },
-            temporary,
-        )
-        temporary.replace(path)
+        stored = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "averaged": self.averaged,
+            "step": self.step,
+        }
+        with appearing(path) as partial:
+            torch.save(stored, partial)
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint; only tensors and numbers are unpickled."""

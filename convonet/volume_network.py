@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from convonet.crop_network import CropNetwork
 from convonet.decoder import LocalDecoder
 from convonet.point_encoder import LocalPoolPointNet, PointHints
 from convonet.pooling import OccupiedVoxels
@@ -54,7 +55,7 @@ class VolumeNetworkConfig:
         return VolumeNetwork(self)
 
 
-class VolumeNetwork(nn.Module):
+class VolumeNetwork(CropNetwork):
     """Encoder with local pooling, 3D U-Net, trilinear query and decoder (Peng et al. 2020).
 
     All positions are in voxel units, so one set of weights serves every scale.
@@ -62,7 +63,7 @@ class VolumeNetwork(nn.Module):
 
     def __init__(self, config: VolumeNetworkConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: VolumeNetworkConfig = config
         self.encoder = LocalPoolPointNet(
             config.feature_size, config.encoder_hidden, config.encoder_blocks, config.has_hints
         )
@@ -142,6 +143,5 @@ class VolumeNetwork(nn.Module):
     def _occupied_voxels(
         self, points: Tensor, batch_index: Tensor, grid_shape: tuple[int, int, int]
     ) -> OccupiedVoxels:
-        if any(side % self.pooling_factor for side in grid_shape):
-            raise ValueError(f"grid sides {grid_shape} must be multiples of {self.pooling_factor}")
+        self.check_grid(grid_shape)
         return OccupiedVoxels.of_points(points, batch_index, grid_shape)

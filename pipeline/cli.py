@@ -251,11 +251,12 @@ def train(
     Args:
         data: a Zarr store made by `tessera preprocess`.
         out: folder of the run.
-        preset: which network: volume, which reconstructs scans, or one for single objects or moving bodies, such
-            as shapenet_3plane, room_grid64, onet_pointcloud or oflow_pointcloud (a wrong name lists them all).
+        preset: which network: volume, crop_1plane, crop_3plane or crop_combine, which reconstruct scans, or one for
+            single objects or moving bodies, such as shapenet_3plane, room_grid64, onet_pointcloud or oflow_pointcloud
+            (a wrong name lists them all).
         steps: optimiser steps of the whole schedule.
-        batch_size: crops, shapes or sequences in one step of one worker; 2 for volume, else as published.
-        learning_rate: peak of the schedule; 1.5e-3 for volume, else 1e-4 as published.
+        batch_size: crops, shapes or sequences in one step of one worker; 2 for scans, else as published.
+        learning_rate: peak of the schedule; 1.5e-3 for scans, else 1e-4 as published.
         workers: processes: one for each GPU, or one for each share of the processors.
         checkpoint_every: steps between checkpoints.
         max_failures: worker failures to recover from before giving up.

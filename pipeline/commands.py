@@ -267,8 +267,12 @@ def import_model(file: Path, preset: str, out: Path) -> None:
     from convonet.registry import parameter_count
     from pipeline.version import software_version
 
-    network = import_original(file, preset, out, {"software": f"tessera {software_version()}"})
-    print(f"{out}: {preset}, {parameter_count(network):,} parameters, from {file}")
+    imported = import_original(file, preset, out, {"software": f"tessera {software_version()}"})
+    print(f"{out}: {preset}, {parameter_count(imported.network):,} parameters, from {file}")
+    for other, distinction in imported.also_fits.items():
+        print(f"note: also fits {other} ({distinction})")
+    if imported.also_fits:
+        print("note: the file does not say which it is; import it with the preset it was trained with")
 
 
 def info(path: Path | None, check: bool) -> None:

@@ -17,6 +17,7 @@ from convonet.conv_onet import ConvOnet
 from convonet.oflow import OccupancyFlow, OccupancyNetwork4D
 from convonet.onet import OccupancyNetwork
 from convonet.precision import choose_device
+from convonet.registry import SCAN_KINDS
 from convonet.weights import KIND_KEY, load_any_network, model_file, read_header
 from pipeline.errors import PipelineError
 from pipeline.generation.config import GenerateConfig
@@ -91,9 +92,9 @@ def generate(
     check_target(out)
     _check_numbers(config)
     header = read_header(str(model))
-    if header[KIND_KEY] == "volume":
+    if header[KIND_KEY] in SCAN_KINDS:
         raise PipelineError(
-            f"{model_file(str(model))}: is a volume network, which turns whole scans into meshes; "
+            f"{model_file(str(model))}: is a {header[KIND_KEY]} network, which turns whole scans into meshes; "
             "use `tessera reconstruct SCAN --out RUN --model MODEL`"
         )
     network = load_any_network(str(model)).to(choose_device(device))
