@@ -1,0 +1,42 @@
+"""No command writes over what it reads: checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.errors import OverwritingError
+
+
+def refuse_overwriting(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Check that no output is an input, by whatever spelling of its path or link.
+
+    An output may lie inside a folder that is read, but not be a file that is there already; nor may it be the
+    folder itself or one around an input file's own.
+
+    Raises:
+        OverwritingError: if one is; names both.
+    """
+    read = [path for path in inputs if path is not None]
+    for output in outputs:
+        if output is None:
+            continue
+        for path in read:
+            if _is_same(output, path):
+                raise OverwritingError(
+                    f"{output}: is also read by this command ({path}); choose another output, nothing was written"
+                )
+            if path.is_dir() and output.is_file() and path.resolve() in output.resolve().parents:
+                raise OverwritingError(
+                    f"{output}: is a file of the folder that this command reads ({path}); choose another output, "
+                    "nothing was written"
+                )
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    if first.resolve() == second.resolve():
+        return True
+    try:
+        return first.samefile(second)  # hard links, and file systems that ignore case
+    except OSError:  # one does not exist yet
+        return False
