@@ -52,6 +52,7 @@ def preprocess_meshes(source: Path, out: Path, arguments: MeshArguments, address
     """`tessera preprocess meshes`."""
     from preprocessing.sources import meshes_collection
 
+    _refuse_same(source, out)
     collection = meshes_collection(source, _mesh_options(arguments))
     _preprocess(collection, out, address, _limits(arguments))
 
@@ -62,6 +63,7 @@ def preprocess_shapenet(
     """`tessera preprocess shapenet`."""
     from preprocessing.sources import shapenet_collection
 
+    _refuse_same(source, out)
     collection = shapenet_collection(source, _mesh_options(arguments), classes)
     _preprocess(collection, out, address, _limits(arguments))
 
@@ -70,6 +72,7 @@ def preprocess_scans(kind: str, source: Path, out: Path, address: str) -> None:
     """`tessera preprocess scannet` and `tessera preprocess matterport`."""
     from preprocessing.sources import matterport_collection, scannet_collection
 
+    _refuse_same(source, out)
     make = {"scannet": scannet_collection, "matterport": matterport_collection}[kind]
     _preprocess(make(source), out, address)
 
@@ -80,7 +83,14 @@ def preprocess_humans(
     """`tessera preprocess humans`."""
     from preprocessing.sources import humans_collection
 
+    _refuse_same(source, out)
     _preprocess(humans_collection(source, frames, view_size, up), out, address)
+
+
+def _refuse_same(source: Path, out: Path) -> None:
+    from pipeline.overwriting import refuse_overwriting
+
+    refuse_overwriting([out], [source])
 
 
 def _mesh_options(arguments: MeshArguments) -> MeshOptions:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from pipeline.errors import OverwritingError
 
+STORE_MARK = "zarr.json"  # of a dataset, in which nothing else may lie
+
 
 def refuse_overwriting(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
     """Check that no output is an input, by whatever spelling of its path or link.
 
-    An output may lie inside a folder that is read, but not be a file that is there already; nor may it be the
-    folder itself or one around an input file's own.
+    An output may lie inside a folder that is read, but not be a file that is there already, nor lie in a dataset.
 
     Raises:
         OverwritingError: if one is; names both.
@@ -26,9 +27,10 @@ def refuse_overwriting(outputs: Iterable[Path | None], inputs: Iterable[Path | N
                 raise OverwritingError(
                     f"{output}: is also read by this command ({path}); choose another output, nothing was written"
                 )
-            if path.is_dir() and output.is_file() and path.resolve() in output.resolve().parents:
+            is_inside = path.is_dir() and path.resolve() in output.resolve().parents
+            if is_inside and (output.is_file() or (path / STORE_MARK).is_file()):
                 raise OverwritingError(
-                    f"{output}: is a file of the folder that this command reads ({path}); choose another output, "
+                    f"{output}: belongs to the folder that this command reads ({path}); choose another output, "
                     "nothing was written"
                 )
 

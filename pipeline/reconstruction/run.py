@@ -107,6 +107,8 @@ def reconstruct(
     files = scan_set(scan, config.reading)
     store = RunStore(str(out))
     path = _mesh_path(store, mesh)
+    if store.is_local and store.local_path.exists() and not store.local_path.is_dir():
+        raise RunDirectoryError(f"{out}: is a file, and a run needs a folder; choose another --out")
     outputs = [path] + ([store.local_path] if store.is_local else [])
     refuse_overwriting(outputs, [*files.files, model_file(config.model)])
     choose_device(device)

@@ -50,7 +50,7 @@ def open_e57(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     try:
         import pye57
     except ImportError as error:
-        raise ScanError(f"{path}: E57 needs one more package; run: pip install 'tessera[e57]'") from error
+        raise ScanError(f"{path}: E57 needs one more package; run: pip install pye57") from error
     if is_gzipped(path):
         raise ScanError(f"{path}: E57 files are read unpacked; run gunzip on it first")
     try:
