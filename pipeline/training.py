@@ -40,6 +40,7 @@ from convonet.volume_network import VolumeNetworkConfig
 from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
 from pipeline.cluster import available_cpus, ray_session
 from pipeline.errors import ClusterError, RunDirectoryError
+from pipeline.overwriting import refuse_overwriting
 from pipeline.version import software_version
 from preprocessing.training_crops import CropConfig, CropSource
 from preprocessing.training_sequences import SequenceConfig, SequenceSource
@@ -241,6 +242,9 @@ def train(
     """
     config = config or TrainConfig()
     data, out = Path(data).absolute(), Path(out).absolute()
+    given = [name for name in (config.initial_model, config.imagenet) if name is not None]
+    weights = [Path(name) for name in given if Path(name).exists()]
+    refuse_overwriting([out, out / "model.safetensors"], [data, *weights])
     _check_initial_weights(config)
     config = _with_absolute_files(config)
     for split in ("train", config.validation_split):
