@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks withou
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
 Item = TypeVar("Item")
@@ -27,7 +27,7 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "
 TASKS_IN_FLIGHT_PER_CPU = 2
 PROBE_TIMEOUT_S = 5.0
 AUTH_MODE, AUTH_TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
-# Without clusters, as Ray is by default on Windows and macOS, a node's address is 127.0.0.1 and all of its servers bind to that.
+# Switched off, as it is on Windows and macOS, a node's address is 127.0.0.1 and all of its servers bind to that.
 LOOPBACK_SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 
 
