@@ -19,7 +19,7 @@ def open_e57(path: Path, chunk_points: int) -> ScanReader:
     try:
         import pye57
     except ImportError as error:
-        raise ScanError(f"{path}: E57 needs one more package; run: pip install 'tessera[e57]'") from error
+        raise ScanError(f"{path}: E57 needs one more package; run: pip install pye57") from error
     try:
         file = pye57.E57(str(path))
         headers = [file.get_header(number) for number in range(file.scan_count)]

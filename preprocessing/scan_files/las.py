@@ -21,7 +21,7 @@ def _laspy(path: Path) -> Any:
         import laspy
     except ImportError as error:
         raise ScanError(
-            f"{path}: LAS and LAZ need two more packages; run: pip install 'tessera[las]'"
+            f"{path}: LAS and LAZ need two more packages; run: pip install laspy lazrs"
         ) from error
     return laspy
 
