@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -182,7 +183,18 @@ def _checkpoint(state: TrainingState, config: TrainConfig, out: Path, metrics: d
 
 
 def _train_worker(job: dict[str, Any]) -> None:
-    """One process of the training run; continues from the run's last checkpoint by itself."""
+    """One process of the training run."""
+    try:
+        _fit(job)
+    finally:
+        # The distributed wrapper holds itself in a circle. Freed after its process group, it would keep the
+        # interpreter's lock while it waits for gloo's threads, and those may wait for that lock. Here the group
+        # still stands.
+        gc.collect()
+
+
+def _fit(job: dict[str, Any]) -> None:
+    """Train; continues from the run's last checkpoint by itself."""
     config: TrainConfig = job["config"]
     data, out = Path(job["data"]), Path(job["out"])
     context = ray.train.get_context()
