@@ -151,7 +151,7 @@ def slabs(rng: np.random.Generator, repeats: int) -> Iterator[list[ProbeSurface]
     yield named("axis", repeats * list(np.eye(3)))
     yield named("about z", repeats * turned)
     yield named("roof", repeats * roofs)
-    yield named("any", [random_direction(rng) for _ in range(4 * repeats)])
+    yield named("any", [random_direction(rng) for _ in range(6 * repeats)])
 
 
 def curved(rng: np.random.Generator, repeats: int) -> Iterator[list[ProbeSurface]]:

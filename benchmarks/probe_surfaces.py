@@ -86,7 +86,8 @@ def cylinder(name: str, radius: float, wall: float | None, normal: Floats) -> Pr
     def sample(density: float, reach: float, rng: Rng) -> tuple[Floats, Floats]:
         def directions(count: int, rng: Rng) -> Floats:
             angle = rng.uniform(0, 2 * np.pi, (count, 1))
-            return np.cos(angle) * normal + np.sin(angle) * across
+            outward: Floats = np.cos(angle) * normal + np.sin(angle) * across
+            return outward
 
         points, normals = _layers(
             radius, wall, normal, density, rng, lambda r: 2 * np.pi * r * 2 * reach, directions
