@@ -99,7 +99,8 @@ def cylinder(name: str, radius: float, wall: float | None, normal: Floats) -> Pr
 
 def random_direction(rng: Rng) -> Floats:
     """(3,) unit vector, uniform on the sphere."""
-    return _directions(1, rng)[0]
+    direction: Floats = _directions(1, rng)[0]
+    return direction
 
 
 def _layers(
