@@ -157,12 +157,12 @@ def _scan(path: Path, options: ScanOptions) -> list[str]:
         guess_unit,
         summarise_scan,
     )
-    from pipeline.scan_reading import ScanSet, scan_facts
+    from pipeline.scan_reading import ScanSet
     from preprocessing.errors import ScanError
 
     scan = ScanSet((path,), options)
-    facts = scan_facts(path, options)
     summary = summarise_scan(scan, drop_invalid=True)
+    (facts,) = summary.facts
     size = " x ".join(f"{side:.2f}" for side in summary.high - summary.low)
     lines = [
         f"{path}: scan of {summary.points:,} points ({summary.dropped:,} not finite), {size} m, {facts.format}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,9 @@ class ScanSet:
 
     def chunks(self) -> Iterator[ScanChunk]:
         """The points of all files, one after the other; see `scan_chunks`."""
-        for file in self.files:
-            yield from scan_chunks(file, self.options)
+        with decoder() as process:
+            for file in self.files:
+                yield from scan_chunks(file, self.options, process)
 
 
 def scan_set(scans: Path | str | Sequence[Path | str], options: ScanOptions | None = None) -> ScanSet:
@@ -89,21 +91,39 @@ class ScanFacts:
     crs_unit: str | None
 
 
-def scan_facts(scan: Path, options: ScanOptions) -> ScanFacts:
+@contextmanager
+def decoder() -> Iterator[IsolatedProcess]:
+    """A process that decodes files one after the other; it starts with the first one that needs it."""
+    process = IsolatedProcess(LIMITS)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+def scan_facts(scan: Path, options: ScanOptions, process: IsolatedProcess | None = None) -> ScanFacts:
     """What a scan file says ahead of its points.
+
+    Args:
+        process: a `decoder` to use; one of its own by default.
 
     Raises:
         ScanError: as `open_scan`, and where the file makes its decoder crash.
     """
     if scan_kind(scan) not in NATIVE_KINDS:
         return _facts(open_scan(scan, CHUNK_POINTS, options))
-    (facts,) = _isolated(scan, _read_facts, options)
+    (facts,) = _isolated(scan, _read_facts, options, process)
     assert isinstance(facts, ScanFacts)
     return facts
 
 
-def scan_chunks(scan: Path, options: ScanOptions | None = None) -> Iterator[ScanChunk]:
+def scan_chunks(
+    scan: Path, options: ScanOptions | None = None, process: IsolatedProcess | None = None
+) -> Iterator[ScanChunk]:
     """The points of a scan file in file order, at most `CHUNK_POINTS` at a time.
+
+    Args:
+        process: a `decoder` to use; one of its own by default.
 
     Raises:
         ScanError: as `open_scan` and its chunks, and where the file makes its decoder crash.
@@ -112,14 +132,14 @@ def scan_chunks(scan: Path, options: ScanOptions | None = None) -> Iterator[Scan
     if scan_kind(scan) not in NATIVE_KINDS:
         yield from open_scan(scan, CHUNK_POINTS, options).chunks()
         return
-    yield from _isolated(scan, _decode, options)
+    yield from _isolated(scan, _decode, options, process)
 
 
-def _isolated(scan: Path, work: Any, options: ScanOptions) -> Iterator[Any]:
+def _isolated(scan: Path, work: Any, options: ScanOptions, process: IsolatedProcess | None) -> Iterator[Any]:
     """What a generator function yields for a scan in a process of its own."""
-    process = IsolatedProcess(LIMITS)
+    used = process or IsolatedProcess(LIMITS)
     try:
-        for item in process.stream(work, scan, options):
+        for item in used.stream(work, scan, options):
             if isinstance(item, ScanError):
                 raise item
             yield item
@@ -128,7 +148,8 @@ def _isolated(scan: Path, work: Any, options: ScanOptions) -> Iterator[Any]:
             f"{scan}: its decoder {error}; the file may be damaged: copy or export it again"
         ) from error
     finally:
-        process.close()
+        if process is None:
+            used.close()
 
 
 def _decode(scan: Path, options: ScanOptions) -> Iterator[ScanChunk | ScanError]:

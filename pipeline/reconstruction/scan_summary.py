@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reconstruction.spacing import PROBES, VOXELS_PER_SPACING, median_spacing
-from pipeline.scan_reading import ScanSet, scan_chunks, scan_facts
+from pipeline.scan_reading import ScanFacts, ScanSet, decoder, scan_chunks, scan_facts
 from preprocessing.errors import ScanError
 from preprocessing.scan_files import ScanChunk
 
@@ -49,6 +50,7 @@ class ScanSummary:
             nothing.
         classes: number of points of each LAS class.
         stations: (S, 3) positions of the scanner that the files or the user tell.
+        facts: what the files' headers say.
         crs: the coordinate reference system of the files, or None; of scans in their own frame only.
         notes: what the user should know, a line each.
         files: of each file.
@@ -67,6 +69,7 @@ class ScanSummary:
     crs: str | None = None
     notes: tuple[str, ...] = ()
     files: tuple[FileSummary, ...] = ()
+    facts: tuple[ScanFacts, ...] = ()
 
 
 def finite_chunks(scan: ScanSet, drop_origin: bool = False) -> Iterator[tuple[ScanChunk, int]]:
@@ -99,36 +102,42 @@ class _Pass:
         self.has_normals: list[bool] = []
         self.has_directions: list[bool] = []
         self.files: list[FileSummary] = []
+        self.facts: list[ScanFacts] = []
         self._probes: list[NDArray[np.float64]] = []
         self._priorities: list[NDArray[np.float64]] = []
         self._rng = np.random.default_rng(0)
 
     def read(self, scan: ScanSet) -> None:
-        """Read every file once."""
-        for file in scan.files:
-            low, high, before = np.full(3, np.inf), np.full(3, -np.inf), self.total
-            for whole in scan_chunks(file, scan.options):
-                chunk, invalid = _finite(whole, drop_origin=False)
-                self.dropped += invalid
-                for reason, count in whole.left_out.items():
-                    self.left_out[reason] = self.left_out.get(reason, 0) + count
-                if not len(chunk.points):
-                    continue
-                self.has_colors.append(chunk.colors is not None)
-                self.has_normals.append(chunk.normals is not None)
-                self.has_directions.append(chunk.directions is not None)
-                if chunk.classes is not None:
-                    for number, count in zip(*np.unique(chunk.classes, return_counts=True), strict=True):
-                        self.classes[int(number)] = self.classes.get(int(number), 0) + int(count)
-                points = chunk.points
-                elsewhere = points.any(axis=1)
-                self.zeros += int(len(points) - elsewhere.sum())
-                points = points[elsewhere]
-                if len(points):
-                    self.total += len(points)
-                    low, high = np.minimum(low, points.min(axis=0)), np.maximum(high, points.max(axis=0))
-                    self._draw(points)
-            self.files.append(FileSummary(str(file), self.total - before, low, high))
+        """Read every file once, and what its header says."""
+        with decoder() as process:
+            for file in scan.files:
+                self.facts.append(scan_facts(file, scan.options, process))
+                self._read_file(file, scan_chunks(file, scan.options, process))
+
+    def _read_file(self, file: Path, chunks: Iterable[ScanChunk]) -> None:
+        low, high, before = np.full(3, np.inf), np.full(3, -np.inf), self.total
+        for whole in chunks:
+            chunk, invalid = _finite(whole, drop_origin=False)
+            self.dropped += invalid
+            for reason, count in whole.left_out.items():
+                self.left_out[reason] = self.left_out.get(reason, 0) + count
+            if not len(chunk.points):
+                continue
+            self.has_colors.append(chunk.colors is not None)
+            self.has_normals.append(chunk.normals is not None)
+            self.has_directions.append(chunk.directions is not None)
+            if chunk.classes is not None:
+                for number, count in zip(*np.unique(chunk.classes, return_counts=True), strict=True):
+                    self.classes[int(number)] = self.classes.get(int(number), 0) + int(count)
+            points = chunk.points
+            elsewhere = points.any(axis=1)
+            self.zeros += int(len(points) - elsewhere.sum())
+            points = points[elsewhere]
+            if len(points):
+                self.total += len(points)
+                low, high = np.minimum(low, points.min(axis=0)), np.maximum(high, points.max(axis=0))
+                self._draw(points)
+        self.files.append(FileSummary(str(file), self.total - before, low, high))
 
     def _draw(self, points: NDArray[np.float64]) -> None:
         priority = self._rng.random(len(points))
@@ -201,12 +210,11 @@ def summarise_scan(scan: ScanSet, drop_invalid: bool) -> ScanSummary:
         classes=dict(sorted(found.classes.items())),
         files=tuple(found.files),
     )
-    return _with_facts(summary, scan, notes)
+    return _with_facts(summary, scan, found.facts, notes)
 
 
-def _with_facts(summary: ScanSummary, scan: ScanSet, notes: list[str]) -> ScanSummary:
+def _with_facts(summary: ScanSummary, scan: ScanSet, facts: list[ScanFacts], notes: list[str]) -> ScanSummary:
     """Add what the files' headers say: stations and reference system."""
-    facts = [scan_facts(file, scan.options) for file in scan.files]
     systems = {fact.crs for fact in facts if fact.crs}
     if len(systems) > 1:
         named = "; ".join(f"{file.name}: {fact.crs}" for file, fact in zip(scan.files, facts, strict=True))
@@ -221,6 +229,7 @@ def _with_facts(summary: ScanSummary, scan: ScanSet, notes: list[str]) -> ScanSu
     return replace(
         summary,
         notes=tuple(notes),
+        facts=tuple(facts),
         stations=facts[0].stations if scan.options.stations else stations,
         crs=systems.pop() if systems and scan.options.leaves_frame else None,
     )

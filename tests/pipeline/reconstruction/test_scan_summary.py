@@ -1,0 +1,194 @@
+"""The first pass over a scan: several files as one, what is left out, what looks wrong, and what is no surface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import laspy
+import numpy as np
+import pytest
+
+from pipeline.reconstruction.ingest import BucketContents, bucket_points, read_directions, read_points
+from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.scan_summary import (
+    check_voxel_size,
+    default_voxel_size,
+    finite_chunks,
+    guess_unit,
+    summarise_scan,
+)
+from pipeline.reconstruction.store import RunStore
+from pipeline.scan_reading import ScanSet, scan_set
+from preprocessing.errors import ScanError
+from preprocessing.scan_files import ScanOptions, write_scan_ply
+
+RNG = np.random.default_rng(2)
+DIRECTIONS = RNG.normal(size=(600, 3))
+BALL = DIRECTIONS / np.linalg.norm(DIRECTIONS, axis=1, keepdims=True)
+MAP = np.array([694_386.0, 5_155_487.0, 381.0])
+
+
+def scan(path: Path, points: np.ndarray, **options: object) -> ScanSet:
+    write_scan_ply(path, points)
+    return scan_set(path, ScanOptions(**options))  # type: ignore[arg-type]
+
+
+def test_zeros_among_map_coordinates_are_left_out_with_one_line(tmp_path: Path) -> None:
+    points = np.concatenate([BALL + MAP, np.zeros((1, 3))])
+    given = scan(tmp_path / "a.ply", points)
+    summary = summarise_scan(given, drop_invalid=False)
+    assert (summary.points, summary.drop_origin) == (600, True)
+    np.testing.assert_array_equal(summary.low, (BALL + MAP).min(axis=0))
+    assert summary.notes == ("1 points left out: exactly at (0, 0, 0), where nothing came back",)
+    left = np.concatenate([chunk.points for chunk, _ in finite_chunks(given, drop_origin=True)])
+    np.testing.assert_array_equal(left, BALL + MAP)
+
+
+@pytest.mark.parametrize(("zeros", "is_dropped"), [(1, False), (8, False), (50, True)])
+def test_one_point_at_the_origin_of_a_cloud_around_it_is_kept(
+    zeros: int, is_dropped: bool, tmp_path: Path
+) -> None:
+    summary = summarise_scan(
+        scan(tmp_path / "a.ply", np.concatenate([BALL, np.zeros((zeros, 3))])), drop_invalid=False
+    )
+    assert summary.drop_origin == is_dropped
+    assert summary.points == 600 + zeros * (not is_dropped)
+
+
+def test_several_files_and_patterns_are_one_scan(tmp_path: Path) -> None:
+    for number, part in enumerate(np.array_split(BALL, 3)):
+        write_scan_ply(tmp_path / f"part{number}.ply", part)
+    given = scan_set([str(tmp_path / "part*.ply"), tmp_path / "part1.ply"])
+    assert [file.name for file in given.files] == ["part0.ply", "part1.ply", "part2.ply"]
+    assert given.name == "part0.ply and 2 more files"
+    summary = summarise_scan(given, drop_invalid=False)
+    assert summary.points == 600
+    assert [file.points for file in summary.files] == [200, 200, 200]
+    np.testing.assert_array_equal(summary.low, BALL.min(axis=0))
+    assert summary.notes == ()
+    with pytest.raises(ScanError, match=r"nothing\*\.laz: no file matches"):
+        scan_set(str(tmp_path / "nothing*.laz"))
+    with pytest.raises(ScanError, match=r"b\.ply: no such file"):
+        scan_set([tmp_path / "part0.ply", tmp_path / "b.ply"])
+
+
+def test_files_of_another_place_or_unit_are_noticed(tmp_path: Path) -> None:
+    write_scan_ply(tmp_path / "a.ply", BALL)
+    write_scan_ply(tmp_path / "b.ply", BALL + MAP)
+    write_scan_ply(tmp_path / "c.ply", BALL * 1000)
+    far = summarise_scan(scan_set([tmp_path / "a.ply", tmp_path / "b.ply"]), drop_invalid=False)
+    assert any("from the other files; check that all are in one frame" in note for note in far.notes)
+    unit = summarise_scan(scan_set([tmp_path / "a.ply", tmp_path / "c.ply"]), drop_invalid=False)
+    assert any("check that all are in one unit" in note for note in unit.notes)
+
+
+def test_colors_of_some_files_only_are_left_out_and_told(tmp_path: Path) -> None:
+    write_scan_ply(tmp_path / "a.ply", BALL)
+    write_scan_ply(tmp_path / "b.ply", BALL, colors=np.full((600, 3), 9, np.uint8))
+    summary = summarise_scan(scan_set([tmp_path / "b.ply", tmp_path / "a.ply"]), drop_invalid=False)
+    assert not summary.has_colors
+    assert summary.notes == ("colors are left out: not all files have them",)
+
+
+def las(path: Path, epsg: int, **columns: np.ndarray) -> None:
+    cloud = laspy.create(point_format=0)
+    cloud.header.scales = [1e-6] * 3
+    cloud.x, cloud.y, cloud.z = BALL.T
+    for name, values in columns.items():
+        setattr(cloud, name, values)
+    keys = np.array([1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, epsg], "<u2").tobytes()
+    cloud.header.vlrs.append(laspy.VLR("LASF_Projection", 34735, "", keys))
+    cloud.write(path)
+
+
+def test_reference_systems_are_carried_and_may_not_be_mixed(tmp_path: Path) -> None:
+    las(tmp_path / "a.las", 32632)
+    las(tmp_path / "b.las", 32633)
+    assert summarise_scan(scan_set(tmp_path / "a.las"), drop_invalid=False).crs == "EPSG:32632"
+    turned = scan_set(tmp_path / "a.las", ScanOptions(unit="ft"))
+    assert summarise_scan(turned, drop_invalid=False).crs is None
+    with pytest.raises(ScanError, match="different coordinate reference systems"):
+        summarise_scan(scan_set([tmp_path / "a.las", tmp_path / "b.las"]), drop_invalid=False)
+
+
+def test_noise_is_left_out_with_one_line_and_classes_are_counted(tmp_path: Path) -> None:
+    las(tmp_path / "a.las", 32632, classification=np.repeat([2, 6, 7], 200))
+    summary = summarise_scan(scan_set(tmp_path / "a.las"), drop_invalid=False)
+    assert (summary.points, summary.classes) == (400, {2: 200, 6: 200})
+    assert summary.notes == ("200 points left out: of class 7 (noise)",)
+    las(tmp_path / "b.las", 32632, classification=np.full(600, 18))
+    with pytest.raises(ScanError, match=r"holds no points.*600 were of class 18.*--keep-classes"):
+        summarise_scan(scan_set(tmp_path / "b.las"), drop_invalid=False)
+
+
+def test_repeated_points_do_not_change_the_default_voxel_size(tmp_path: Path) -> None:
+    sizes = []
+    for name, points in (
+        ("a.ply", BALL),
+        ("b.ply", np.tile(BALL, (8, 1))),
+        ("c.ply", np.repeat(BALL, 8, axis=0)),
+    ):
+        given = scan(tmp_path / name, points)
+        sizes.append(default_voxel_size(given, summarise_scan(given, drop_invalid=False)))
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+def test_points_on_a_line_are_no_surface(noise: float, tmp_path: Path) -> None:
+    along = np.linspace(0, 10, 5000)[:, None] * [0.6, 0.8, 0.0] + noise * RNG.normal(size=(5000, 3))
+    given = scan(tmp_path / "a.ply", along)
+    summary = summarise_scan(given, drop_invalid=False)
+    with pytest.raises(ScanError, match=r"a\.ply: its points lie on a line .*no surface"):
+        check_voxel_size(given, summary, default_voxel_size(given, summary))
+    plane = scan(tmp_path / "b.ply", np.c_[RNG.random((5000, 2)), np.zeros(5000)])
+    summary = summarise_scan(plane, drop_invalid=False)
+    assert check_voxel_size(plane, summary, default_voxel_size(plane, summary)) == []
+
+
+def test_millimetres_are_guessed_and_given_units_help(tmp_path: Path) -> None:
+    given = scan(tmp_path / "a.ply", BALL * 3000)
+    summary = summarise_scan(given, drop_invalid=False)
+    (warning,) = check_voxel_size(given, summary, default_voxel_size(given, summary))
+    assert "pass --unit mm" in warning
+    given = scan(tmp_path / "a.ply", BALL * 3000, unit="mm")
+    summary = summarise_scan(given, drop_invalid=False)
+    np.testing.assert_allclose(summary.high, 3 * BALL.max(axis=0))
+    assert check_voxel_size(given, summary, default_voxel_size(given, summary)) == []
+    assert [guess_unit(size) for size in (0.05, 30.0, 1e9)] == ["m", "mm", None]
+
+
+def test_one_side_a_thousand_times_the_others_is_told(tmp_path: Path) -> None:
+    summary = summarise_scan(scan(tmp_path / "a.ply", BALL * [1, 1, 5000]), drop_invalid=False)
+    assert "its z side of" in summary.notes[0]
+
+
+PLAN = ScenePlan(
+    origin=(-2.0, -2.0, -2.0),
+    voxel_size=0.1,
+    cells_per_voxel=2,
+    tile_voxels=(20, 20, 20),
+    grid=(2, 2, 2),
+    halo_voxels=24,
+    blend_voxels=4,
+)
+
+
+@pytest.mark.parametrize("told", ["stations", "normals", None])
+def test_directions_are_stored_in_the_order_of_the_points(told: str | None, tmp_path: Path) -> None:
+    station = np.array([5.0, 6.0, 7.0])
+    write_scan_ply(tmp_path / "a.ply", BALL, 3 * BALL if told == "normals" else None)
+    options = ScanOptions(stations=(tuple(station.tolist()),)) if told == "stations" else ScanOptions()
+    given = scan_set(tmp_path / "a.ply", options)
+    summary = summarise_scan(given, drop_invalid=False)
+    assert summary.sides == told
+    store = RunStore(str(tmp_path / "run"))
+    bucket_points(given, PLAN, store, BucketContents(False, summary.sides))
+    tiles = list(range(8))
+    points, _ = read_points(store, tiles, has_colors=False)
+    assert len(points) == 600
+    if told is None:
+        return
+    found = read_directions(store, tiles)
+    towards = points if told == "normals" else station - points
+    np.testing.assert_allclose(found, towards / np.linalg.norm(towards, axis=1, keepdims=True), atol=1e-6)
+    assert found.dtype == np.float32
