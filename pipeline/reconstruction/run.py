@@ -18,14 +18,15 @@ from pipeline.cluster import TASKS_IN_FLIGHT_PER_CPU, available_cpus, ray_sessio
 from pipeline.errors import ClusterError, NoSurfaceError, RunDirectoryError
 from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
+from pipeline.reconstruction.coarse_field import level_file
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.ingest import INDEX, BucketContents, bucket_points, occupied_tiles
 from pipeline.reconstruction.merge import MeshSummary, finished_tiles, merge_tiles
-from pipeline.reconstruction.plan import ScenePlan, make_plan
+from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
 from pipeline.reconstruction.scan_summary import check_voxel_size, default_voxel_size, summarise_scan
-from pipeline.reconstruction.stages import TileJob, TileRecord, sample_tile, surface_tile
+from pipeline.reconstruction.stages import TileJob, TileRecord, level_tile, sample_tile, surface_tile
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
 from pipeline.version import software_version
@@ -116,17 +117,21 @@ def reconstruct(
     with MemoryWatch() as memory:
         with _timed(seconds, "plan"):
             manifest = _open_run(store, files, config)
-        plan = ScenePlan(**{name: _tupled(value) for name, value in manifest["plan"].items()})
+        plans = tuple(
+            ScenePlan(**{name: _tupled(value) for name, value in plan.items()}) for plan in manifest["plans"]
+        )
+        plan = plans[0]
         with _timed(seconds, "points"):
             if not store.exists(INDEX):
-                bucket_points(files, plan, store, BucketContents(**manifest["contents"]))
+                bucket_points(files, plans, store, BucketContents(**manifest["contents"]))
         job = TileJob(
             store=store,
-            plan=plan,
+            plans=plans,
             model=str(model_file(config.model).absolute()),
             threshold=config.threshold,
             device=device,
             has_colors=manifest["contents"]["has_colors"],
+            fit_radius=config.fit_radius,
         )
         stages = _Stages(job, manifest, seconds, show_progress)
         if not stages.is_complete():
@@ -177,7 +182,8 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
     summary = summarise_scan(scan, config.drop_invalid)
     voxel_size = config.voxel_size or default_voxel_size(scan, summary)
     notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
-    plan = make_plan(
+    make = make_pyramid if network.knows_levels else _one_level
+    plans = make(
         summary.low,
         summary.high,
         voxel_size,
@@ -197,7 +203,7 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
         "crs": summary.crs,
         "notes": notes,
         "config": asdict(config),
-        "plan": asdict(plan),
+        "plans": [asdict(plan) for plan in plans],
         "surface_tiles": None,
         "runs": [],
     }
@@ -248,9 +254,9 @@ class _Stages:
     def run(self) -> None:
         """Compute what is missing and note it in the manifest."""
         job, plan = self.job, self.job.plan
-        candidates = sorted(
-            {tile for occupied in occupied_tiles(job.store) for tile in plan.around(int(occupied))}
-        )
+        with _timed(self.seconds, "levels"):
+            solid = self._levels()
+        candidates = _reached(plan, {*occupied_tiles(job.store).tolist(), *solid})
         done = set(finished_tiles(job.store))
         unfinished = [tile for tile in candidates if tile not in done]
         needed = sorted({near for tile in unfinished for near in plan.around(tile)} & set(candidates))
@@ -264,10 +270,22 @@ class _Stages:
         self.manifest["surface_tiles"] = wanted
         self.manifest["runs"].append(asdict(self.counts))
         job.store.write_json(MANIFEST, self.manifest)
-        job.store.delete_folder("fields")
+        for folder in ("fields", "levels"):
+            job.store.delete_folder(folder)
+
+    def _levels(self) -> list[int]:
+        """Compute the coarser levels, coarsest first; returns the finest level's tiles that they find solid."""
+        below: list[int] = []
+        for level in range(len(self.job.plans) - 1, 0, -1):
+            plan = self.job.plans[level]
+            tiles = _reached(plan, {*occupied_tiles(self.job.store, level).tolist(), *below})
+            self._each(level_tile, [(level, tile) for tile in tiles], f"level {level}")
+            facts = (self.job.store.read_facts(level_file(level, tile)) for tile in tiles)
+            below = sorted({tile for fact in facts for tile in fact["below"]})
+        return below
 
     def _each(
-        self, work: Callable[[TileJob, int], TileRecord], tiles: list[int], title: str
+        self, work: Callable[[TileJob, Any], TileRecord], tiles: Sequence[Any], title: str
     ) -> tuple[int, int]:
         """Run one task for each tile; returns how many computed theirs and how many found it finished."""
         task = ray.remote(num_cpus=1, num_gpus=_gpu_share(self.job.device), max_retries=5)(work)
@@ -287,6 +305,15 @@ class _Stages:
                     "free some memory or lower the number of processors, then run the same command again"
                 ) from error
         return len(tiles) - kept, kept
+
+
+def _reached(plan: ScenePlan, tiles: set[int]) -> list[int]:
+    """Some tiles and all around them, ascending."""
+    return sorted({near for tile in tiles for near in plan.around(int(tile))})
+
+
+def _one_level(*arguments: Any) -> tuple[ScenePlan, ...]:
+    return (make_plan(*arguments),)
 
 
 def _gpu_share(device: str) -> float:
