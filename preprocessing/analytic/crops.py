@@ -177,7 +177,7 @@ def _directions(points: Floats, normals: Floats, origin: Floats, rng: np.random.
             towards[((points - centre) ** 2).sum(axis=1) < rng.uniform(2, 12) ** 2] = 0
     wrong = rng.random(len(points)) < rng.choice([0.0, 0.02, 0.1])
     towards[wrong] *= -1
-    return towards.astype(np.float32)
+    return np.asarray(towards, np.float32)
 
 
 def analytic_source(path: Path, seed: int) -> AnalyticCrops:
