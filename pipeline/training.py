@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,7 @@ from ray.train import (
     ScalingConfig,
     TrainingFailedError,
 )
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from torch import nn
 
 from convonet.errors import WeightsError
@@ -39,8 +38,10 @@ from convonet.training import (
 )
 from convonet.volume_network import VolumeNetworkConfig
 from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
-from pipeline.cluster import available_cpus, ray_session
+from pipeline.cluster import ray_session
+from pipeline.devices import assigned_device, check_device, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError, RunDirectoryError
+from pipeline.process_group import process_group
 from pipeline.version import software_version
 from preprocessing.training_crops import CropConfig, CropSource
 from preprocessing.training_sequences import SequenceConfig, SequenceSource
@@ -183,21 +184,20 @@ def _checkpoint(state: TrainingState, config: TrainConfig, out: Path, metrics: d
 
 def _train_worker(job: dict[str, Any]) -> None:
     """One process of the training run."""
-    try:
-        _fit(job)
-    finally:
-        # The distributed wrapper holds itself in a circle. Freed after its process group, it would keep the
-        # interpreter's lock while it waits for gloo's threads, and those may wait for that lock. Here the group
-        # still stands.
-        gc.collect()
+    context = ray.train.get_context()
+    device = choose_device(assigned_device("auto"))
+    if context.get_world_size() == 1:
+        _fit(job, device)
+        return
+    with process_group(context.get_world_rank(), context.get_world_size(), device):
+        _fit(job, device)
 
 
-def _fit(job: dict[str, Any]) -> None:
+def _fit(job: dict[str, Any], device: torch.device) -> None:
     """Train; continues from the run's last checkpoint by itself."""
     config: TrainConfig = job["config"]
     data, out = Path(job["data"]), Path(job["out"])
     context = ray.train.get_context()
-    device = choose_device("auto" if job["use_gpu"] else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(job["threads"])
     torch.manual_seed(config.training.seed)
@@ -251,6 +251,7 @@ def train(
         RunDirectoryError: if `out` holds a training run of another configuration.
         ClusterError: if Ray cannot be reached or the workers failed too often.
     """
+    check_device(device)
     config = config or TrainConfig()
     data, out = Path(data).absolute(), Path(out).absolute()
     _check_initial_weights(config)
@@ -264,19 +265,17 @@ def train(
         raise RunDirectoryError(f"{out}: holds a training run of another configuration; choose another --out")
     stored.write_text(description)
     started = time.monotonic()
-    use_gpu = choose_device(device).type == "cuda"
     with ray_session(address):
-        threads = max(1, available_cpus() // config.workers)
-        trainer = TorchTrainer(
+        use_gpu = uses_gpus(device)
+        threads = cpus_for_each(config.workers, use_gpu)
+        trainer = DataParallelTrainer(
             _train_worker,
             train_loop_config={
                 "config": config,
                 "data": str(data),
                 "out": str(out),
-                "use_gpu": use_gpu,
                 "threads": threads,
             },
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=use_gpu,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from tqdm import tqdm
 
-from convonet.precision import choose_device
 from convonet.weights import load_network, model_file
-from pipeline.cluster import TASKS_IN_FLIGHT_PER_CPU, available_cpus, ray_session, run_windowed
+from pipeline.cluster import device_lanes, ray_session, run_in_lanes
+from pipeline.devices import check_device
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.memory import MemoryWatch
+from pipeline.progress import Progress
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.ingest import (
@@ -35,6 +35,8 @@ from preprocessing.errors import ScanError
 from preprocessing.mesh_files import MESH_SUFFIXES
 
 MANIFEST = "manifest.json"
+GPUS_PER_TILE = 0.5
+TASK_RETRIES = 5
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def reconstruct(
     scan = Path(scan)
     store = RunStore(str(out))
     path = _mesh_path(store, mesh)
-    choose_device(device)
+    check_device(device)
     seconds: dict[str, float] = {}
     with MemoryWatch() as memory:
         with _timed(seconds, "plan"):
@@ -253,15 +255,14 @@ class _Stages:
         self, work: Callable[[TileJob, int], TileRecord], tiles: list[int], title: str
     ) -> tuple[int, int]:
         """Run one task for each tile; returns how many computed theirs and how many found it finished."""
-        task = ray.remote(num_cpus=1, num_gpus=_gpu_share(self.job.device), max_retries=5)(work)
-        job = ray.put(self.job)
-        window = TASKS_IN_FLIGHT_PER_CPU * available_cpus()
+        device = self.job.device if work is sample_tile else "cpu"  # surfaces need no network
+        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, TASK_RETRIES, work, ray.put(self.job))
         kept = 0
-        with tqdm(total=len(tiles), unit="tile", desc=title, disable=not self.show_progress) as bar:
+        with Progress(title, len(tiles), "tile", is_shown=self.show_progress) as progress:
             try:
-                for _, record in run_windowed(lambda tile: task.remote(job, tile), tiles, window):
+                for _, record in run_in_lanes(lanes, tiles):
                     kept += record.was_finished
-                    bar.update()
+                    progress.update()
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except ray.exceptions.RayError as error:
@@ -272,8 +273,10 @@ class _Stages:
         return len(tiles) - kept, kept
 
 
-def _gpu_share(device: str) -> float:
-    return 0.5 if choose_device(device).type == "cuda" else 0.0
+def _on_device(
+    device: str, work: Callable[[TileJob, int], TileRecord], job: TileJob, tile: int
+) -> TileRecord:
+    return work(replace(job, device=device), tile)
 
 
 def _report(stages: _Stages, merged: MeshSummary, path: Path, peak_bytes: int) -> ReconstructReport:
