@@ -14,7 +14,7 @@ import ray
 import torch
 from ray.train.collective import broadcast_from_rank_zero
 from torch import distributed
-from torch.distributed.distributed_c10d import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 TIMEOUT = timedelta(minutes=30)
 INTERFACE = "GLOO_SOCKET_IFNAME"
