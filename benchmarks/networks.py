@@ -218,6 +218,7 @@ def precisions() -> dict[str, bool]:
 def network_figures(repeats: int) -> dict[str, Any]:
     """Encoding, decoding and the training step."""
     ours = load_network(DEFAULT_MODEL)
+    assert isinstance(ours, VolumeNetwork)
     plain = {"plain": PlainNetwork(ours.config), "plain_grid_sample": PlainNetwork(ours.config, True)}
     for network in plain.values():
         network.load_state_dict(ours.state_dict())

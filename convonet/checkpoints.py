@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from convonet import conv_onet, oflow, onet
-from convonet.errors import WeightsError
-from convonet.registry import PRESETS, NetworkConfig, kind_of
+from convonet.errors import EntriesError, WeightsError
+from convonet.registry import PRESETS, SCAN_KINDS, NetworkConfig, kind_of
 from convonet.weights import save_network
 
 # The originals keep the best loss as a numpy scalar: its constructor, dtypes and nothing else of numpy.
@@ -66,7 +66,22 @@ def read_original_checkpoint(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module.") if is_parallel else name: value for name, value in state.items()}
 
 
-def import_original(path: Path, preset: str, out: Path, facts: Mapping[str, str] | None = None) -> nn.Module:
+@dataclass(frozen=True)
+class ImportedNetwork:
+    """What an import made.
+
+    Attributes:
+        network: with the checkpoint's weights.
+        also_fits: other presets of the same entries and shapes, each with what tells it apart from the chosen one.
+    """
+
+    network: nn.Module
+    also_fits: dict[str, str]
+
+
+def import_original(
+    path: Path, preset: str, out: Path, facts: Mapping[str, str] | None = None
+) -> ImportedNetwork:
     """Keep a checkpoint of an original implementation as a weights file of ours.
 
     Args:
@@ -76,14 +91,15 @@ def import_original(path: Path, preset: str, out: Path, facts: Mapping[str, str]
         facts: provenance to store beside the preset and the checkpoint's name and SHA-256.
 
     Returns:
-        The network, with its weights.
+        The network, and the other presets that the checkpoint may be of.
 
     Raises:
         WeightsError: if the checkpoint cannot be read or is of another network; names the presets that fit.
     """
     path, out = Path(path), Path(out)
-    if PRESETS.get(preset) is None or kind_of(PRESETS[preset]) == "volume":
-        originals = ", ".join(name for name, config in PRESETS.items() if kind_of(config) != "volume")
+    known = original_presets()
+    if preset not in known:
+        originals = ", ".join(known)
         raise WeightsError(f"no preset of the originals is called {preset!r}; there are {originals}")
     if out.suffix != ".safetensors":
         raise WeightsError(f"{out}: weights are written as safetensors; let the name end in .safetensors")
@@ -100,14 +116,39 @@ def import_original(path: Path, preset: str, out: Path, facts: Mapping[str, str]
         "preset": preset,
     }
     save_network(out, network, network.state_dict(), {**(facts or {}), **stored})
-    return network
+    others = [name for name in fitting_presets(state) if name != preset]
+    return ImportedNetwork(network, {name: _distinction(preset, name) for name in others})
+
+
+def _distinction(preset: str, other: str) -> str:
+    """What tells another preset of the same entries and shapes apart from the chosen one."""
+    chosen, different = PRESETS[preset], PRESETS[other]
+    if type(chosen) is not type(different):
+        return f"a network of kind {kind_of(different)}, not {kind_of(chosen)}"
+    differing = [
+        f"{field.name.replace('_', ' ')} {_shown(getattr(different, field.name))}, "
+        f"not {_shown(getattr(chosen, field.name))}"
+        for field in fields(chosen)
+        if getattr(chosen, field.name) != getattr(different, field.name)
+    ]
+    return "; ".join(differing) or "the same network, trained on other data"
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def original_presets() -> list[str]:
+    """Names of the presets that networks of the original implementations have."""
+    return [name for name, config in PRESETS.items() if kind_of(config) not in SCAN_KINDS]
 
 
 def fitting_presets(state: Mapping[str, Tensor]) -> list[str]:
     """Names of the presets that a network of the originals has exactly the entries and shapes of."""
     shapes = {name: value.to("meta") for name, value in state.items()}
     found = []
-    for preset, config in PRESETS.items():
+    for preset in original_presets():
+        config = PRESETS[preset]
         try:
             _from_original(shapes, _fitted(config, shapes))
         except WeightsError:
@@ -124,7 +165,7 @@ def _from_original(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[s
             return onet.from_original(state, config)
         case oflow.OccupancyFlowConfig() | oflow.OccupancyNetwork4DConfig():
             return oflow.from_original(state, config)
-    raise WeightsError("volume networks are Tessera's own: no original has their weights")
+    raise WeightsError(f"networks of kind {kind_of(config)} are Tessera's own: no original has their weights")
 
 
 def _fitted(config: NetworkConfig, state: Mapping[str, Tensor]) -> NetworkConfig:
@@ -139,7 +180,7 @@ def _advice(state: Mapping[str, Tensor], error: WeightsError) -> str:
     fitting = fitting_presets(state)
     if fitting:
         return f"they fit {', '.join(fitting)}; pass that as --preset"
-    lines = [line.strip() for part in str(error).splitlines() for line in part.split(", ")]
+    lines = error.differences if isinstance(error, EntriesError) else (str(error),)
     more = f" and {len(lines) - _LISTED} more differences" if len(lines) > _LISTED else ""
     return f"they fit no preset ({'; '.join(lines[:_LISTED])}{more}); import networks of the published sizes"
 

@@ -3,7 +3,9 @@
 The batches come from a source named on the command line and imported at run time, so that this package
 needs neither Ray nor the program that made the data. Run it again to continue from the last checkpoint.
 
-Example: python -m convonet.fit rooms.zarr --out runs/volume --steps 10000 --device cuda
+Examples:
+    python -m convonet.fit rooms.zarr --out runs/volume --steps 10000 --device cuda
+    python -m convonet.fit none --source preprocessing.analytic:analytic_source --out runs/volume --workers 8
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ import argparse
 import importlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from convonet.errors import WeightsError
 from convonet.precision import choose_device
-from convonet.training import BatchSource, Fit, TrainingConfig, TrainingState
+from convonet.prefetch import Prefetched
+from convonet.training import LOGITS_PER_VOXEL, BatchSource, Fit, TrainingConfig, TrainingState
 from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
-from convonet.weights import save_network
+from convonet.weights import load_network, save_network
 
 DEFAULT_SOURCE = "preprocessing.training_crops:training_source"
 
@@ -39,39 +45,73 @@ def load_source(name: str, data: Path, seed: int) -> BatchSource:
     return factory(data, seed)
 
 
-def fit(
-    data: Path, out: Path, config: TrainingConfig, device: torch.device, source: str, checkpoint_every: int
-) -> Path:
-    """Train a volume network and return its weights file.
+@dataclass(frozen=True)
+class FitConfig:
+    """A training run on one machine.
 
-    Args:
+    Attributes:
         data: what the source reads.
         out: folder for state.pt, model.safetensors and metrics.jsonl.
-        config: schedule, learning rate, seed.
-        device: where to train.
+        training: schedule, learning rate, seed.
         source: `module:function` that makes the batches.
+        initial: weights to start from, a file or a packaged name; None for random ones.
         checkpoint_every: steps between checkpoints.
+        workers: processes that make batches ahead; 0 makes them in this process.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    network = VolumeNetwork(VolumeNetworkConfig()).to(device)
-    state = TrainingState.fresh(network, config)
-    checkpoint, weights = out / "state.pt", out / "model.safetensors"
+
+    data: Path
+    out: Path
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    source: str = DEFAULT_SOURCE
+    initial: str | None = None
+    checkpoint_every: int = 500
+    workers: int = 0
+
+
+def initial_network(initial: str | None) -> VolumeNetwork:
+    """A volume network that takes hints: random, or with given weights, which may know of none yet."""
+    if initial is None:
+        return VolumeNetwork(VolumeNetworkConfig(has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL))
+    trained = load_network(initial)
+    if not isinstance(trained, VolumeNetwork):
+        raise WeightsError(f"{initial}: holds no volume network, which is what this program trains")
+    config = replace(trained.config, has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL)
+    network = VolumeNetwork(config)
+    network.load_state_dict(network.state_dict() | trained.state_dict())
+    return network
+
+
+def fit(config: FitConfig, device: torch.device) -> Path:
+    """Train a volume network and return its weights file."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    training = config.training
+    torch.manual_seed(training.seed)
+    network = initial_network(config.initial).to(device)
+    state = TrainingState.fresh(network, training)
+    checkpoint, weights = config.out / "state.pt", config.out / "model.safetensors"
     if checkpoint.exists():
         state.load(checkpoint)
 
     def on_step(current: TrainingState, metrics: dict[str, float]) -> None:
-        is_last = current.step == config.steps
-        if is_last or current.step % checkpoint_every == 0:
+        is_last = current.step == training.steps
+        if is_last or current.step % config.checkpoint_every == 0:
             current.save(checkpoint)
             save_network(weights, network, current.averaged, {"steps": str(current.step)})
         if is_last or current.step % 20 == 0:
             line: dict[str, Any] = {"step": current.step, **metrics}
-            with (out / "metrics.jsonl").open("a") as log:
+            with (config.out / "metrics.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             print(f"step {current.step}: loss {metrics['loss']:.4f}, IoU {metrics['iou']:.3f}", flush=True)
 
-    Fit(load_source(source, data, config.seed), config, device, on_step=on_step).run(network, state)
+    make_source = partial(load_source, config.source, config.data, training.seed)
+    if not config.workers:
+        Fit(make_source(), training, device, on_step=on_step).run(network, state)
+        return weights
+    ahead = Prefetched(make_source, config.workers, state.step, training.steps, training.batch_size)
+    try:
+        Fit(ahead, training, device, on_step=on_step).run(network, state)
+    finally:
+        ahead.close()
     return weights
 
 
@@ -88,12 +128,22 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint-every", type=int, default=500, help="steps between checkpoints")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--source", default=DEFAULT_SOURCE, help="module:function that makes the batches")
+    parser.add_argument("--initial", help="weights to start from: a file or a packaged name")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead")
     given = parser.parse_args(args)
-    config = TrainingConfig(
+    training = TrainingConfig(
         steps=given.steps, batch_size=given.batch_size, learning_rate=given.learning_rate, seed=given.seed
     )
-    device = choose_device(given.device)
-    print(fit(given.data, given.out, config, device, given.source, given.checkpoint_every))
+    config = FitConfig(
+        data=given.data,
+        out=given.out,
+        training=training,
+        source=given.source,
+        initial=given.initial,
+        checkpoint_every=given.checkpoint_every,
+        workers=given.workers,
+    )
+    print(fit(config, choose_device(given.device)))
 
 
 if __name__ == "__main__":

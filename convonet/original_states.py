@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from convonet.errors import WeightsError
+from convonet.errors import EntriesError
 
 Shape = tuple[int, ...]
 
@@ -32,7 +32,7 @@ def check_entries(expected: Mapping[str, Shape], state: Mapping[str, Tensor], so
         cure: what the user can do about it.
 
     Raises:
-        WeightsError: listing missing, unexpected and wrongly shaped entries.
+        EntriesError: listing missing, unexpected and wrongly shaped entries.
     """
     missing = [f"{name} {shape}" for name, shape in expected.items() if name not in state]
     missing = [entry for entry in missing if not is_counter(entry.split(" ")[0])]
@@ -45,7 +45,8 @@ def check_entries(expected: Mapping[str, Shape], state: Mapping[str, Tensor], so
     kinds = {"missing": missing, "unexpected": unexpected, "wrongly shaped": misshapen}
     faults = "; ".join(f"{kind}: {', '.join(entries)}" for kind, entries in kinds.items() if entries)
     if faults:
-        raise WeightsError(f"{source} does not fit: {faults}. {cure}")
+        differences = tuple(f"{kind} {entry}" for kind, entries in kinds.items() for entry in entries)
+        raise EntriesError(f"{source} does not fit: {faults}. {cure}", differences)
 
 
 def is_legacy(state: Mapping[str, Tensor]) -> bool:
@@ -87,7 +88,7 @@ def map_original(
         A complete state dict for the network, of copies; absent step counters are 0.
 
     Raises:
-        WeightsError: listing missing, unexpected and wrongly shaped entries by the original's names.
+        EntriesError: listing missing, unexpected and wrongly shaped entries by the original's names.
     """
     with torch.device("meta"):
         own = build().state_dict()

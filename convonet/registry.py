@@ -7,19 +7,24 @@ from typing import Any
 
 from torch import nn
 
-from convonet import conv_onet, oflow, onet
+from convonet import conv_onet, oflow, onet, plane_network
+from convonet.plane_network import PlaneNetworkConfig
 from convonet.volume_network import VolumeNetworkConfig
 
 NetworkConfig = (
     VolumeNetworkConfig
+    | PlaneNetworkConfig
     | conv_onet.ConvOnetConfig
     | onet.OccupancyNetworkConfig
     | oflow.OccupancyFlowConfig
     | oflow.OccupancyNetwork4DConfig
 )
 
+SCAN_KINDS = ("volume", "planes")
+"""Kinds that are trained on crops of scenes, in voxel units, and make nothing but scenes."""
 KINDS: dict[str, type[Any]] = {
     "volume": VolumeNetworkConfig,
+    "planes": PlaneNetworkConfig,
     "conv_onet": conv_onet.ConvOnetConfig,
     "onet": onet.OccupancyNetworkConfig,
     "oflow": oflow.OccupancyFlowConfig,
@@ -27,6 +32,7 @@ KINDS: dict[str, type[Any]] = {
 }
 PRESETS: dict[str, NetworkConfig] = {
     "volume": VolumeNetworkConfig(),
+    **plane_network.PRESETS,
     **conv_onet.PRESETS,
     **onet.PRESETS,
     **oflow.PRESETS,

@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convonet.atomic_file import appearing
+from convonet.point_encoder import PointHints
 from convonet.precision import network_precision
+
+LOGITS_PER_VOXEL = 4.0
 
 
 class CropArrays(Protocol):
@@ -24,11 +28,15 @@ class CropArrays(Protocol):
     @property
     def point_batch(self) -> NDArray[np.int64]: ...
     @property
+    def directions(self) -> NDArray[np.float32]: ...
+    @property
+    def sheets(self) -> NDArray[np.float32]: ...
+    @property
     def queries(self) -> NDArray[np.float32]: ...
     @property
     def query_batch(self) -> NDArray[np.int64]: ...
     @property
-    def occupancy(self) -> NDArray[np.float32]: ...
+    def distances(self) -> NDArray[np.float32]: ...
     @property
     def batch_size(self) -> int: ...
     @property
@@ -65,24 +73,42 @@ class CropBatch:
 
     Attributes:
         points: (N, 3) float32 in voxel units of each crop; point_batch: (N,) int64 its crop.
-        queries: (Q, 3) float32; query_batch: (Q,) int64; occupancy: (Q,) float32 of 0 and 1.
+        directions: (N, 3) float32 unit vectors to the free side, zero where unknown.
+        sheets: (N,) float32 voxels after which the solid behind a surface seen from one side ends.
+        queries: (Q, 3) float32; query_batch: (Q,) int64.
+        distances: (Q,) float32 signed distance to the surface in voxels, negative inside.
         batch_size: number of crops; grid_shape: voxels along z, y, x.
     """
 
     points: Tensor
     point_batch: Tensor
+    directions: Tensor
+    sheets: Tensor
     queries: Tensor
     query_batch: Tensor
-    occupancy: Tensor
+    distances: Tensor
     batch_size: int
     grid_shape: tuple[int, int, int]
+
+    @property
+    def occupancy(self) -> Tensor:
+        """(Q,) float32 of 0 and 1."""
+        return (self.distances < 0).to(self.distances.dtype)
 
     @classmethod
     def from_arrays(cls, arrays: CropArrays, device: torch.device) -> CropBatch:
         """Move a numpy batch to a device."""
         tensors = {
             name: torch.from_numpy(getattr(arrays, name)).to(device)
-            for name in ("points", "point_batch", "queries", "query_batch", "occupancy")
+            for name in (
+                "points",
+                "point_batch",
+                "directions",
+                "sheets",
+                "queries",
+                "query_batch",
+                "distances",
+            )
         }
         return cls(**tensors, batch_size=arrays.batch_size, grid_shape=arrays.grid_shape)
 
@@ -149,17 +175,14 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint that appears whole or not at all."""
-        temporary = path.with_suffix(".tmp")
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "averaged": self.averaged,
-                "step": self.step,
-            },
-            temporary,
-        )
-        temporary.replace(path)
+        stored = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "averaged": self.averaged,
+            "step": self.step,
+        }
+        with appearing(path) as partial:
+            torch.save(stored, partial)
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint; only tensors and numbers are unpickled."""
@@ -181,6 +204,7 @@ def batch_logits(network: nn.Module, batch: CropBatch, use_bf16: bool = True) ->
             batch.grid_shape,
             batch.queries,
             batch.query_batch,
+            PointHints(batch.directions, batch.sheets),
         )
     return logits.float()
 
@@ -195,19 +219,37 @@ def occupancy_iou(logits: Tensor, occupancy: Tensor, threshold: float = 0.5) -> 
 
 @dataclass(frozen=True)
 class CropObjective:
-    """Occupancy of crops by a volume network, in bfloat16 where the device gains from it."""
+    """Truncated signed distance and occupancy of crops, in bfloat16 where the device gains from it.
+
+    The logit is trained as the distance times a constant, so that the field is linear across a surface and
+    interpolation keeps planes plane at any angle; cross-entropy decides what is far from a surface.
+
+    Attributes:
+        use_bf16: where the device has it.
+        logits_per_voxel: slope of the logit across a surface.
+        truncation: voxels beyond which the distance counts as this much.
+        entropy_share: weight of the cross-entropy beside the distance's error in voxels.
+    """
 
     use_bf16: bool = True
+    logits_per_voxel: float = LOGITS_PER_VOXEL
+    truncation: float = 1.5
+    entropy_share: float = 0.25
 
     def load(self, arrays: CropArrays, device: torch.device) -> CropBatch:
         """See `CropBatch`."""
         return CropBatch.from_arrays(arrays, device)
 
     def loss(self, model: nn.Module, batch: CropBatch) -> tuple[Tensor, dict[str, float]]:
-        """Mean binary cross-entropy; `model` may be a distributed wrapper."""
+        """Mean error of the truncated distance, and cross-entropy; `model` may be a distributed wrapper."""
         logits = batch_logits(model, batch, self.use_bf16)
-        loss = F.binary_cross_entropy_with_logits(logits, batch.occupancy)
-        return loss, {"iou": occupancy_iou(logits.detach(), batch.occupancy)}
+        occupancy = batch.occupancy
+        limit = self.truncation
+        predicted = (-logits / self.logits_per_voxel).clamp(-limit, limit)
+        error = (predicted - batch.distances.clamp(-limit, limit)).abs().mean()
+        loss = error + self.entropy_share * F.binary_cross_entropy_with_logits(logits, occupancy)
+        figures = {"iou": occupancy_iou(logits.detach(), occupancy), "distance_error": error.item()}
+        return loss, figures
 
     def validate(self, network: nn.Module, batches: Iterable[CropBatch]) -> dict[str, float]:
         """IoU over the queries of all batches."""

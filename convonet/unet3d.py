@@ -65,11 +65,14 @@ class VoxelNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """3x3x3 convolution, normalisation, ReLU; added to its input where the widths allow."""
+    """3x3x3 convolution, 1x3x3 in planes, normalisation, ReLU; added to its input where the widths allow."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, is_flat: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels_in, channels_out, 3, padding=1, bias=False)
+        depth = 1 if is_flat else 3
+        self.conv = nn.Conv3d(
+            channels_in, channels_out, (depth, 3, 3), padding=(depth // 2, 1, 1), bias=False
+        )
         self.norm = VoxelNorm(channels_out)
         self.is_residual = channels_in == channels_out
 
@@ -125,16 +128,19 @@ class UNet3D(nn.Module):
     Args:
         channels: width of the input, of the output and of the finest level; doubled at each level.
         levels: number of resolutions; the grid's sides must be multiples of 2 ** (levels - 1).
+        is_flat: for planes: (B, C, 1, H, W), of which H and W are halved; `forward` alone takes them.
     """
 
-    def __init__(self, channels: int, levels: int) -> None:
+    def __init__(self, channels: int, levels: int, is_flat: bool = False) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(levels)]
         self.levels = levels
-        self.encode_finest = ConvBlock(channels, channels)
+        self.step = (1, 2, 2) if is_flat else (2, 2, 2)
+        self.encode_finest = ConvBlock(channels, channels, is_flat)
         self.encode = nn.ModuleList(
             nn.Sequential(
-                ConvBlock(widths[level - 1], widths[level]), ConvBlock(widths[level], widths[level])
+                ConvBlock(widths[level - 1], widths[level], is_flat),
+                ConvBlock(widths[level], widths[level], is_flat),
             )
             for level in range(1, levels)
         )
@@ -142,7 +148,7 @@ class UNet3D(nn.Module):
             nn.Conv3d(widths[level], widths[level - 1], 1) for level in range(1, levels)
         )
         self.decode = nn.ModuleList(
-            ConvBlock(widths[level - 1], widths[level - 1]) for level in range(1, levels)
+            ConvBlock(widths[level - 1], widths[level - 1], is_flat) for level in range(1, levels)
         )
         self.out = nn.Conv3d(channels, channels, 1)
 
@@ -215,10 +221,11 @@ class UNet3D(nn.Module):
         """All between the first block and the last, `decode[0]`, which a single level does not have."""
         skips = [finest]
         for encode in self.encode:
-            skips.append(encode(largest_of_eight(skips[-1])))
+            skips.append(encode(largest_of_cell(skips[-1], self.step)))
         y = skips.pop()
+        factors = [float(factor) for factor in self.step]
         for level in reversed(range(self.levels - 1)):
-            raised = F.interpolate(mix_channels(self.reduce[level], y), scale_factor=2.0, mode="nearest")
+            raised = F.interpolate(mix_channels(self.reduce[level], y), scale_factor=factors, mode="nearest")
             y = raised.add_(skips.pop())
             if level > 0:
                 y = self.decode[level](y)
@@ -235,7 +242,7 @@ def mix_channels(conv: nn.Module, x: Tensor) -> Tensor:
     return F.linear(x.permute(0, 2, 3, 4, 1), conv.weight.flatten(1), conv.bias).permute(0, 4, 1, 2, 3)
 
 
-def largest_of_eight(x: Tensor) -> Tensor:
-    """Maximum over 2x2x2 voxels in the number format of `x`: autocast would compute the same bits in float32."""
+def largest_of_cell(x: Tensor, step: tuple[int, int, int]) -> Tensor:
+    """Maximum over cells of `step` voxels in the number format of `x`: autocast would compute the same in float32."""
     with torch.autocast(x.device.type, enabled=False):
-        return F.max_pool3d(x, 2)
+        return F.max_pool3d(x, step)

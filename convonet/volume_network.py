@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from convonet.crop_network import CropNetwork
 from convonet.decoder import LocalDecoder
-from convonet.point_encoder import LocalPoolPointNet
+from convonet.point_encoder import LocalPoolPointNet, PointHints
 from convonet.pooling import OccupiedVoxels
 from convonet.sampling import TrilinearReads, sample_trilinear
 from convonet.unet3d import UNet3D
@@ -29,6 +30,8 @@ class VolumeNetworkConfig:
         unet_levels: resolutions of the 3D U-Net.
         decoder_hidden: width of the decoder.
         decoder_blocks: residual blocks of the decoder.
+        has_hints: whether points may carry hints: a direction to their free side, the thickness of sheets.
+        logits_per_voxel: slope of the logit across a surface, for weights trained on signed distances; 0 for others.
     """
 
     feature_size: int = 32
@@ -37,9 +40,13 @@ class VolumeNetworkConfig:
     unet_levels: int = 3
     decoder_hidden: int = 32
     decoder_blocks: int = 5
+    has_hints: bool = False
+    logits_per_voxel: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            if name in ("has_hints", "logits_per_voxel"):
+                continue
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive whole number, not {value!r}")
 
@@ -48,7 +55,7 @@ class VolumeNetworkConfig:
         return VolumeNetwork(self)
 
 
-class VolumeNetwork(nn.Module):
+class VolumeNetwork(CropNetwork):
     """Encoder with local pooling, 3D U-Net, trilinear query and decoder (Peng et al. 2020).
 
     All positions are in voxel units, so one set of weights serves every scale.
@@ -56,8 +63,10 @@ class VolumeNetwork(nn.Module):
 
     def __init__(self, config: VolumeNetworkConfig) -> None:
         super().__init__()
-        self.config = config
-        self.encoder = LocalPoolPointNet(config.feature_size, config.encoder_hidden, config.encoder_blocks)
+        self.config: VolumeNetworkConfig = config
+        self.encoder = LocalPoolPointNet(
+            config.feature_size, config.encoder_hidden, config.encoder_blocks, config.has_hints
+        )
         self.unet = UNet3D(config.feature_size, config.unet_levels)
         self.decoder = LocalDecoder(config.feature_size, config.decoder_hidden, config.decoder_blocks)
 
@@ -72,7 +81,12 @@ class VolumeNetwork(nn.Module):
         return self.unet.pooling_factor
 
     def encode(
-        self, points: Tensor, batch_index: Tensor, batch_size: int, grid_shape: tuple[int, int, int]
+        self,
+        points: Tensor,
+        batch_index: Tensor,
+        batch_size: int,
+        grid_shape: tuple[int, int, int],
+        hints: PointHints | None = None,
     ) -> Tensor:
         """Feature volume of a batch of crops.
 
@@ -81,6 +95,7 @@ class VolumeNetwork(nn.Module):
             batch_index: (N,) int64 crop of each point.
             batch_size: B, the number of crops.
             grid_shape: (D, H, W) voxels along z, y, x; multiples of `pooling_factor`.
+            hints: what is known of the points beside their positions.
 
         Returns:
             (B, C, D, H, W) in channels-last memory order.
@@ -89,7 +104,7 @@ class VolumeNetwork(nn.Module):
             ValueError: if a side of the grid is not a multiple of the pooling factor, or a point is outside.
         """
         voxels = self._occupied_voxels(points, batch_index, grid_shape)
-        features = self.encoder(points, voxels)
+        features = self.encoder(points, voxels, hints)
         return self.unet.forward_occupied(features, voxels.flat_index, (batch_size, *grid_shape))
 
     def decode(self, volume: Tensor, queries: Tensor, batch_index: Tensor) -> Tensor:
@@ -111,22 +126,22 @@ class VolumeNetwork(nn.Module):
         grid_shape: tuple[int, int, int],
         queries: Tensor,
         query_batch: Tensor,
+        hints: PointHints | None = None,
     ) -> Tensor:
         """Encode and decode in one call, as training does: (Q,) logits."""
         reads = TrilinearReads.at(queries, query_batch, grid_shape)
         cells, cell_of_read = torch.unique(reads.cells, return_inverse=True)
         if queries.device.type != "cpu" or len(cells) > READ_SHARE * batch_size * math.prod(grid_shape):
-            volume = self.encode(points, point_batch, batch_size, grid_shape)
+            volume = self.encode(points, point_batch, batch_size, grid_shape, hints)
             return self.decode(volume, queries, query_batch)
         voxels = self._occupied_voxels(points, point_batch, grid_shape)
         grid = (batch_size, *grid_shape)
-        table = self.unet.forward_occupied_at(self.encoder(points, voxels), voxels.flat_index, grid, cells)
-        features = TrilinearReads(cell_of_read, reads.weights).mix(table)
-        return self.decoder(queries, features)  # type: ignore[no-any-return]
+        features = self.encoder(points, voxels, hints)
+        table = self.unet.forward_occupied_at(features, voxels.flat_index, grid, cells)
+        return self.decoder(queries, TrilinearReads(cell_of_read, reads.weights).mix(table))  # type: ignore[no-any-return]
 
     def _occupied_voxels(
         self, points: Tensor, batch_index: Tensor, grid_shape: tuple[int, int, int]
     ) -> OccupiedVoxels:
-        if any(side % self.pooling_factor for side in grid_shape):
-            raise ValueError(f"grid sides {grid_shape} must be multiples of {self.pooling_factor}")
+        self.check_grid(grid_shape)
         return OccupiedVoxels.of_points(points, batch_index, grid_shape)

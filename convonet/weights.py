@@ -11,9 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from convonet.atomic_file import appearing
+from convonet.conv_onet import ConvOnet
+from convonet.conv_onet.scene_crops import SceneCrops
+from convonet.crop_network import CropNetwork
 from convonet.errors import WeightsError
 from convonet.registry import KINDS, config_from_json, kind_of
-from convonet.volume_network import VolumeNetwork
 
 PACKAGED = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "volume-default"
@@ -51,11 +54,10 @@ def save_network(path: Path, network: nn.Module, tensors: dict[str, Tensor], fac
         facts: provenance such as steps, data and metrics, stored beside the configuration.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
     config: Any = network.config
     header = {KIND_KEY: kind_of(config), CONFIG_KEY: json.dumps(asdict(config)), **facts}
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata=header)
-    temporary.replace(path)
+    with appearing(path) as partial:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=header)
 
 
 def read_header(model: str) -> dict[str, str]:
@@ -97,18 +99,20 @@ def load_any_network(model: str) -> nn.Module:
     return network.eval()
 
 
-def load_network(model: str) -> VolumeNetwork:
-    """A volume network, as reconstruction uses it, with its weights.
+def load_network(model: str) -> CropNetwork:
+    """A network that reconstructs scenes crop by crop, with its weights.
+
+    Networks of crops with the originals' weights come in voxel units, too.
 
     Raises:
-        WeightsError: as `load_any_network`, and if the file holds another kind of network.
+        WeightsError: as `load_any_network`, and if the network makes single objects.
     """
-    kind = read_header(model)[KIND_KEY]
-    if kind != "volume":
-        raise WeightsError(
-            f"{model_file(model)}: holds a network of kind {kind}, which makes single objects (`tessera generate`); "
-            "reconstruction needs a volume network"
-        )
     network = load_any_network(model)
-    assert isinstance(network, VolumeNetwork)
-    return network
+    if isinstance(network, CropNetwork):
+        return network
+    if isinstance(network, ConvOnet) and network.config.family == "crops":
+        return SceneCrops(network)
+    raise WeightsError(
+        f"{model_file(model)}: holds a network of kind {read_header(model)[KIND_KEY]}, which makes single objects "
+        "(`tessera generate`); reconstruction needs one of crops, such as volume, crop_3plane or crop_room_grid64"
+    )

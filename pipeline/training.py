@@ -25,7 +25,7 @@ from convonet.errors import WeightsError
 from convonet.object_training import objective_of
 from convonet.oflow import FlowLossConfig, OccupancyFlowConfig
 from convonet.precision import choose_device
-from convonet.registry import NetworkConfig, kind_of
+from convonet.registry import SCAN_KINDS, NetworkConfig, kind_of
 from convonet.resnet18 import load_imagenet_weights
 from convonet.training import (
     BatchSource,
@@ -41,6 +41,7 @@ from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_h
 from pipeline.cluster import ray_session
 from pipeline.devices import assigned_device, check_device, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError, RunDirectoryError
+from pipeline.overwriting import refuse_overwriting
 from pipeline.process_group import process_group
 from pipeline.version import software_version
 from preprocessing.training_crops import CropConfig, CropSource
@@ -57,14 +58,14 @@ class TrainConfig:
     Attributes:
         network: kind and sizes of the network; `pipeline.training_presets` makes runs of the published ones.
         training: schedule, learning rate, seed.
-        crops: what a training crop of a volume network looks like.
+        crops: what a training crop of a network that reconstructs scans looks like.
         workers: processes, one for each GPU or for a share of the processors.
         checkpoint_every: steps between checkpoints (and validations).
         validation_batches: batches of the validation split behind each figure.
         max_failures: worker failures to recover from before giving up.
         initial_model: weights to start from instead of random ones.
         imagenet: file with a ResNet-18 trained on ImageNet for the encoders of pictures to start from.
-        samples: what any other network sees and is asked; None for a volume network.
+        samples: what any other network sees and is asked; None for a network of scans.
         flow_terms: of the loss of an Occupancy Flow; None for its usual ones, and for other networks.
     """
 
@@ -81,7 +82,7 @@ class TrainConfig:
     flow_terms: FlowLossConfig | None = None
 
     def __post_init__(self) -> None:
-        wanted = {"volume": type(None), "conv_onet": ShapeConfig, "onet": ShapeConfig}
+        wanted = dict.fromkeys(SCAN_KINDS, type(None)) | {"conv_onet": ShapeConfig, "onet": ShapeConfig}
         if not isinstance(self.samples, wanted.get(kind := kind_of(self.network), SequenceConfig)):
             raise ValueError(f"a {kind} network is not trained on {type(self.samples).__name__} samples")
         if self.initial_model is not None and self.imagenet is not None:
@@ -254,6 +255,9 @@ def train(
     check_device(device)
     config = config or TrainConfig()
     data, out = Path(data).absolute(), Path(out).absolute()
+    given = [name for name in (config.initial_model, config.imagenet) if name is not None]
+    weights = [Path(name) for name in given if Path(name).exists()]
+    refuse_overwriting([out, out / "model.safetensors"], [data, *weights])
     _check_initial_weights(config)
     config = _with_absolute_files(config)
     for split in ("train", config.validation_split):

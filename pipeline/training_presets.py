@@ -8,7 +8,7 @@ from pathlib import Path
 from convonet.conv_onet import ConvOnetConfig
 from convonet.oflow import LOSSES, OccupancyFlowConfig, OccupancyNetwork4DConfig
 from convonet.onet import OccupancyNetworkConfig
-from convonet.registry import PRESETS
+from convonet.registry import PRESETS, SCAN_KINDS, kind_of
 from convonet.training import TrainingConfig
 from pipeline.training import TrainConfig
 from preprocessing.training_sequences import SequenceConfig
@@ -34,7 +34,7 @@ def preset_training(
     if name not in PRESETS:
         raise ValueError(f"no preset is called {name!r}; there are {', '.join(PRESETS)}")
     usual, config = TrainingConfig(), PRESETS[name]
-    if name == "volume":
+    if kind_of(config) in SCAN_KINDS:
         size, rate = usual.batch_size, usual.learning_rate
     else:
         size, rate = _batch_size(config), LEARNING_RATE

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.dataset import DatasetLayout, ShapeSamples
-from preprocessing.occupancy_labels import label_solid
+from preprocessing.occupancy_labels import label_solid, signed_distances
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.views import render_views
 from preprocessing.voxel_grids import voxelise
@@ -70,7 +70,9 @@ def mesh_samples(
     around, _ = sample_surface(*mesh, layout.near_queries, rng)
     near = near_surface(around, rng).astype(np.float32)
     # Labels belong to the positions that are stored, so those are rounded first.
-    occupied = label_solid(*mesh, np.concatenate([uniform, near]).astype(np.float64))
+    asked = np.concatenate([uniform, near]).astype(np.float64)
+    occupied = label_solid(*mesh, asked)
+    distances = signed_distances(*mesh, asked, occupied) if layout.has_distances else None
     return ShapeSamples(
         points=points.astype(np.float32),
         normals=normals.astype(np.float32),
@@ -78,6 +80,8 @@ def mesh_samples(
         uniform_occupancy=occupied[: len(uniform)],
         near_queries=near,
         near_occupancy=occupied[len(uniform) :],
+        uniform_distances=None if distances is None else distances[: len(uniform)],
+        near_distances=None if distances is None else distances[len(uniform) :],
         location=solid.location,
         scale=solid.scale,
         category=labels.category,

@@ -87,6 +87,34 @@ def label_solid(
     )
 
 
+def signed_distances(
+    vertices: NDArray[np.float64],
+    triangles: NDArray[np.integer],
+    queries: NDArray[np.float64],
+    occupied: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """Distance (N,) float32 of queries (N, 3) to the nearest face, negative where they are inside.
+
+    Args:
+        vertices, triangles: a watertight mesh, of any magnitude of coordinates.
+        queries: (N, 3) float64.
+        occupied: (N,) their occupancy, which gives the sign.
+
+    Exact to the float32 of coordinates about the mesh's centre. Where a surface crosses itself, faces inside the
+    solid count as surface too.
+    """
+    o3d = load_open3d()
+    centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
+    scene.add_triangles(
+        o3d.core.Tensor((vertices - centre).astype(np.float32)),
+        o3d.core.Tensor(np.ascontiguousarray(triangles, np.uint32)),
+    )
+    local = o3d.core.Tensor((queries - centre).astype(np.float32))
+    away: NDArray[np.float32] = scene.compute_distance(local, nthreads=ray_threads()).numpy()
+    return np.where(occupied, -away, away)
+
+
 def solid_components(triangles: NDArray[np.integer], vertex_count: int) -> list[NDArray[np.integer]]:
     """Triangles (F, 3) split into the parts that hang together by vertices."""
     ends = np.concatenate([triangles[:, :2], triangles[:, 1:]])

@@ -7,6 +7,14 @@ from convonet.onet.network import OccupancyNetworkConfig
 PRESETS: dict[str, OccupancyNetworkConfig] = {
     # one image, 224 x 224 (configs/img/onet)
     "onet_img": OccupancyNetworkConfig(encoder="resnet18", feature_size=256, threshold=0.2),
+    # the paper's ablations: no conditional batch norm; conditional batch norm without residual blocks
+    # (configs/ablation/architecture_nocbn and architecture_noresnet)
+    "onet_img_nocbn": OccupancyNetworkConfig(
+        encoder="resnet18", feature_size=256, decoder="batchnorm", threshold=0.2
+    ),
+    "onet_img_noresnet": OccupancyNetworkConfig(
+        encoder="resnet18", feature_size=256, decoder="cbatchnorm_noresnet", threshold=0.2
+    ),
     # 300 points with noise of deviation 0.005 (configs/pointcloud/onet)
     "onet_pointcloud": OccupancyNetworkConfig(
         encoder="pointnet_resnet", feature_size=512, encoder_hidden=512, threshold=0.2

@@ -17,6 +17,7 @@ from convonet.conv_onet import ConvOnet
 from convonet.oflow import OccupancyFlow, OccupancyNetwork4D
 from convonet.onet import OccupancyNetwork
 from convonet.precision import choose_device
+from convonet.registry import SCAN_KINDS
 from convonet.weights import KIND_KEY, load_any_network, model_file, read_header
 from pipeline.errors import PipelineError
 from pipeline.generation.config import GenerateConfig
@@ -28,6 +29,7 @@ from pipeline.generation.results import (
     Shape,
     check_target,
     numbered,
+    possible_files,
     write_moving,
     write_series,
     write_still,
@@ -35,6 +37,7 @@ from pipeline.generation.results import (
 from pipeline.generation.scenes import from_crops
 from pipeline.generation.sequences import between, each_moment, flows
 from pipeline.generation.still_shapes import from_features, from_latents
+from pipeline.overwriting import refuse_overwriting
 from preprocessing.mesh_checks import check_mesh
 
 Results = Sequence[Shape | MovingShape] | Series
@@ -91,9 +94,11 @@ def generate(
     check_target(out)
     _check_numbers(config)
     header = read_header(str(model))
-    if header[KIND_KEY] == "volume":
+    inputs = [model_file(str(model)), *(Path(name) for name in (source, config.motion) if name is not None)]
+    refuse_overwriting(possible_files(out), inputs)
+    if header[KIND_KEY] in SCAN_KINDS:
         raise PipelineError(
-            f"{model_file(str(model))}: is a volume network, which turns whole scans into meshes; "
+            f"{model_file(str(model))}: is a {header[KIND_KEY]} network, which turns whole scans into meshes; "
             "use `tessera reconstruct SCAN --out RUN --model MODEL`"
         )
     network = load_any_network(str(model)).to(choose_device(device))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from convonet.weights import DEFAULT_MODEL
+from preprocessing.scan_files import ScanOptions
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class ReconstructConfig:
         max_tile_voxels: longest side of a tile; memory grows with its cube.
         blend_voxels: half width of the band in which neighbouring crops are blended.
         drop_invalid: ignore points that are not finite instead of refusing the scan.
+        reading: how the scan's files are read: unit, axes, columns, classes, stations.
     """
 
     model: str = DEFAULT_MODEL
@@ -31,6 +34,7 @@ class ReconstructConfig:
     max_tile_voxels: int = 112
     blend_voxels: int = 4
     drop_invalid: bool = False
+    reading: ScanOptions = field(default_factory=ScanOptions)
 
     def __post_init__(self) -> None:
         if self.voxel_size is not None and not (0 < self.voxel_size < float("inf")):
@@ -56,7 +60,10 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def request_hash(config: ReconstructConfig, scan: Path, model_file: Path) -> str:
-    """Identity of a run: the settings and the contents of scan and weights, not their paths."""
-    settings = asdict(config) | {"model": file_digest(model_file), "scan": file_digest(scan)}
+def request_hash(config: ReconstructConfig, files: Sequence[Path], model_file: Path) -> str:
+    """Identity of a run: the settings and the contents of the scan's files and the weights, not their paths."""
+    settings = asdict(config) | {
+        "model": file_digest(model_file),
+        "scan": [file_digest(file) for file in files],
+    }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

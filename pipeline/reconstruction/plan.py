@@ -15,6 +15,8 @@ from preprocessing.errors import ScanError
 MISE = MiseConfig(steps=(8, 4, 1))
 PADDING_VOXELS = 8  # free space kept around the scan, so that the surface closes inside the scene
 LARGEST_CELLS = 1 << 19  # lattice keys hold 20 bits for each axis
+# The pyramid ends where the network sees a whole scene from anywhere inside it: its sight is 20 voxels.
+COARSEST_VOXELS = 32
 
 Triple = tuple[int, int, int]
 
@@ -44,6 +46,7 @@ class ScenePlan:
         grid: number of tiles along x, y, z.
         halo_voxels: what a crop adds on every side of its tile.
         blend_voxels: half width of the blending band; also how far a crop is queried beyond its tile.
+        level: of the pyramid; 0 is the finest, and each has voxels twice as large as the one before.
     """
 
     origin: tuple[float, float, float]
@@ -53,6 +56,13 @@ class ScenePlan:
     grid: Triple
     halo_voxels: int
     blend_voxels: int
+    level: int = 0
+
+    @property
+    def start(self) -> Triple:
+        """The origin in whole voxels from the world's: the voxels of all levels lie on one grid."""
+        x, y, z = (round(value / self.voxel_size) for value in self.origin)
+        return x, y, z
 
     @property
     def spacing(self) -> float:
@@ -121,6 +131,15 @@ class ScenePlan:
         tiles = (self.number((x + dx, y + dy, z + dz)) for dx, dy, dz in places)
         return sorted(tile for tile in tiles if tile is not None)
 
+    def tiles_touching(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> list[int]:
+        """Tiles whose region may hold a point of the closed box from voxel `low` to `high`, ascending."""
+        sides, band = np.asarray(self.tile_voxels), self.blend_voxels
+        first = np.maximum(np.floor_divide(low - band, sides), 0)
+        last = np.minimum(np.floor_divide(high + band, sides), np.asarray(self.grid) - 1)
+        ranges = (range(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
+        tiles = (self.number((x, y, z)) for x, y, z in itertools.product(*ranges))
+        return sorted(tile for tile in tiles if tile is not None)
+
     def voxel_position(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """World positions (N, 3) in voxel units of the scene."""
         return np.asarray((points - np.asarray(self.origin)) / self.voxel_size)
@@ -139,6 +158,7 @@ def make_plan(
     receptive_radius: int,
     pooling_factor: int,
     name: str,
+    level: int = 0,
 ) -> ScenePlan:
     """Cut the box of a scan into equal tiles.
 
@@ -149,6 +169,7 @@ def make_plan(
         receptive_radius: voxels around a query that the network's answer depends on.
         pooling_factor: crops start and end on multiples of this number of voxels.
         name: the scan's file name, for the error.
+        level: of the pyramid.
 
     Raises:
         ScanError: if the scene is too wide for its voxel size.
@@ -176,4 +197,27 @@ def make_plan(
         grid=(int(counts[0]), int(counts[1]), int(counts[2])),
         halo_voxels=halo,
         blend_voxels=config.blend_voxels,
+        level=level,
     )
+
+
+def make_pyramid(
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    voxel_size: float,
+    config: ReconstructConfig,
+    receptive_radius: int,
+    pooling_factor: int,
+    name: str,
+) -> tuple[ScenePlan, ...]:
+    """The plans of all levels, finest first: voxels double until the scan is `COARSEST_VOXELS` wide.
+
+    Args and errors: as `make_plan`.
+    """
+    plans: list[ScenePlan] = []
+    while True:
+        level = len(plans)
+        size = voxel_size * 2.0**level
+        plans.append(make_plan(low, high, size, config, receptive_radius, pooling_factor, name, level))
+        if float((high - low).max()) <= COARSEST_VOXELS * size:
+            return tuple(plans)

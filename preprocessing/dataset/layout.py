@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SPLITS = ("train", "val", "test")
 BLOCK = 2048  # rows of an inner chunk: the unit of random access
 
@@ -40,6 +40,7 @@ class DatasetLayout:
         voxel_side: side of the voxel grid of each shape, a multiple of 8; 0 for none.
         views: cameras around each shape, which stand still in a sequence; 0 for no pictures.
         view_size: width and height of their pictures in pixels.
+        has_distances: whether every query carries its signed distance beside its occupancy.
     """
 
     shapes: int
@@ -52,6 +53,7 @@ class DatasetLayout:
     voxel_side: int = 0
     views: int = 0
     view_size: int = 0
+    has_distances: bool = False
 
     def __post_init__(self) -> None:
         if self.shapes < 1 or self.shapes_per_shard < 1:
@@ -65,6 +67,8 @@ class DatasetLayout:
             raise ValueError(f"voxel_side must be a multiple of 8, not {self.voxel_side}")
         if min(self.frames, self.views, self.view_size) < 0 or (self.views > 0) != (self.view_size > 0):
             raise ValueError("frames, views and view_size are not negative; views need a view_size")
+        if self.has_distances and self.frames:
+            raise ValueError("sequences carry no signed distances")
 
     @property
     def shards(self) -> int:
@@ -90,6 +94,8 @@ class DatasetLayout:
             if count:
                 arrays[f"{kind}_queries"] = ArraySpec((*time, count, 3), "float32", (*each, BLOCK, 3))
                 arrays[f"{kind}_occupancy"] = ArraySpec((*time, count // 8), "uint8", (*each, BLOCK // 8))
+                if self.has_distances:
+                    arrays[f"{kind}_distances"] = ArraySpec((count,), "float16", (BLOCK,))
         if self.frames:
             arrays["times"] = ArraySpec((self.frames,), "float32")
         if self.voxel_side:

@@ -47,6 +47,8 @@ class ShapeSamples:
         normals: ([T,] P, 3) float32 unit outward normals of the surface they come from.
         uniform_queries, near_queries: ([T,] U, 3), ([T,] K, 3) float32, shuffled; U and K may be 0.
         uniform_occupancy, near_occupancy: ([T,] U), ([T,] K) bool.
+        uniform_distances, near_distances: (U,), (K,) float32 signed distance to the surface in the unit cube's
+            length, negative inside; None where the layout has none.
         location: (3,) float64.
         scale: metres along the side of the unit cube.
         category, split, name: labels.
@@ -72,6 +74,8 @@ class ShapeSamples:
     has_scan_noise: bool = False
     is_window: bool = False
     times: NDArray[np.float32] | None = None
+    uniform_distances: NDArray[np.float32] | None = None
+    near_distances: NDArray[np.float32] | None = None
     voxels: NDArray[np.bool_] | None = None
     views: Views | None = None
     provenance: Provenance = field(default_factory=dict)
@@ -104,6 +108,10 @@ class ShapeSamples:
         if layout.near_queries:
             values["near_queries"] = self.near_queries
             values["near_occupancy"] = np.packbits(self.near_occupancy, axis=-1)
+        if self.uniform_distances is not None:
+            values["uniform_distances"] = self.uniform_distances
+        if self.near_distances is not None:
+            values["near_distances"] = self.near_distances
         if self.times is not None:
             values["times"] = self.times
         if self.voxels is not None:

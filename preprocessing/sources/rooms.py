@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 from preprocessing.buildings import BuildingConfig, building
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
+from preprocessing.occupancy_labels import signed_distances
 from preprocessing.scanner import ScannerConfig, place_stations, scan
+from preprocessing.solids import Scene
 from preprocessing.sources.splits import SplitShares
 from preprocessing.sources.unit import Collection, Unit
 from preprocessing.surface_sampling import sample_surface
@@ -21,8 +22,6 @@ CATEGORIES = ("room", "building")
 WINDOWS_PER_BUILDING = 8
 WINDOW_SIDE_M = 6.0
 FEWEST_WINDOW_POINTS = 8_000
-
-Occupancy = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,8 @@ def rooms_collection(config: RoomsConfig) -> Collection:
     buildings = -(-config.building_windows // per_shard)
     units: list[Unit] = [RoomUnit(config.seed + number) for number in range(rooms)]
     units += [BuildingUnit(config.seed + number) for number in range(buildings)]
-    layout = DatasetLayout(rooms + buildings * per_shard, CATEGORIES, shapes_per_shard=per_shard)
+    shapes = rooms + buildings * per_shard
+    layout = DatasetLayout(shapes, CATEGORIES, shapes_per_shard=per_shard, has_distances=True)
     provenance = {"source": "rooms", "rooms": config.rooms, "building_windows": config.building_windows}
     return Collection(tuple(units), layout, provenance | {"seed": config.seed})
 
@@ -97,7 +97,7 @@ def room_samples(seed: int, layout: DatasetLayout) -> ShapeSamples:
     around, _ = sample_surface(vertices, triangles, layout.near_queries, rng)
     uniform = rng.uniform(-PADDED_SIDE / 2, PADDED_SIDE / 2, (layout.uniform_queries, 3))
     return _label(
-        scene.occupancy,
+        scene,
         points,
         normals,
         False,
@@ -146,7 +146,7 @@ def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
         around = around[rng.integers(len(around), size=layout.near_queries)]
         windows.append(
             _label(
-                scene.occupancy,
+                scene,
                 (points[chosen] - centre) / WINDOW_SIDE_M,
                 normals[chosen],
                 is_scanned,
@@ -167,7 +167,7 @@ def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
 
 
 def _label(
-    occupancy: Occupancy,
+    scene: Scene,
     points: NDArray[np.float64],
     normals: NDArray[np.float64],
     has_scan_noise: bool,
@@ -180,18 +180,23 @@ def _label(
     seed: int,
     rng: np.random.Generator,
 ) -> ShapeSamples:
-    """Label queries by the scene's exact occupancy, after rounding them to what the store keeps."""
+    """Label queries by the scene's exact solids and surface, after rounding them to what the store keeps."""
     near = near_surface(around, rng).astype(np.float32)
     uniform32 = uniform.astype(np.float32)
+    asked = np.concatenate([uniform32, near]).astype(np.float64) * scale + location
+    occupied = scene.occupancy(asked)
+    distances = signed_distances(*scene.mesh(), asked, occupied) / np.float32(scale)
     return ShapeSamples(
         points=points.astype(np.float32),
         normals=normals.astype(np.float32),
         has_scan_noise=has_scan_noise,
         is_window=category == "building",
         uniform_queries=uniform32,
-        uniform_occupancy=occupancy(uniform32.astype(np.float64) * scale + location),
+        uniform_occupancy=occupied[: len(uniform32)],
         near_queries=near,
-        near_occupancy=occupancy(near.astype(np.float64) * scale + location),
+        near_occupancy=occupied[len(uniform32) :],
+        uniform_distances=distances[: len(uniform32)],
+        near_distances=distances[len(uniform32) :],
         location=location,
         scale=scale,
         category=category,

@@ -16,6 +16,7 @@ from torch import Tensor
 from convonet.checkpoints import fitting_presets, import_original, read_original_checkpoint
 from convonet.errors import WeightsError
 from convonet.weights import load_any_network, read_header
+from pipeline.cli import main
 from tests.convonet.conv_onet import original_entries as conv
 from tests.convonet.oflow import original_forward as flow_forward
 from tests.convonet.onet import original_forward as onet_forward
@@ -208,6 +209,47 @@ def test_weights_of_no_preset_are_told_with_a_few_differences(tmp_path: Path) ->
     with pytest.raises(WeightsError, match=r"they fit no preset \(.*decoder\.fc_p\.weight") as caught:
         import_original(path, "onet_unconditional", tmp_path / "w.safetensors")
     assert len(str(caught.value)) < 600
+
+
+def test_a_difference_is_told_with_its_whole_shape(tmp_path: Path) -> None:
+    state = unconditional()
+    state["decoder.fc_p.weight"] = torch.zeros(7, 3)
+    state["extra"] = torch.zeros(2, 3, 5)
+    path = saved(tmp_path / "w.pt", state)
+    told = r"\(unexpected extra \(2, 3, 5\); wrongly shaped decoder\.fc_p\.weight \(7, 3\) instead of \(128, 3\)\)"
+    with pytest.raises(WeightsError, match=rf"they fit no preset {told}"):
+        import_original(path, "onet_unconditional", tmp_path / "w.safetensors")
+
+
+def test_an_import_that_fits_other_presets_says_what_tells_them_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = conv.random_state(conv.point_encoder() | conv.unet3d(4) | conv.decoder())
+    imported = import_original(saved(tmp_path / "w.pt", state), "room_grid64", tmp_path / "w.safetensors")
+    assert imported.also_fits == {
+        "crop_room_grid64": "family crops, not points; volume resolution 32, not 64"
+    }
+    state = conv.random_state(conv.point_encoder() | conv.unet(4) | conv.decoder())
+    path = saved(tmp_path / "p.pt", state)
+    main(
+        [
+            "models",
+            "import",
+            str(path),
+            "--preset",
+            "shapenet_1plane",
+            "--out",
+            str(tmp_path / "p.safetensors"),
+        ]
+    )
+    text = capsys.readouterr().out
+    assert "note: also fits shapenet_3plane (projections xz xy yz, not xz)" in text
+    assert "import it with the preset it was trained with" in text
+
+
+def test_an_import_that_fits_one_preset_says_no_more(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.pt", unconditional())
+    assert not import_original(path, "onet_unconditional", tmp_path / "w.safetensors").also_fits
 
 
 @pytest.mark.parametrize("preset", ["volume", "no-such"])

@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from convonet.object_mesh import ExtractionConfig, ObjectMesh, extract_mesh
 from convonet.oflow import LOSSES, FlowBatch, OccupancySamples, SolverConfig, flow_loss, onet4d_loss
-from convonet.registry import PRESETS, NetworkConfig, kind_of, parameter_count
+from convonet.registry import PRESETS, SCAN_KINDS, NetworkConfig, kind_of, parameter_count
 from convonet.resnet18 import ResNet18
 from convonet.weights import load_any_network, save_network
 from tests.convonet.conv_onet import test_overfit as longer
@@ -32,6 +32,15 @@ SMALL: dict[str, dict[str, Any]] = {  # by kind; what a configuration has not is
         "unet_levels": 2,
         "decoder_hidden": 16,
         "decoder_blocks": 2,
+    },
+    "planes": {
+        "feature_size": 16,
+        "encoder_hidden": 16,
+        "encoder_blocks": 3,
+        "unet_levels": 2,
+        "decoder_hidden": 16,
+        "decoder_blocks": 2,
+        "crop_voxels": 16,
     },
     "onet": {"feature_size": 32, "encoder_hidden": 16, "decoder_hidden": 32, "decoder_blocks": 3},
     "oflow": {
@@ -48,18 +57,20 @@ SMALL: dict[str, dict[str, Any]] = {  # by kind; what a configuration has not is
     "onet4d": {"frames": 5, "code_size": 16, "temporal_hidden": 8, "decoder_hidden": 32},
 }
 EXCEPTIONS: dict[str, dict[str, Any]] = {
-    "onet_img": {"encoder_hidden": 0},
+    **{name: {"encoder_hidden": 0} for name in ("onet_img", "onet_img_nocbn", "onet_img_noresnet")},
     "onet_voxel": {"encoder_hidden": 2},
     "onet_unconditional": {"feature_size": 0, "encoder_hidden": 0, "latent_size": 4, "latent_hidden": 32},
     "onet_repr_power": {"encoder_hidden": 0, "shape_count": 3},
     "oflow_generative": {"latent_size": 8},
 }
-STEPS = {"volume": 50, "conv_onet": 80, "onet": 100, "oflow": 80, "onet4d": 160}
+STEPS = {"volume": 50, "planes": 80, "conv_onet": 80, "onet": 100, "oflow": 80, "onet4d": 160}
 STEPS_OF_PRESET = {
     "shapenet_pointconv": 150,  # features of points alone: blurred for long
     "room_pointconv": 150,
     **{name: 40 for name in PRESETS if "grid" in name or name == "room_combine"},
     "onet_img": 50,
+    "onet_img_nocbn": 100,  # the picture enters once, at the first layer
+    "onet_img_noresnet": 50,
     "oflow_img": 100,
     "oflow_img_w_correspond": 70,
     "shapenet_1plane": 120,  # one plane sees neither thickness nor the hole of the ring at first
@@ -141,8 +152,8 @@ def shape_trial(preset: str, network: Any) -> Trial:
     config, kind = network.config, kind_of(network.config)
     generator = torch.Generator().manual_seed(1)
     inputs: Any
-    if kind == "volume":
-        return volume_trial(network)
+    if kind in SCAN_KINDS:
+        return crop_trial(network)
     if kind == "conv_onet" and config.family == "voxels":
         inputs = voxels(16)
     elif kind == "conv_onet":
@@ -176,7 +187,7 @@ def shape_trial(preset: str, network: Any) -> Trial:
     return Trial(loss, encode, decode, longer.occupancy, 3)
 
 
-def volume_trial(network: Any) -> Trial:
+def crop_trial(network: Any) -> Trial:
     """The three shapes in crops of 16 voxels; side of the crop: 1.2."""
     points = longer.surface_points(400, torch.Generator().manual_seed(1))
 
@@ -186,11 +197,11 @@ def volume_trial(network: Any) -> Trial:
     def crop_of(positions: Tensor) -> Tensor:
         return torch.arange(3).repeat_interleave(positions.shape[1])
 
-    def encode(network: Any) -> Tensor:
+    def encode(network: Any) -> Any:
         return network.encode(in_voxels(points), crop_of(points), 3, (16, 16, 16))
 
-    def decode(network: Any, volume: Tensor, queries: Tensor) -> Tensor:
-        return network.decode(volume, in_voxels(queries), crop_of(queries)).view(3, -1)
+    def decode(network: Any, features: Any, queries: Tensor) -> Tensor:
+        return network.decode(features, in_voxels(queries), crop_of(queries)).view(3, -1)
 
     def loss(generator: torch.Generator) -> Tensor:
         queries, occupancy = labelled_queries(generator)
@@ -299,7 +310,7 @@ def assert_survives_the_disk(network: Any, outputs: Callable[[Any], Tensor], pat
     assert torch.equal(outputs(again), outputs(network))
 
 
-SINGLE = [name for name, config in PRESETS.items() if kind_of(config) in ("volume", "conv_onet", "onet")]
+SINGLE = [name for name, config in PRESETS.items() if kind_of(config) in (*SCAN_KINDS, "conv_onet", "onet")]
 
 
 @pytest.mark.parametrize("preset", SINGLE)

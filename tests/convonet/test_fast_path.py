@@ -19,6 +19,7 @@ from convonet.weights import DEFAULT_MODEL, load_network
 def room() -> tuple[VolumeNetwork, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The packaged network, a room's points and queries, and the logits of the plain network in float32."""
     network = load_network(DEFAULT_MODEL)
+    assert isinstance(network, VolumeNetwork)
     plain = PlainNetwork(network.config)
     plain.load_state_dict(network.state_dict())
     plain.eval()
@@ -56,6 +57,7 @@ def test_bfloat16_decides_a_room_as_float32_does(
 @pytest.mark.skipif(not cpu_has_bf16_units(), reason="this processor has no bfloat16 units: float32 is used")
 def test_gradients_in_bfloat16_are_those_of_the_plain_network_in_float32() -> None:
     network = load_network(DEFAULT_MODEL)
+    assert isinstance(network, VolumeNetwork)
     batch = training_batch(side=40)
     read = torch.unique(TrilinearReads.at(batch.queries, batch.query_batch, batch.grid_shape).cells)
     assert len(read) < READ_SHARE * 2 * 40**3  # so that the last block is computed at these alone

@@ -136,6 +136,19 @@ def test_group_norm_sees_everything_where_planes_see_their_reach() -> None:
         assert (change == 0) if local else (change > 1e-4)
 
 
+def test_the_volume_s_u_net_keeps_its_digits_at_64() -> None:
+    """Against double precision, on the sparse channels-last volume that the encoder hands over."""
+    generator = torch.Generator().manual_seed(2)
+    torch.manual_seed(2)
+    unet, side = UNet3DGroupNorm(32, 4, 32).eval().requires_grad_(False), 64
+    index = torch.randperm(side**3, generator=generator)[:8000]
+    volume = dense_grid(torch.randn(8000, 32, generator=generator), index, 1, side, 3)
+    found = unet(volume)
+    exact = unet.double()(volume.double().contiguous())
+    assert exact.std() > 0.1
+    assert (found - exact).abs().max() < 1e-4
+
+
 def test_dense_grids_hold_features_where_their_cells_are() -> None:
     pooled = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     index = torch.tensor([1, 3 * 3 * 3 + 2 + 3 * (1 + 3 * 2), 2 * 3 * 3 * 3 - 1])

@@ -71,7 +71,9 @@ def cbatchnorm2(state: State, p: Tensor, z: Tensor, c: Tensor, blocks: int) -> T
 
 
 def cbatchnorm_noresnet(state: State, p: Tensor, z: Tensor, c: Tensor) -> Tensor:
-    net = conv1(state, "decoder.fc_p", p.transpose(1, 2)) + affine(state, "decoder.fc_z", z)[:, :, None]
+    net = conv1(state, "decoder.fc_p", p.transpose(1, 2))
+    if "decoder.fc_z.weight" in state:
+        net = net + affine(state, "decoder.fc_z", z)[:, :, None]
     for i in range(5):
         net = torch.relu(conditional_norm(state, f"decoder.bn_{i}", net, c))
         net = conv1(state, f"decoder.fc_{i}", net)
@@ -81,7 +83,9 @@ def cbatchnorm_noresnet(state: State, p: Tensor, z: Tensor, c: Tensor) -> Tensor
 
 def batchnorm(state: State, p: Tensor, z: Tensor, c: Tensor) -> Tensor:
     net = conv1(state, "decoder.fc_p", p.transpose(1, 2))
-    net = net + affine(state, "decoder.fc_z", z)[:, :, None] + affine(state, "decoder.fc_c", c)[:, :, None]
+    if "decoder.fc_z.weight" in state:
+        net = net + affine(state, "decoder.fc_z", z)[:, :, None]
+    net = net + affine(state, "decoder.fc_c", c)[:, :, None]
     for i in range(5):
         name = f"decoder.block{i}"
         hidden = conv1(state, f"{name}.fc_0", torch.relu(batch_norm(state, f"{name}.bn_0", net)))

@@ -167,6 +167,12 @@ PRESET_ENTRIES: dict[str, Entries] = {
     "onet_img": resnet18("encoder.features.")
     | linear("encoder.fc", 512, 256)
     | conditional_decoder(256, 256),
+    "onet_img_nocbn": resnet18("encoder.features.")
+    | linear("encoder.fc", 512, 256)
+    | batch_norm_decoder(256, 256, 0),
+    "onet_img_noresnet": resnet18("encoder.features.")
+    | linear("encoder.fc", 512, 256)
+    | conditional_decoder_without_blocks(256, 256, 0),
     "onet_pointcloud": resnet_pointnet(512, 512) | conditional_decoder(512, 256),
     "onet_voxel": voxel_encoder(256) | conditional_decoder(256, 256),
     "onet_unconditional": simple_decoder(0, 128, 128) | latent_encoder(128, 0),

@@ -53,7 +53,7 @@ def test_a_missing_package_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / f"a{suffix}").write_bytes(b"content")
-    with pytest.raises(ScanError, match=rf"pip install {packages}"):
+    with pytest.raises(ScanError, match=f"pip install {packages}"):
         open_scan(tmp_path / f"a{suffix}")
 
 
