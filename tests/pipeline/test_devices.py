@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +16,8 @@ from pipeline.cluster import device_lanes, ray_session, run_in_lanes
 from pipeline.devices import assigned_device, cluster_has, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError
 from preprocessing.sources import RoomsConfig, rooms_collection
+from tests.pipeline.placement import where
 from tests.pipeline.test_training import config
-
-
-def where(device: str, item: int) -> tuple[str, bool]:
-    """The device that a task is told to use, and whether Ray gave it a GPU."""
-    time.sleep(0.3)
-    return device, bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
 
 
 def test_without_gpus_auto_is_the_processors_and_cuda_is_refused() -> None:
