@@ -1,4 +1,4 @@
-"""`ray job submit --working-dir . -- python -m jobs.generate /shared/onet.safetensors /shared/chair.png --out /shared/chair.ply`."""
+"""`ray job submit --working-dir . -- python -m jobs.generate onet.safetensors chair.png --out chair.ply`."""
 
 import sys
 
