@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +20,9 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks withou
 import ray
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
+from pipeline.cluster_watch import watched
 from pipeline.devices import assigned_device, available_cpus, cluster_has, uses_gpus
 
 Item = TypeVar("Item")
@@ -48,7 +51,7 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
         cpus, gpus: processors and GPUs of a private Ray; all of the machine's by default.
 
     Raises:
-        ClusterError: if the cluster does not answer, or refuses the token.
+        ClusterError: if the cluster does not answer, refuses the token, or is lost on the way.
     """
     if ray.is_initialized():
         yield
@@ -63,20 +66,33 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
             with _guarded():
                 _start(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        reason = str(error).splitlines()[0]
         raise ClusterError(
-            f"cannot reach Ray at {address}: {reason}; check --address and RAY_AUTH_MODE"
+            f"cannot reach Ray at {address}: {_first_line(error)}; check --address and RAY_AUTH_MODE"
         ) from error
     try:
-        yield
+        with watched(is_private=not joins):
+            yield
+    except RayError as error:
+        raise ClusterError(
+            f"Ray lost too many of its processes ({type(error).__name__}: {_first_line(error)}); "
+            "what is finished is kept: run the same command again"
+        ) from error
     finally:
         ray.shutdown()
         if not joins:
             _reload_authentication()
 
 
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
 def _start(**options: Any) -> None:
+    """Start or join Ray; a handler of SIGTERM that the program has set stays."""
+    handler = signal.getsignal(signal.SIGTERM)
     ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": ALLOCATOR}, **options)
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
@@ -195,4 +211,8 @@ def run_in_lanes(lanes: Sequence[Lane[Item]], items: Iterable[Item]) -> Iterator
             for reference in ready:
                 number, item = waiting.pop(reference)
                 submitted[number] -= 1
-                yield item, ray.get(reference)
+                try:
+                    result = ray.get(reference)
+                except RayTaskError as error:
+                    raise error.cause from error  # what the task itself raised
+                yield item, result

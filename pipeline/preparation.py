@@ -26,6 +26,7 @@ from preprocessing.dataset import (
     read_record,
     write_shard,
 )
+from preprocessing.errors import DatasetError
 from preprocessing.sources import Collection, Unit
 
 ATTEMPTS = 2  # a unit that crashes is tried once more: the machine may have been at fault
@@ -108,10 +109,16 @@ def preprocess(
             lambda shard: task.remote(out, shard, shards[shard], chosen),
             lambda: TASKS_IN_FLIGHT * available_cpus(),
         )
-        for shard, record in run_in_lanes([lane], missing):
-            rejected[shard] = record.rejected
-            count = sum(map(len, rejected.values()))
-            progress.update(len(record.names), f"{count} rejected" if count else "")
+        try:
+            for shard, record in run_in_lanes([lane], missing):
+                rejected[shard] = record.rejected
+                count = sum(map(len, rejected.values()))
+                progress.update(len(record.names), f"{count} rejected" if count else "")
+        except OSError as error:
+            raise DatasetError(
+                f"{error.filename or out}: cannot be written ({error.strerror or error}); finished shards are kept: "
+                "free some space or mend the file system, then run the same command again"
+            ) from error
     finish_dataset(out)
     entries = tuple(entry for shard in range(layout.shards) for entry in rejected[shard])
     return PreprocessSummary(layout.shapes, entries, len(missing), len(kept))

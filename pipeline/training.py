@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -43,12 +44,15 @@ from pipeline.devices import assigned_device, check_device, cpus_for_each, uses_
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.overwriting import refuse_overwriting
 from pipeline.process_group import process_group
+from pipeline.progress import Progress
 from pipeline.version import software_version
 from preprocessing.training_crops import CropConfig, CropSource
 from preprocessing.training_sequences import SequenceConfig, SequenceSource
 from preprocessing.training_shapes import ShapeConfig, ShapeSource
 
 CHECKPOINT_FILE = "state.pt"
+METRICS_FILE = "metrics.jsonl"
+FOLLOW_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,7 @@ def _fit(job: dict[str, Any], device: torch.device) -> None:
         objective = WrappedObjective(objective)
     validation = config.source(data, config.validation_split, seed=1)
     started, first_step = time.monotonic(), state.step
-    log = out / "metrics.jsonl"
+    log = out / METRICS_FILE
 
     def on_step(current: TrainingState, metrics: dict[str, float]) -> None:
         is_last = current.step == config.training.steps
@@ -237,6 +241,45 @@ def _fit(job: dict[str, Any], device: torch.device) -> None:
 
     source = config.source(data, "train", config.training.seed)
     Fit(source, config.training, device, context.get_world_rank(), on_step, objective).run(model, state)
+
+
+def _fit_and_follow(trainer: DataParallelTrainer, log: Path, steps: int) -> None:
+    """Run a trainer in a thread, where it leaves Ctrl-C to us, and report the steps that its workers have logged."""
+    failures: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    before = _last_step(log)
+    with Progress("train", steps, "step", before) as progress:
+        thread.start()
+        while thread.is_alive():
+            thread.join(FOLLOW_S)
+            reached = _last_step(log)
+            progress.update(max(0, reached - before))
+            before = max(before, reached)
+        if failures:
+            raise failures[0]
+
+
+def _last_step(log: Path) -> int:
+    metrics = read_metrics(log) if log.exists() else []
+    return int(metrics[-1]["step"]) if metrics else 0
+
+
+def read_metrics(log: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics.jsonl; one that a full disk or a kill has cut short is left out."""
+    found = []
+    for line in log.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
 
 
 def train(
@@ -265,9 +308,12 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     stored = out / "config.json"
     description = json.dumps({"data": str(data), "config": asdict(config)}, indent=1)
-    if stored.exists() and stored.read_text() != description:
+    if not stored.exists():
+        partial = stored.with_suffix(".partial")
+        partial.write_text(description)
+        partial.replace(stored)
+    elif stored.read_text() != description:
         raise RunDirectoryError(f"{out}: holds a training run of another configuration; choose another --out")
-    stored.write_text(description)
     started = time.monotonic()
     with ray_session(address):
         use_gpu = uses_gpus(device)
@@ -293,11 +339,14 @@ def train(
             ),
         )
         try:
-            trainer.fit()
+            _fit_and_follow(trainer, out / METRICS_FILE, config.training.steps)
         except TrainingFailedError as error:
             reason = str(error).strip().splitlines()[-1]  # the lines above are the worker's traceback
-            raise ClusterError(f"training failed ({reason}); logs are in {out}/ray") from error
-    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+            raise ClusterError(
+                f"training failed ({reason}); logs are in {out}/ray. Run the same command again to continue from "
+                "the last checkpoint"
+            ) from error
+    last = read_metrics(out / METRICS_FILE)[-1]
     return TrainSummary(
         out / "model.safetensors",
         int(last["step"]),
