@@ -16,7 +16,7 @@ from pipeline.errors import ClusterError
 
 POLL_S = 1.0
 PROBE_S = 5.0
-PATIENCE_S = 30.0  # a head that restarts, or a network that hiccups, is waited for
+PATIENCE_S = 15.0  # a head that restarts, or a network that hiccups, is waited for
 
 
 @contextmanager
