@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from preprocessing.dataset import SPLITS, read_layout, rows
+from preprocessing.dataset import SPLITS, check_complete, read_layout, rows
 from preprocessing.dataset.samples import NORMAL_STEPS
 from preprocessing.errors import DatasetError
 from preprocessing.rotations import log_uniform, random_rotation, turn_about_z
@@ -79,6 +79,7 @@ class CropSource:
                 f"{path}: holds sequences, or shapes without signed distances; crops train on stores made by "
                 "`tessera preprocess rooms` or `meshes`"
             )
+        check_complete(path, layout)
         self.group = zarr.open_group(str(path), mode="r")
         wanted = rows(self.group, "valid") & (rows(self.group, "split") == SPLITS.index(split))
         self.shapes = np.flatnonzero(wanted)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from tqdm import tqdm
 
-from convonet.precision import choose_device
 from convonet.weights import load_network, model_file
-from pipeline.cluster import TASKS_IN_FLIGHT_PER_CPU, available_cpus, ray_session, run_windowed
+from pipeline.cluster import device_lanes, ray_session, run_in_lanes
+from pipeline.devices import check_device
 from pipeline.errors import ClusterError, NoSurfaceError, RunDirectoryError
 from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
+from pipeline.progress import Progress
 from pipeline.reconstruction.coarse_field import level_file
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
@@ -34,6 +34,8 @@ from preprocessing.mesh_files import MESH_SUFFIXES
 from preprocessing.scan_files import scan_kind
 
 MANIFEST = "manifest.json"
+GPUS_PER_TILE = 0.5
+TASK_RETRIES = 5
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def reconstruct(
         raise RunDirectoryError(f"{out}: is a file, and a run needs a folder; choose another --out")
     outputs = [path] + ([store.local_path] if store.is_local else [])
     refuse_overwriting(outputs, [*files.files, model_file(config.model)])
-    choose_device(device)
+    check_device(device)
     seconds: dict[str, float] = {}
     with MemoryWatch() as memory:
         with _timed(seconds, "plan"):
@@ -288,15 +290,14 @@ class _Stages:
         self, work: Callable[[TileJob, Any], TileRecord], tiles: Sequence[Any], title: str
     ) -> tuple[int, int]:
         """Run one task for each tile; returns how many computed theirs and how many found it finished."""
-        task = ray.remote(num_cpus=1, num_gpus=_gpu_share(self.job.device), max_retries=5)(work)
-        job = ray.put(self.job)
-        window = TASKS_IN_FLIGHT_PER_CPU * available_cpus()
+        device = self.job.device if work is not surface_tile else "cpu"  # surfaces need no network
+        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, TASK_RETRIES, work, ray.put(self.job))
         kept = 0
-        with tqdm(total=len(tiles), unit="tile", desc=title, disable=not self.show_progress) as bar:
+        with Progress(title, len(tiles), "tile", is_shown=self.show_progress) as progress:
             try:
-                for _, record in run_windowed(lambda tile: task.remote(job, tile), tiles, window):
+                for _, record in run_in_lanes(lanes, tiles):
                     kept += record.was_finished
-                    bar.update()
+                    progress.update()
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except ray.exceptions.RayError as error:
@@ -316,8 +317,10 @@ def _one_level(*arguments: Any) -> tuple[ScenePlan, ...]:
     return (make_plan(*arguments),)
 
 
-def _gpu_share(device: str) -> float:
-    return 0.5 if choose_device(device).type == "cuda" else 0.0
+def _on_device(
+    device: str, work: Callable[[TileJob, Any], TileRecord], job: TileJob, tile: Any
+) -> TileRecord:
+    return work(replace(job, device=device), tile)
 
 
 def _of_coverage(coverage: float) -> str:
