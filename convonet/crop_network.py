@@ -72,6 +72,16 @@ class CropNetwork(nn.Module, ABC):
         return 0.4
 
     @property
+    def knows_levels(self) -> bool:
+        """Whether it was trained for every level of a pyramid: with hints, and sheets of every thickness."""
+        return False
+
+    @property
+    def logits_per_voxel(self) -> float:
+        """Slope of the logit across a surface; 0 where the logit is not a distance."""
+        return 0.0
+
+    @property
     def voxel_side(self) -> float | None:
         """Side of a voxel where the training scenes filled the unit cube; None for networks of any scale."""
         return None

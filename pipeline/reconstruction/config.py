@@ -23,16 +23,18 @@ class ReconstructConfig:
         cells_per_voxel: lattice cells along a voxel, a power of two.
         max_tile_voxels: longest side of a tile; memory grows with its cube.
         blend_voxels: half width of the band in which neighbouring crops are blended.
+        fit_radius: voxels over which scan points are averaged to place the surface; 0 leaves it to the network.
         drop_invalid: ignore points that are not finite instead of refusing the scan.
         reading: how the scan's files are read: unit, axes, columns, classes, stations.
     """
 
     model: str = DEFAULT_MODEL
     voxel_size: float | None = None
-    threshold: float = 0.4
+    threshold: float = 0.5
     cells_per_voxel: int = 2
     max_tile_voxels: int = 112
     blend_voxels: int = 4
+    fit_radius: float = 0.6
     drop_invalid: bool = False
     reading: ScanOptions = field(default_factory=ScanOptions)
 
@@ -41,6 +43,8 @@ class ReconstructConfig:
             raise ValueError(f"voxel size must be a positive number of metres, not {self.voxel_size}")
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold is a probability between 0 and 1, not {self.threshold}")
+        if not 0 <= self.fit_radius <= 1:
+            raise ValueError(f"fit_radius must lie between 0 and 1 voxel, not {self.fit_radius}")
         if self.cells_per_voxel not in (1, 2, 4, 8):
             raise ValueError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
         if self.blend_voxels * self.cells_per_voxel % 8:
