@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from convonet.registry import KINDS, config_from_json, kind_of
 
 PACKAGED = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "volume-default"
+DEPTHS, DEEPEST = ("_blocks", "_levels", "_layers"), 64  # settings that count modules
 KIND_KEY, CONFIG_KEY = "tessera_network", "tessera_config"
 
 
@@ -90,13 +92,43 @@ def load_any_network(model: str) -> nn.Module:
     path = model_file(model)
     header = read_header(model)
     try:
-        network: nn.Module = config_from_json(header[KIND_KEY], json.loads(header[CONFIG_KEY])).build()
+        config = config_from_json(header[KIND_KEY], json.loads(header[CONFIG_KEY]))
+        _check_sizes(path, config)
+        network: nn.Module = config.build()
         with safe_open(path, framework="pt") as stored:
-            network.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path}: weights do not fit their configuration: {error}") from error
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        network.load_state_dict(tensors)
+    except (RuntimeError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: weights do not fit their configuration: {reason}") from error
+    broken = [name for name, values in tensors.items() if not bool(torch.isfinite(values).all())]
+    if broken:
+        raise WeightsError(
+            f"{path}: {len(broken)} of {len(tensors)} weights are not finite, the first is {broken[0]}; "
+            "train it again or take an earlier checkpoint"
+        )
     network.requires_grad_(False)
     return network.eval()
+
+
+def _check_sizes(path: Path, config: Any) -> None:
+    """Compare what a configuration would build with the tensors that the file holds, before memory is reserved.
+
+    Raises:
+        ValueError: if a depth is absurd or shapes differ.
+    """
+    for name, value in asdict(config).items():
+        if name.endswith(DEPTHS) and isinstance(value, int) and value > DEEPEST:
+            raise ValueError(f"{name} is {value}, and no network here is deeper than {DEEPEST}")
+    with torch.device("meta"):
+        wanted = {name: tuple(values.shape) for name, values in config.build().state_dict().items()}
+    with safe_open(path, framework="pt") as stored:
+        held = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+    for name in sorted(wanted.keys() | held.keys()):
+        if wanted.get(name) != held.get(name):
+            raise ValueError(
+                f"{name} should be {wanted.get(name, 'absent')} and is {held.get(name, 'absent')}"
+            )
 
 
 def load_network(model: str) -> CropNetwork:

@@ -1,16 +1,27 @@
 """Weights survive the disk, and foreign or damaged files are refused."""
 
+import dataclasses
+import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from convonet.atomic_file import appearing
 from convonet.errors import WeightsError
 from convonet.training import TrainingConfig, TrainingState
 from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
-from convonet.weights import load_network, read_header, save_network
+from convonet.weights import (
+    CONFIG_KEY,
+    KIND_KEY,
+    load_any_network,
+    load_network,
+    read_header,
+    save_network,
+)
 
 SMALL = VolumeNetworkConfig(
     feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8
@@ -91,3 +102,40 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(WeightsError, match="packaged model"):
         load_network("no-such-model")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("unet_levels", 12, "do not fit their configuration"),
+        ("unet_levels", 65, "unet_levels is 65"),
+        ("decoder_blocks", 1_000_000, "decoder_blocks is 1000000"),
+        ("feature_size", 100_000, "do not fit their configuration"),
+    ],
+)
+def test_a_configuration_that_asks_for_much_memory_is_refused_before_it_gets_it(
+    setting: str, value: int, words: str, tmp_path: Path
+) -> None:
+    network = VolumeNetwork(SMALL)
+    header = {
+        KIND_KEY: "volume",
+        CONFIG_KEY: json.dumps(dataclasses.asdict(network.config) | {setting: value}),
+    }
+    save_file(network.state_dict(), tmp_path / "w.safetensors", metadata=header)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=words) as error:
+        load_any_network(str(tmp_path / "w.safetensors"))
+    assert "\n" not in str(error.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
+    network = VolumeNetwork(SMALL)
+    tensors = {name: values.clone() for name, values in network.state_dict().items()}
+    name = sorted(tensors)[3]
+    tensors[name].view(-1)[0] = float("nan")
+    save_network(tmp_path / "w.safetensors", network, tensors, {})
+    with pytest.raises(
+        WeightsError, match=rf"1 of {len(tensors)} weights are not finite, the first is {name}"
+    ):
+        load_any_network(str(tmp_path / "w.safetensors"))
