@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convonet.crop_network import CropNetwork
 from convonet.precision import choose_device, network_precision
-from convonet.volume_network import VolumeNetwork
 from convonet.weights import load_network
 from pipeline.reconstruction.plan import ScenePlan
 
@@ -18,7 +18,7 @@ QUERY_BATCH = 131_072
 
 
 @lru_cache(maxsize=1)
-def network_on(model: str, device: str) -> tuple[VolumeNetwork, torch.device]:
+def network_on(model: str, device: str) -> tuple[CropNetwork, torch.device]:
     """The network of a weights file, loaded once for each worker process."""
     place = choose_device(device)
     if place.type == "cpu":
@@ -49,7 +49,7 @@ class CropField:
     """Values (logit minus the threshold's logit) of one tile's crop at lattice points.
 
     Args:
-        network: the volume network, on `device`.
+        network: on `device`.
         device: where it runs.
         plan: the scene's plan.
         tile: whose crop this is.
@@ -59,14 +59,15 @@ class CropField:
 
     def __init__(
         self,
-        network: VolumeNetwork,
+        network: CropNetwork,
         device: torch.device,
         plan: ScenePlan,
         tile: int,
         voxel_positions: NDArray[np.float64],
         threshold: float,
     ) -> None:
-        self._network = network
+        x, y, z = (np.asarray(plan.origin) / plan.voxel_size).tolist()
+        self._network = network.at_origin((x, y, z))
         self._device = device
         self._cells_per_voxel = plan.cells_per_voxel
         self._low = np.asarray(plan.crop_low(tile), dtype=np.float64)
@@ -76,7 +77,7 @@ class CropField:
         local = torch.minimum(local.clamp_min(0), torch.nextafter(limits, torch.zeros(3))).to(device)
         batch_index = torch.zeros(len(local), dtype=torch.int64, device=device)
         with torch.inference_mode(), network_precision(device):
-            self._volume = network.encode(local, batch_index, 1, plan.crop_shape)
+            self._features = self._network.encode(local, batch_index, 1, plan.crop_shape)
 
     def __call__(self, lattice_points: NDArray[np.int64]) -> NDArray[np.float32]:
         """Values (N,) float32 at lattice points (N, 3)."""
@@ -86,6 +87,6 @@ class CropField:
             part = torch.from_numpy(queries[start : start + QUERY_BATCH]).to(self._device)
             index = torch.zeros(len(part), dtype=torch.int64, device=self._device)
             with torch.inference_mode(), network_precision(self._device):
-                logits = self._network.decode(self._volume, part, index)
+                logits = self._network.decode(self._features, part, index)
             values[start : start + len(part)] = logits.float().cpu().numpy()
         return values - np.float32(self._level)

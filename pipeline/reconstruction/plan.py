@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convonet.crop_network import CropNetwork
 from convonet.mise import MiseConfig
 from pipeline.reconstruction.config import ReconstructConfig
 from preprocessing.errors import ScanError
 
 MISE = MiseConfig(steps=(8, 4, 1))
 PADDING_VOXELS = 8  # free space kept around the scan, so that the surface closes inside the scene
+BOX_MARGIN = 0.01  # of the unit cube, kept around the scan's bounding box by the original
+DEFAULT_VOXEL_SIDE = 0.005  # of the unit cube, where a network knows none
 LARGEST_CELLS = 1 << 19  # lattice keys hold 20 bits for each axis
 
 Triple = tuple[int, int, int]
@@ -105,8 +108,11 @@ class ScenePlan:
         return Box((x * a, y * b, z * c), ((x + 1) * a, (y + 1) * b, (z + 1) * c))
 
     def region_box(self, tile: int) -> Box:
-        """The lattice cells in which a tile's crop is queried: the tile and the blending band."""
-        return self.tile_box(tile).grown(self.blend_cells)
+        """The lattice cells in which a tile's crop is queried: the tile and the blending band.
+
+        Without a band it is one coarse cell more all the same, so that a surface between two tiles is noticed.
+        """
+        return self.tile_box(tile).grown(max(self.blend_cells, MISE.steps[0]))
 
     def crop_low(self, tile: int) -> Triple:
         """Lowest voxel of a tile's crop."""
@@ -119,6 +125,17 @@ class ScenePlan:
         x, y, z = self.position(tile)
         places = itertools.product((-1, 0, 1), repeat=3)
         tiles = (self.number((x + dx, y + dy, z + dz)) for dx, dy, dz in places)
+        return sorted(tile for tile in tiles if tile is not None)
+
+    def under_crop(self, tile: int) -> list[int]:
+        """The existing tiles that a tile's crop reaches, in ascending order: those around, more where tiles are small."""
+        place = self.position(tile)
+        reach = [max(1, -(-self.halo_voxels // side)) for side in self.tile_voxels]
+        spans = [
+            range(max(0, at - far), min(count, at + far + 1))
+            for at, far, count in zip(place, reach, self.grid, strict=True)
+        ]
+        tiles = (self.number((x, y, z)) for x, y, z in itertools.product(*spans))
         return sorted(tile for tile in tiles if tile is not None)
 
     def voxel_position(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,8 +153,7 @@ def make_plan(
     high: NDArray[np.float64],
     voxel_size: float,
     config: ReconstructConfig,
-    receptive_radius: int,
-    pooling_factor: int,
+    network: CropNetwork,
     name: str,
 ) -> ScenePlan:
     """Cut the box of a scan into equal tiles.
@@ -146,28 +162,41 @@ def make_plan(
         low, high: corners of the scan's bounding box, metres.
         voxel_size: metres.
         config: the request.
-        receptive_radius: voxels around a query that the network's answer depends on.
-        pooling_factor: crops start and end on multiples of this number of voxels.
+        network: what is to see the crops.
         name: the scan's file name, for the error.
 
     Raises:
         ScanError: if the scene is too wide for its voxel size.
+        ValueError: if boxes of the asked size do not lie on the lattices of network and surface.
     """
     coarse_voxels = max(1, MISE.steps[0] // config.cells_per_voxel)
-    grain = int(np.lcm(pooling_factor, coarse_voxels))
-    start = np.floor(low / voxel_size) - PADDING_VOXELS
-    origin = start * voxel_size
-    extent = np.ceil((high - origin) / voxel_size).astype(np.int64) + PADDING_VOXELS
+    grain = int(np.lcm(network.pooling_factor, coarse_voxels))
+    longest = min(config.max_tile_voxels, config.query_voxels or network.tile_voxels)
+    if config.tiling == "box":
+        margin = BOX_MARGIN / (network.voxel_side or DEFAULT_VOXEL_SIDE)
+        origin = low - margin * voxel_size
+        extent = np.ceil((high - origin) / voxel_size + margin).astype(np.int64)
+    else:
+        origin = (np.floor(low / voxel_size) - PADDING_VOXELS) * voxel_size
+        extent = np.ceil((high - origin) / voxel_size).astype(np.int64) + PADDING_VOXELS
     if extent.max() * config.cells_per_voxel >= LARGEST_CELLS:
         wide = float((high - low).max())
         raise ScanError(
             f"{name}: {wide:,.0f} m wide is too much for a voxel of {voxel_size:.4g} m; "
             "check the scan's unit and stray points, or pass a larger --voxel-size"
         )
-    counts = -(-extent // config.max_tile_voxels)
-    sides = -(-extent // (counts * grain)) * grain
-    sides = np.maximum(sides, -(-4 * config.blend_voxels // grain) * grain)
-    halo = -(-(receptive_radius + config.blend_voxels) // grain) * grain
+    counts = -(-extent // longest)
+    if config.tiling == "box":
+        if longest % grain:
+            raise ValueError(
+                f"boxes of {longest} voxels are not on the network's lattice; with {config.cells_per_voxel} cells per "
+                f"voxel pass --query-voxels as a multiple of {grain}"
+            )
+        sides = np.full(3, longest)
+    else:
+        sides = -(-extent // (counts * grain)) * grain
+        sides = np.maximum(sides, -(-4 * config.blend_voxels // grain) * grain)
+    halo = -(-(network.receptive_radius + config.blend_voxels) // grain) * grain
     return ScenePlan(
         origin=(float(origin[0]), float(origin[1]), float(origin[2])),
         voxel_size=voxel_size,

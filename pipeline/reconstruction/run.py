@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from tqdm import tqdm
 
+from convonet.crop_network import CropNetwork
 from convonet.precision import choose_device
 from convonet.weights import load_network, model_file
 from pipeline.cluster import TASKS_IN_FLIGHT_PER_CPU, available_cpus, ray_session, run_windowed
@@ -21,6 +22,7 @@ from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.ingest import (
     INDEX,
+    ScanSummary,
     bucket_points,
     default_voxel_size,
     occupied_tiles,
@@ -114,7 +116,7 @@ def reconstruct(
             store=store,
             plan=plan,
             model=str(model_file(config.model).absolute()),
-            threshold=config.threshold,
+            threshold=manifest["threshold"],
             device=device,
             has_colors=manifest["has_colors"],
         )
@@ -162,16 +164,9 @@ def _open_run(store: RunStore, scan: Path, config: ReconstructConfig) -> dict[st
         raise RunDirectoryError(f"{store.url}: is not empty and not a run of tessera; choose another --out")
     network = load_network(config.model)
     summary = summarise_scan(scan, config.drop_invalid)
-    voxel_size = config.voxel_size or default_voxel_size(scan, summary)
-    plan = make_plan(
-        summary.low,
-        summary.high,
-        voxel_size,
-        config,
-        network.receptive_radius,
-        network.pooling_factor,
-        scan.name,
-    )
+    voxel_size = config.voxel_size or _network_voxel(network, summary, config)
+    voxel_size = voxel_size or default_voxel_size(scan, summary)
+    plan = make_plan(summary.low, summary.high, voxel_size, config, network, scan.name)
     manifest = {
         "hash": identity,
         "software": software_version(),
@@ -180,12 +175,24 @@ def _open_run(store: RunStore, scan: Path, config: ReconstructConfig) -> dict[st
         "dropped_points": summary.dropped,
         "has_colors": summary.has_colors,
         "config": asdict(config),
+        "threshold": network.threshold if config.threshold is None else config.threshold,
         "plan": asdict(plan),
         "surface_tiles": None,
         "runs": [],
     }
     store.write_json(MANIFEST, manifest)
     return manifest
+
+
+def _network_voxel(network: CropNetwork, summary: ScanSummary, config: ReconstructConfig) -> float | None:
+    """The voxel size of a network that was trained in unit cubes; None for networks of any scale."""
+    if network.voxel_side is None:
+        if config.scene_size is not None:
+            raise ValueError(
+                "this network was not trained in a unit cube, so that a scene size says nothing; pass --voxel-size"
+            )
+        return None
+    return network.voxel_side * (config.scene_size or float((summary.high - summary.low).max()))
 
 
 @dataclass
@@ -232,7 +239,7 @@ class _Stages:
         """Compute what is missing and note it in the manifest."""
         job, plan = self.job, self.job.plan
         candidates = sorted(
-            {tile for occupied in occupied_tiles(job.store) for tile in plan.around(int(occupied))}
+            {tile for occupied in occupied_tiles(job.store) for tile in plan.under_crop(int(occupied))}
         )
         done = set(finished_tiles(job.store))
         unfinished = [tile for tile in candidates if tile not in done]

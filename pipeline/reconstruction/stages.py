@@ -84,13 +84,14 @@ def sample_tile(job: TileJob, tile: int) -> TileRecord:
 
 def _sample(job: TileJob, tile: int) -> SampledField | None:
     plan = job.plan
-    world, _ = read_points(job.store, plan.around(tile), has_colors=False)
+    world, _ = read_points(job.store, plan.under_crop(tile), has_colors=False)
     positions = plan.voxel_position(world)
     low = np.asarray(plan.crop_low(tile), np.float64)
     high = low + np.asarray(plan.crop_shape[::-1])
     positions = positions[((positions >= low) & (positions < high)).all(axis=1)]
     tile_low, tile_high = low + plan.halo_voxels, high - plan.halo_voxels
-    near = (positions >= tile_low - REACH_VOXELS) & (positions < tile_high + REACH_VOXELS)
+    reach = REACH_VOXELS if plan.blend_voxels else plan.halo_voxels  # without blending, as the original
+    near = (positions >= tile_low - reach) & (positions < tile_high + reach)
     if not near.all(axis=1).any():
         return None
     lattice_positions = positions * plan.cells_per_voxel
