@@ -289,26 +289,56 @@ def train(
     )
 
 
+@dataclass(frozen=True)
+class ReadingArguments:
+    """How to read the scan's files."""
+
+    columns: str | None = None
+    """names of a text file's or NumPy table's columns, such as x,y,z,,red,green,blue (an empty name skips one)."""
+    unit: Literal["m", "cm", "mm", "ft", "us-ft"] = "m"
+    """unit of the file's coordinates; the mesh comes out in metres."""
+    up: Literal["x", "y", "z"] = "z"
+    """the axis that points up in the file; the mesh comes out with z up."""
+    use_vertices: bool = False
+    """take the vertices of a mesh file as points."""
+    keep_classes: tuple[int, ...] = ()
+    """LAS classes to read, such as 2 6; all but the dropped ones by default."""
+    drop_classes: tuple[int, ...] = (7, 18)
+    """LAS classes to leave out; 7 and 18 are noise."""
+    keep_withheld: bool = False
+    """read the points that a LAS file marks as withheld."""
+    returns: Literal["all", "first", "last"] = "all"
+    """LAS returns to read."""
+    station: tuple[str, ...] = ()
+    """position X,Y,Z of the scanner in the file's coordinates, for files that do not tell it; may be several."""
+
+
 @app.command
 def reconstruct(
-    scan: Positional[Path],
+    scans: Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN [SCAN ...]")],
     *,
     out: Path,
     model: str = "volume-default",
     voxel_size: float | None = None,
     mesh: Path | None = None,
     drop_invalid: bool = False,
+    reading: OmitArgPrefixes[ReadingArguments] = ReadingArguments(),
     device: Device = "auto",
     address: Address = "auto",
 ) -> None:
-    """Turn a point-cloud scan (PLY, PCD, XYZ/TXT, NPZ, LAS, LAZ) into one watertight mesh.
+    """Turn a point-cloud scan, of one file or several, into one watertight mesh.
 
+    Reads PLY, PCD, text (XYZ, TXT, CSV, ASC, PTS, PTX), NPZ, NPY, LAS, LAZ, E57 and OBJ, also gzipped.
     Run the same command again to finish an interrupted run: finished tiles are kept.
 
     Example: tessera reconstruct house.laz --out runs/house --mesh house.glb
 
+    Example: tessera reconstruct 'site/*.laz' station1.e57 --out runs/site
+
+    Example: tessera reconstruct part.csv --columns id,x,y,z --unit mm --out runs/part
+
     Args:
-        scan: the point cloud; coordinates in metres, z up.
+        scans: the point cloud's files, or quoted patterns; together they are one scan.
         out: the run directory: points by tile, finished tiles, manifest, report.json, mesh.ply.
         model: a packaged model's name (see `tessera models`) or a safetensors file.
         voxel_size: side of a feature voxel in metres; by default from the scan's point spacing.
@@ -316,7 +346,7 @@ def reconstruct(
         drop_invalid: ignore points that are not finite instead of refusing the scan.
         device: where the network runs.
     """
-    commands.reconstruct(scan, out, model, voxel_size, mesh, drop_invalid, device, address)
+    commands.reconstruct(scans, out, model, voxel_size, mesh, drop_invalid, reading, device, address)
 
 
 @app.command
@@ -415,16 +445,25 @@ app.command(models_app, name="models", help=MODELS_HELP)
 
 
 @app.command
-def info(path: Positional[Path | None] = None, *, check: bool = False) -> None:
-    """Describe a dataset, a run directory, a scan or a weights file; without PATH, this installation.
+def info(
+    path: Positional[Path | None] = None,
+    *,
+    check: bool = False,
+    reading: OmitArgPrefixes[ReadingArguments] = ReadingArguments(),
+) -> None:
+    """Describe a dataset, a run directory, a scan, a mesh or a weights file; without PATH, this installation.
+
+    Of a scan it shows which columns are taken for what, the box, the unit, stations, classes and warnings.
 
     Example: tessera info rooms.zarr --check
+
+    Example: tessera info survey.csv --columns id,x,y,z
 
     Args:
         path: what to describe.
         check: verify every shard of a dataset against its recorded checksums; exit code 1 where one differs.
     """
-    commands.info(path, check)
+    commands.info(path, check, reading)
 
 
 def main(args: Sequence[str] | None = None) -> None:

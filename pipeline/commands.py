@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from pipeline.cli import MeshArguments
+    from pipeline.cli import MeshArguments, ReadingArguments
     from pipeline.generation.config import GenerateConfig
     from pipeline.isolation import CallLimits
+    from preprocessing.scan_files import ScanOptions
     from preprocessing.sources import Collection, MeshOptions
 
 
@@ -51,6 +52,7 @@ def preprocess_meshes(source: Path, out: Path, arguments: MeshArguments, address
     """`tessera preprocess meshes`."""
     from preprocessing.sources import meshes_collection
 
+    _refuse_same(source, out)
     collection = meshes_collection(source, _mesh_options(arguments))
     _preprocess(collection, out, address, _limits(arguments))
 
@@ -61,6 +63,7 @@ def preprocess_shapenet(
     """`tessera preprocess shapenet`."""
     from preprocessing.sources import shapenet_collection
 
+    _refuse_same(source, out)
     collection = shapenet_collection(source, _mesh_options(arguments), classes)
     _preprocess(collection, out, address, _limits(arguments))
 
@@ -69,6 +72,7 @@ def preprocess_scans(kind: str, source: Path, out: Path, address: str) -> None:
     """`tessera preprocess scannet` and `tessera preprocess matterport`."""
     from preprocessing.sources import matterport_collection, scannet_collection
 
+    _refuse_same(source, out)
     make = {"scannet": scannet_collection, "matterport": matterport_collection}[kind]
     _preprocess(make(source), out, address)
 
@@ -79,7 +83,14 @@ def preprocess_humans(
     """`tessera preprocess humans`."""
     from preprocessing.sources import humans_collection
 
+    _refuse_same(source, out)
     _preprocess(humans_collection(source, frames, view_size, up), out, address)
+
+
+def _refuse_same(source: Path, out: Path) -> None:
+    from pipeline.overwriting import refuse_overwriting
+
+    refuse_overwriting([out], [source])
 
 
 def _mesh_options(arguments: MeshArguments) -> MeshOptions:
@@ -148,13 +159,31 @@ def train(data: Path, out: Path, options: TrainOptions, device: str, address: st
     print(f"{summary.model}: {summary.steps} steps, {reached}, {summary.seconds:.0f} s")
 
 
+def _scan_options(arguments: ReadingArguments) -> ScanOptions:
+    from preprocessing.scan_files import ScanOptions
+
+    stations = [tuple(float(word) for word in place.split(",")) for place in arguments.station]
+    return ScanOptions(
+        columns=tuple(name.strip() for name in arguments.columns.split(",")) if arguments.columns else (),
+        unit=arguments.unit,
+        up=arguments.up,
+        use_vertices=arguments.use_vertices,
+        keep_classes=arguments.keep_classes,
+        drop_classes=arguments.drop_classes,
+        keep_withheld=arguments.keep_withheld,
+        returns=arguments.returns,
+        stations=tuple(stations),  # type: ignore[arg-type] # their length is checked there
+    )
+
+
 def reconstruct(
-    scan: Path,
+    scans: tuple[Path, ...],
     out: Path,
     model: str,
     voxel_size: float | None,
     mesh: Path | None,
     drop_invalid: bool,
+    reading: ReadingArguments,
     device: str,
     address: str,
 ) -> None:
@@ -162,12 +191,17 @@ def reconstruct(
     from pipeline.reconstruction import ReconstructConfig
     from pipeline.reconstruction import reconstruct as run
 
-    config = ReconstructConfig(model=model, voxel_size=voxel_size, drop_invalid=drop_invalid)
-    report = run(scan, out, config, mesh, device, address)
+    config = ReconstructConfig(
+        model=model, voxel_size=voxel_size, drop_invalid=drop_invalid, reading=_scan_options(reading)
+    )
+    report = run(scans, out, config, mesh, device, address)
     chosen = "" if voxel_size else " (three times the median point spacing)"
     print(f"{report.mesh}: {report.vertices:,} vertices, {report.faces:,} faces")
     print(f"watertight: {'yes' if report.is_watertight else 'NO'}")
     print(f"voxel size: {report.voxel_size:.4g} m{chosen}; surface lattice {report.spacing:.4g} m")
+    print(f"covers {report.coverage:.0%} of the scan's points")
+    for note in report.notes:
+        print(f"note: {note}")
     print(f"tiles: {report.tiles_computed} computed, {report.tiles_kept} kept from an earlier run")
     print("time: " + ", ".join(f"{stage} {value:.1f} s" for stage, value in report.seconds.items()))
     print(f"peak memory: {report.peak_memory_bytes / 2**30:.2f} GiB")
@@ -193,7 +227,9 @@ def evaluate(
 ) -> None:
     """`tessera evaluate`."""
     from pipeline.evaluation import evaluate as run
+    from pipeline.overwriting import refuse_overwriting
 
+    refuse_overwriting([target], [mesh, reference])
     metrics = run(mesh, reference, thresholds, samples, seed)
     print(metrics.table())
     if target is not None:
@@ -265,8 +301,10 @@ def import_model(file: Path, preset: str, out: Path) -> None:
     """`tessera models import`."""
     from convonet.checkpoints import import_original
     from convonet.registry import parameter_count
+    from pipeline.overwriting import refuse_overwriting
     from pipeline.version import software_version
 
+    refuse_overwriting([out], [file])
     imported = import_original(file, preset, out, {"software": f"tessera {software_version()}"})
     print(f"{out}: {preset}, {parameter_count(imported.network):,} parameters, from {file}")
     for other, distinction in imported.also_fits.items():
@@ -275,10 +313,11 @@ def import_model(file: Path, preset: str, out: Path) -> None:
         print("note: the file does not say which it is; import it with the preset it was trained with")
 
 
-def info(path: Path | None, check: bool) -> None:
+def info(path: Path | None, check: bool, reading: ReadingArguments) -> None:
     """`tessera info`."""
     from pipeline.description import check_dataset, describe, describe_installation
 
-    print("\n".join(describe_installation() if path is None else describe(path)))
+    lines = describe_installation() if path is None else describe(path, _scan_options(reading))
+    print("\n".join(lines))
     if path is not None and check:
         print(f"  {check_dataset(path)} shards agree with their checksums")

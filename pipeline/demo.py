@@ -19,7 +19,7 @@ from preprocessing.metrics import MeshMetrics, evaluate_mesh
 from preprocessing.render import preview_sheet
 from preprocessing.scan_files import write_scan_ply
 from preprocessing.scanner import ScannerConfig, place_stations, scan
-from preprocessing.solids import Scene
+from preprocessing.solids import Floats, Scene
 
 THRESHOLDS_M = (0.05, 0.10)
 
@@ -65,7 +65,7 @@ def demo(out: Path, seed: int = 7, device: str = "auto", address: str = "auto") 
 def _demo(out: Path, seed: int, device: str, address: str) -> DemoReport:
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    scene = building(BuildingConfig(seed=seed, size_x=13.0, size_y=11.0, floors=2))
+    scene = demo_building(seed)
     vertices, triangles = scene.mesh()
     points = _scan(scene, vertices, triangles, seed)
     scan_file = out / "scan.ply"
@@ -109,11 +109,13 @@ def _demo(out: Path, seed: int, device: str, address: str) -> DemoReport:
     return DemoReport(len(points), size, report, metrics, seconds, 0)
 
 
-def _scan(
-    scene: Scene, vertices: NDArray[np.float64], triangles: NDArray[np.int64], seed: int
-) -> NDArray[np.float64]:
+def demo_building(seed: int = 7) -> Scene:
+    """The furnished two-floor house."""
+    return building(BuildingConfig(seed=seed, size_x=13.0, size_y=11.0, floors=2))
+
+
+def demo_stations(scene: Scene, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Two stations in every room, and a ring of raised ones around the house that see the roof too."""
-    rng = np.random.default_rng([seed, 11])
     inside = place_stations(scene, 2 * len(scene.rooms), rng, outside_fraction=0.0)
     low, high = scene.bounds
     angles = np.arange(8) * (2 * np.pi / 8)
@@ -123,6 +125,12 @@ def _scan(
     ring = np.stack(
         [middle[0] + radius * np.cos(angles), middle[1] + radius * np.sin(angles), heights], axis=1
     )
+    return inside, ring
+
+
+def _scan(scene: Scene, vertices: Floats, triangles: NDArray[np.int64], seed: int) -> Floats:
+    rng = np.random.default_rng([seed, 11])
+    inside, ring = demo_stations(scene, rng)
     config = ScannerConfig(rays_per_station=60_000)
     outer = ScannerConfig(rays_per_station=400_000)
     parts = [

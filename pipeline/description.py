@@ -8,9 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.version import software_version
+from preprocessing.scan_files import ScanOptions
 
 
 def describe_installation() -> list[str]:
@@ -32,8 +34,12 @@ def describe_installation() -> list[str]:
     ]
 
 
-def describe(path: Path) -> list[str]:
+def describe(path: Path, options: ScanOptions) -> list[str]:
     """Lines about a path.
+
+    Args:
+        path: what to describe.
+        options: how to read it, if it is a scan.
 
     Raises:
         PipelineError: if it is none of the things that Tessera knows.
@@ -49,9 +55,23 @@ def describe(path: Path) -> list[str]:
         return [f"{path}: weights"] + [
             f"  {name}: {value}" for name, value in sorted(read_header(str(path)).items())
         ]
+    if not path.exists():
+        raise PipelineError(f"{path}: no such file or folder")
     if path.is_file():
-        return _scan(path)
+        if _is_mesh(path) and not options.use_vertices:
+            return _mesh(path)
+        return _scan(path, options)
     raise PipelineError(f"{path}: neither a dataset, a run directory, a weights file nor a scan")
+
+
+def _is_mesh(path: Path) -> bool:
+    """Whether a file holds faces."""
+    from pipeline.generation.inputs import holds_triangles
+
+    if path.suffix.lower() == ".obj":
+        with path.open("rb") as file:
+            return any(line.lstrip().startswith((b"f ", b"f\t")) for line in file)
+    return holds_triangles(path)
 
 
 def _run(path: Path) -> list[str]:
@@ -130,13 +150,69 @@ def check_dataset(path: Path) -> int:
     return len(finished)
 
 
-def _scan(path: Path) -> list[str]:
-    from pipeline.reconstruction.ingest import default_voxel_size, summarise_scan
+def _scan(path: Path, options: ScanOptions) -> list[str]:
+    from pipeline.reconstruction.scan_summary import (
+        check_voxel_size,
+        default_voxel_size,
+        guess_unit,
+        summarise_scan,
+    )
+    from pipeline.scan_reading import ScanSet, scan_facts
+    from preprocessing.errors import ScanError
 
-    summary = summarise_scan(path, drop_invalid=True)
+    scan = ScanSet((path,), options)
+    facts = scan_facts(path, options)
+    summary = summarise_scan(scan, drop_invalid=True)
     size = " x ".join(f"{side:.2f}" for side in summary.high - summary.low)
-    return [
-        f"{path}: scan of {summary.points:,} points ({summary.dropped:,} not finite), {size} m",
-        f"  low corner {np.round(summary.low, 3).tolist()}, colours: {'yes' if summary.has_colors else 'no'}",
-        f"  default voxel size {default_voxel_size(path, summary):.4g} m",
+    lines = [
+        f"{path}: scan of {summary.points:,} points ({summary.dropped:,} not finite), {size} m, {facts.format}",
+        "  columns: "
+        + (", ".join(f"{role} = {name}" for role, name in facts.columns.items()) or "by the format"),
+        f"  box: {_corner(summary.low)} to {_corner(summary.high)}",
+        f"  colors: {_yes(facts.has_colors)}, normals: {_yes(facts.has_normals)}, "
+        f"stations: {len(summary.stations) or 'unknown'}",
+        *(f"    station at {_corner(np.array(place))}" for place in summary.stations[:10]),
     ]
+    if summary.classes:
+        lines.append("  classes: " + ", ".join(f"{n}: {count:,}" for n, count in summary.classes.items()))
+    if facts.crs:
+        lines.append(f"  coordinate reference system: {facts.crs.splitlines()[0][:160]}")
+    notes = list(summary.notes)
+    try:
+        voxel_size = default_voxel_size(scan, summary)
+        lines.append(f"  default voxel size {voxel_size:.4g} m")
+        guess = guess_unit(voxel_size)
+        told = (
+            "unclear"
+            if guess is None
+            else f"{options.unit} seems right"
+            if guess == "m"
+            else f"{guess} more likely"
+        )
+        lines.append(f"  unit, by the spacing of the points: {told}")
+        notes += check_voxel_size(scan, summary, voxel_size)
+    except ScanError as error:  # what it would be refused for, beside all that is known of it
+        notes.append(str(error))
+    return lines + [f"  note: {note}" for note in notes]
+
+
+def _mesh(path: Path) -> list[str]:
+    from pipeline.mesh_reading import read_mesh_safely
+    from preprocessing.occupancy_labels import unpaired_edges
+
+    mesh = read_mesh_safely(path)
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    size = " x ".join(f"{side:.4g}" for side in high - low)
+    return [
+        f"{path}: mesh of {len(mesh.vertices):,} vertices and {len(mesh.triangles):,} faces, {size}",
+        f"  box: {_corner(low)} to {_corner(high)}",
+        f"  encloses volume: {_yes(not unpaired_edges(mesh.triangles))}, colors: {_yes(mesh.colors is not None)}",
+    ]
+
+
+def _corner(place: NDArray[np.float64]) -> str:
+    return "(" + ", ".join(f"{value:,.3f}".replace(",", "") for value in place) + ")"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

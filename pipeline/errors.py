@@ -11,3 +11,11 @@ class RunDirectoryError(PipelineError):
 
 class ClusterError(PipelineError):
     """Ray cannot be reached or lost too many workers."""
+
+
+class OverwritingError(PipelineError):
+    """An output of a command is one of its inputs."""
+
+
+class NoSurfaceError(PipelineError):
+    """A reconstruction ended with a mesh that is no surface of its scan."""

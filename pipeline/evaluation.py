@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from preprocessing.mesh_files import read_mesh
+from pipeline.mesh_reading import read_mesh_safely
 from preprocessing.metrics import MeshMetrics, evaluate_mesh
 
 
@@ -22,7 +22,7 @@ def evaluate(
     Raises:
         MeshError: if a file cannot be read as a mesh.
     """
-    measured, truth = read_mesh(Path(mesh)), read_mesh(Path(reference))
+    measured, truth = read_mesh_safely(Path(mesh)), read_mesh_safely(Path(reference))
     return evaluate_mesh(
         measured.vertices,
         measured.triangles,

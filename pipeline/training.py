@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -40,6 +41,7 @@ from convonet.volume_network import VolumeNetworkConfig
 from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
 from pipeline.cluster import available_cpus, ray_session
 from pipeline.errors import ClusterError, RunDirectoryError
+from pipeline.overwriting import refuse_overwriting
 from pipeline.version import software_version
 from preprocessing.training_crops import CropConfig, CropSource
 from preprocessing.training_sequences import SequenceConfig, SequenceSource
@@ -181,7 +183,18 @@ def _checkpoint(state: TrainingState, config: TrainConfig, out: Path, metrics: d
 
 
 def _train_worker(job: dict[str, Any]) -> None:
-    """One process of the training run; continues from the run's last checkpoint by itself."""
+    """One process of the training run."""
+    try:
+        _fit(job)
+    finally:
+        # The distributed wrapper holds itself in a circle. Freed after its process group, it would keep the
+        # interpreter's lock while it waits for gloo's threads, and those may wait for that lock. Here the group
+        # still stands.
+        gc.collect()
+
+
+def _fit(job: dict[str, Any]) -> None:
+    """Train; continues from the run's last checkpoint by itself."""
     config: TrainConfig = job["config"]
     data, out = Path(job["data"]), Path(job["out"])
     context = ray.train.get_context()
@@ -241,6 +254,9 @@ def train(
     """
     config = config or TrainConfig()
     data, out = Path(data).absolute(), Path(out).absolute()
+    given = [name for name in (config.initial_model, config.imagenet) if name is not None]
+    weights = [Path(name) for name in given if Path(name).exists()]
+    refuse_overwriting([out, out / "model.safetensors"], [data, *weights])
     _check_initial_weights(config)
     config = _with_absolute_files(config)
     for split in ("train", config.validation_split):

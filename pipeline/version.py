@@ -6,6 +6,6 @@ from importlib.metadata import PackageNotFoundError, version
 def software_version() -> str:
     """Version of the installed distribution, or `unknown` in a bare checkout (as a Ray job's folder is)."""
     try:
-        return version("tessera")
+        return version("tessera-mesh")
     except PackageNotFoundError:
         return "unknown"

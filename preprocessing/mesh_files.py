@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from preprocessing import glb
 from preprocessing.errors import MeshError
+from preprocessing.mesh_obj import read_obj
+from preprocessing.mesh_soups import read_off, read_stl
+from preprocessing.mesh_strips import strip_mesh
 from preprocessing.ply_stream import MeshWriter, PlyWriter, writing_to
 
 MESH_SUFFIXES = (".ply", ".obj", ".off", ".glb", ".stl")
@@ -44,12 +47,14 @@ class Mesh:
 
 
 def read_mesh(path: Path) -> Mesh:
-    """Read a mesh file as it is; the parts of a scene are joined in world coordinates.
+    """Read a mesh file; the parts of a scene are joined in world coordinates.
 
-    GLB keeps its own axes, y up, as the format demands.
+    GLB, which is y up by its format, is turned to z up, as everything else here is. Corners of STL faces at one
+    position become one vertex. The first bytes decide where they contradict the suffix.
 
     Raises:
-        MeshError: if the file is missing, of another kind, damaged, or holds no triangles.
+        MeshError: if the file is missing, of another kind, damaged, holds no triangles, or needs an extension
+            that is not read (such as Draco).
     """
     path = Path(path)
     if path.is_dir():
@@ -61,23 +66,80 @@ def read_mesh(path: Path) -> Mesh:
     if path.stat().st_size == 0:
         raise MeshError(f"{path}: is empty (0 bytes); copy or export it again")
     try:
-        loaded: Any = trimesh.load(path, process=False, force="mesh", skip_materials=True)
+        mesh = _READERS[_kind(path)](path)
+    except OSError as error:
+        raise MeshError(
+            f"{path}: cannot be read ({error.strerror or error}); check its permissions"
+        ) from error
+    if not len(mesh.vertices) or not len(mesh.triangles):
+        raise MeshError(f"{path}: holds no triangles; if it is a point cloud, reconstruct it first")
+    if not np.isfinite(mesh.vertices).all():
+        raise MeshError(f"{path}: has vertices that are not finite; export it again")
+    if mesh.triangles.min() < 0 or mesh.triangles.max() >= len(mesh.vertices):
+        raise MeshError(f"{path}: has faces that name missing vertices; copy or export it again")
+    return mesh
+
+
+def _kind(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(5)
+    if head.startswith(b"glTF"):
+        return ".glb"
+    if head[:3] == b"ply" and head[3:4] in b"\r\n ":
+        return ".ply"
+    return path.suffix.lower()
+
+
+def _read_obj(path: Path) -> Mesh:
+    found = read_obj(path)
+    return Mesh(found.vertices, found.triangles, found.normals, _bytes(found.shades))
+
+
+def _read_stl(path: Path) -> Mesh:
+    return Mesh(*read_stl(path))
+
+
+def _read_off(path: Path) -> Mesh:
+    vertices, triangles, shades = read_off(path)
+    return Mesh(vertices, triangles, None, _bytes(shades))
+
+
+def _bytes(shades: NDArray[np.float64] | None) -> NDArray[np.uint8] | None:
+    """Colors (V, 3) as bytes: fractions are scaled, others clipped."""
+    if shades is None or not np.isfinite(shades).all():
+        return None
+    scaled = shades * (255.0 if shades.max(initial=0.0) <= 1.0 else 1.0)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _read_ply(path: Path) -> Mesh:
+    strips = strip_mesh(path)
+    if strips is not None:
+        return Mesh(*strips)
+    return _with_trimesh(path, "ply")
+
+
+def _read_glb(path: Path) -> Mesh:
+    glb.read_content(path)
+    mesh = _with_trimesh(path, "glb")
+    normals = None if mesh.normals is None else glb.to_z_up(mesh.normals)
+    return Mesh(glb.to_z_up(mesh.vertices), mesh.triangles, normals, mesh.colors)
+
+
+def _with_trimesh(path: Path, kind: str) -> Mesh:
+    try:
+        with path.open("rb") as file:
+            loaded: Any = trimesh.load(file, file_type=kind, process=False, force="mesh", skip_materials=True)
+        vertices = np.asarray(getattr(loaded, "vertices", np.zeros((0, 3))), np.float64)
+        triangles = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))), np.int64)
+        if not len(vertices) or not len(triangles):
+            return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
+        colors = loaded.visual.vertex_colors[:, :3] if loaded.visual.kind == "vertex" else None
+        # trimesh computes normals on demand; those in its cache already are the file's.
+        normals = loaded._cache.cache.get("vertex_normals")
     except Exception as error:  # the readers of trimesh raise whatever their parsers do
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise MeshError(f"{path}: cannot be read as a mesh ({reason}); copy or export it again") from error
-    vertices = np.asarray(getattr(loaded, "vertices", np.zeros((0, 3))), np.float64)
-    triangles = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))), np.int64)
-    if not len(vertices) or not len(triangles):
-        raise MeshError(f"{path}: holds no triangles; if it is a point cloud, reconstruct it first")
-    if not np.isfinite(vertices).all():
-        raise MeshError(f"{path}: has vertices that are not finite; export it again")
-    if triangles.min() < 0 or triangles.max() >= len(vertices):
-        raise MeshError(f"{path}: has faces that name missing vertices; copy or export it again")
-    if path.suffix.lower() == ".off":
-        _check_off_counts(path, len(vertices), len(triangles))
-    colors = loaded.visual.vertex_colors[:, :3] if loaded.visual.kind == "vertex" else None
-    # trimesh computes normals on demand; those in its cache already are the file's.
-    normals = loaded._cache.cache.get("vertex_normals") if path.suffix.lower() != ".stl" else None
     return Mesh(
         vertices,
         triangles,
@@ -86,20 +148,13 @@ def read_mesh(path: Path) -> Mesh:
     )
 
 
-def _check_off_counts(path: Path, vertices: int, triangles: int) -> None:
-    """Refuse an OFF file with fewer faces than it promises, which trimesh reads as far as they go."""
-    with path.open(encoding="latin-1") as file:
-        words = (word for line in file for word in line.split("#")[0].split())
-        first = next(words, "")
-        rest = first.upper().removeprefix("ST").removeprefix("C").removeprefix("N").removeprefix("OFF")
-        promised = [int(rest)] if rest.isdigit() else []
-        while len(promised) < 2:
-            promised.append(int(next(words)))
-    if vertices < promised[0] or triangles < promised[1]:
-        raise MeshError(
-            f"{path}: is truncated: it promises {promised[0]:,} vertices and {promised[1]:,} faces and holds "
-            f"{vertices:,} and {triangles:,}; copy or export it again"
-        )
+_READERS: dict[str, Callable[[Path], Mesh]] = {
+    ".ply": _read_ply,
+    ".obj": _read_obj,
+    ".off": _read_off,
+    ".stl": _read_stl,
+    ".glb": _read_glb,
+}
 
 
 class _ObjWriter(MeshWriter):

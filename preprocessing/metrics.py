@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from preprocessing.errors import MeshError
+from preprocessing.mesh_soups import merge_equal
 from preprocessing.native import load_open3d, ray_threads
 from preprocessing.occupancy_labels import Solid, solid_components, unpaired_edges
 from preprocessing.surface_sampling import sample_surface
@@ -124,6 +125,8 @@ def evaluate_mesh(
     """
     if not len(reference_triangles):
         raise MeshError("the reference has no triangles; a point cloud cannot be a reference")
+    vertices, triangles = _closed_by_merging(vertices, triangles)
+    reference_vertices, reference_triangles = _closed_by_merging(reference_vertices, reference_triangles)
     rng = np.random.default_rng(seed)
     side = float((reference_vertices.max(axis=0) - reference_vertices.min(axis=0)).max())
     taus = (UNIT_TAU * side, *thresholds_m)
@@ -166,6 +169,20 @@ def evaluate_mesh(
         thresholds=scores,
         samples=sample_count,
     )
+
+
+def _closed_by_merging(
+    vertices: NDArray[np.float64], triangles: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A mesh with vertices at one position merged, where that closes it: files store corners apart at texture
+    seams, at creases, or for every face."""
+    if not unpaired_edges(triangles) or not np.isfinite(vertices).all():
+        return vertices, triangles
+    merged, place = merge_equal(vertices)
+    joined = place[triangles]
+    flat = (joined[:, 0] == joined[:, 1]) | (joined[:, 1] == joined[:, 2]) | (joined[:, 0] == joined[:, 2])
+    joined = joined[~flat]
+    return (merged, joined) if len(joined) and not unpaired_edges(joined) else (vertices, triangles)
 
 
 def nearest_on_surface(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,15 @@ def check_target(out: Path) -> None:
         raise PipelineError(f"{out}: name a mesh file; let the name end in one of {', '.join(MESH_SUFFIXES)}")
     if out.is_dir():
         raise PipelineError(f"{out}: is a folder; name a mesh file in it")
+
+
+def possible_files(out: Path) -> list[Path]:
+    """Every file that a result named `out` may be written to: itself, its pictures, its moments that exist already."""
+    names = re.compile(rf"{re.escape(out.stem)}_\d+\.\w+")
+    moments = (
+        [path for path in out.parent.glob("*") if names.fullmatch(path.name)] if out.parent.is_dir() else []
+    )
+    return [out, *(out.with_suffix(suffix) for suffix in (".png", ".gif", ".glb")), *moments]
 
 
 def numbered(out: Path, count: int) -> list[Path]:

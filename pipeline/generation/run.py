@@ -29,6 +29,7 @@ from pipeline.generation.results import (
     Shape,
     check_target,
     numbered,
+    possible_files,
     write_moving,
     write_series,
     write_still,
@@ -36,6 +37,7 @@ from pipeline.generation.results import (
 from pipeline.generation.scenes import from_crops
 from pipeline.generation.sequences import between, each_moment, flows
 from pipeline.generation.still_shapes import from_features, from_latents
+from pipeline.overwriting import refuse_overwriting
 from preprocessing.mesh_checks import check_mesh
 
 Results = Sequence[Shape | MovingShape] | Series
@@ -92,6 +94,8 @@ def generate(
     check_target(out)
     _check_numbers(config)
     header = read_header(str(model))
+    inputs = [model_file(str(model)), *(Path(name) for name in (source, config.motion) if name is not None)]
+    refuse_overwriting(possible_files(out), inputs)
     if header[KIND_KEY] in SCAN_KINDS:
         raise PipelineError(
             f"{model_file(str(model))}: is a {header[KIND_KEY]} network, which turns whole scans into meshes; "

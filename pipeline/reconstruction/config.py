@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from convonet.crop_network import CropNetwork
 from convonet.weights import DEFAULT_MODEL
+from preprocessing.scan_files import ScanOptions
 
 Tiling = Literal["lattice", "box"]
 
@@ -32,6 +35,7 @@ class ReconstructConfig:
         tiling: "lattice" puts tiles on multiples of the voxel size, with free space around the scan; "box" begins at
             the lowest corner of the scan's bounding box with boxes of exactly `query_voxels`, as the original does.
         drop_invalid: ignore points that are not finite instead of refusing the scan.
+        reading: how the scan's files are read: unit, axes, columns, classes, stations.
     """
 
     model: str = DEFAULT_MODEL
@@ -44,6 +48,7 @@ class ReconstructConfig:
     blend_voxels: int = 4
     tiling: Tiling = "lattice"
     drop_invalid: bool = False
+    reading: ScanOptions = field(default_factory=ScanOptions)
 
     def __post_init__(self) -> None:
         if self.voxel_size is not None and not (0 < self.voxel_size < float("inf")):
@@ -69,6 +74,35 @@ class ReconstructConfig:
         if self.max_tile_voxels < 4 * self.blend_voxels:
             raise ValueError(f"max_tile_voxels must be at least {4 * self.blend_voxels}")
 
+    def for_network(self, network: CropNetwork, longest_side: float) -> ReconstructConfig:
+        """The same settings with everything that a network decides where the user does not.
+
+        Args:
+            network: that reconstructs.
+            longest_side: of the scan's bounding box, metres.
+
+        Returns:
+            With a threshold, the sides of tiles, and, for networks that were trained in a unit cube, the voxel size.
+
+        Raises:
+            ValueError: if a scene size is given for a network of any scale.
+        """
+        if network.voxel_side is None and self.scene_size is not None:
+            raise ValueError(
+                "this network was not trained in a unit cube, so a scene size says nothing; pass --voxel-size"
+            )
+        voxel_size = self.voxel_size
+        if network.voxel_side is not None and voxel_size is None:
+            voxel_size = network.voxel_side * (self.scene_size or longest_side)
+        tile = min(self.max_tile_voxels, self.query_voxels or network.tile_voxels)
+        return replace(
+            self,
+            voxel_size=voxel_size,
+            scene_size=None,
+            threshold=network.threshold if self.threshold is None else self.threshold,
+            max_tile_voxels=max(tile, 4 * self.blend_voxels),
+        )
+
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
@@ -79,7 +113,10 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def request_hash(config: ReconstructConfig, scan: Path, model_file: Path) -> str:
-    """Identity of a run: the settings and the contents of scan and weights, not their paths."""
-    settings = asdict(config) | {"model": file_digest(model_file), "scan": file_digest(scan)}
+def request_hash(config: ReconstructConfig, files: Sequence[Path], model_file: Path) -> str:
+    """Identity of a run: the settings and the contents of the scan's files and the weights, not their paths."""
+    settings = asdict(config) | {
+        "model": file_digest(model_file),
+        "scan": [file_digest(file) for file in files],
+    }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convonet.crop_network import CropNetwork
 from convonet.mise import MiseConfig
 from pipeline.reconstruction.config import ReconstructConfig
 from preprocessing.errors import ScanError
 
 MISE = MiseConfig(steps=(8, 4, 1))
 PADDING_VOXELS = 8  # free space kept around the scan, so that the surface closes inside the scene
-BOX_MARGIN = 0.01  # of the unit cube, kept around the scan's bounding box by the original
-DEFAULT_VOXEL_SIDE = 0.005  # of the unit cube, where a network knows none
+BOX_MARGIN_VOXELS = 2  # kept around a bounding box by the original: 0.01 of the unit cube at voxels of 0.005
 LARGEST_CELLS = 1 << 19  # lattice keys hold 20 bits for each axis
+# The pyramid ends where the network sees a whole scene from anywhere inside it: its sight is 20 voxels.
+COARSEST_VOXELS = 32
 
 Triple = tuple[int, int, int]
 
@@ -47,6 +47,7 @@ class ScenePlan:
         grid: number of tiles along x, y, z.
         halo_voxels: what a crop adds on every side of its tile.
         blend_voxels: half width of the blending band; also how far a crop is queried beyond its tile.
+        level: of the pyramid; 0 is the finest, and each has voxels twice as large as the one before.
     """
 
     origin: tuple[float, float, float]
@@ -56,6 +57,13 @@ class ScenePlan:
     grid: Triple
     halo_voxels: int
     blend_voxels: int
+    level: int = 0
+
+    @property
+    def start(self) -> Triple:
+        """The origin in whole voxels from the world's: the voxels of all levels lie on one grid."""
+        x, y, z = (round(value / self.voxel_size) for value in self.origin)
+        return x, y, z
 
     @property
     def spacing(self) -> float:
@@ -128,7 +136,7 @@ class ScenePlan:
         return sorted(tile for tile in tiles if tile is not None)
 
     def under_crop(self, tile: int) -> list[int]:
-        """The existing tiles that a tile's crop reaches, in ascending order: those around, more where tiles are small."""
+        """The existing tiles that a tile's crop reaches, ascending: those around, and more where tiles are small."""
         place = self.position(tile)
         reach = [max(1, -(-self.halo_voxels // side)) for side in self.tile_voxels]
         spans = [
@@ -136,6 +144,15 @@ class ScenePlan:
             for at, far, count in zip(place, reach, self.grid, strict=True)
         ]
         tiles = (self.number((x, y, z)) for x, y, z in itertools.product(*spans))
+        return sorted(tile for tile in tiles if tile is not None)
+
+    def tiles_touching(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> list[int]:
+        """Tiles whose region may hold a point of the closed box from voxel `low` to `high`, ascending."""
+        sides, band = np.asarray(self.tile_voxels), self.blend_voxels
+        first = np.maximum(np.floor_divide(low - band, sides), 0)
+        last = np.minimum(np.floor_divide(high + band, sides), np.asarray(self.grid) - 1)
+        ranges = (range(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
+        tiles = (self.number((x, y, z)) for x, y, z in itertools.product(*ranges))
         return sorted(tile for tile in tiles if tile is not None)
 
     def voxel_position(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -153,8 +170,10 @@ def make_plan(
     high: NDArray[np.float64],
     voxel_size: float,
     config: ReconstructConfig,
-    network: CropNetwork,
+    receptive_radius: int,
+    pooling_factor: int,
     name: str,
+    level: int = 0,
 ) -> ScenePlan:
     """Cut the box of a scan into equal tiles.
 
@@ -162,20 +181,20 @@ def make_plan(
         low, high: corners of the scan's bounding box, metres.
         voxel_size: metres.
         config: the request.
-        network: what is to see the crops.
+        receptive_radius: voxels around a query that the network's answer depends on.
+        pooling_factor: crops start and end on multiples of this number of voxels.
         name: the scan's file name, for the error.
+        level: of the pyramid.
 
     Raises:
         ScanError: if the scene is too wide for its voxel size.
         ValueError: if boxes of the asked size do not lie on the lattices of network and surface.
     """
     coarse_voxels = max(1, MISE.steps[0] // config.cells_per_voxel)
-    grain = int(np.lcm(network.pooling_factor, coarse_voxels))
-    longest = min(config.max_tile_voxels, config.query_voxels or network.tile_voxels)
+    grain = int(np.lcm(pooling_factor, coarse_voxels))
     if config.tiling == "box":
-        margin = BOX_MARGIN / (network.voxel_side or DEFAULT_VOXEL_SIDE)
-        origin = low - margin * voxel_size
-        extent = np.ceil((high - origin) / voxel_size + margin).astype(np.int64)
+        origin = low - BOX_MARGIN_VOXELS * voxel_size
+        extent = np.ceil((high - origin) / voxel_size + BOX_MARGIN_VOXELS).astype(np.int64)
     else:
         origin = (np.floor(low / voxel_size) - PADDING_VOXELS) * voxel_size
         extent = np.ceil((high - origin) / voxel_size).astype(np.int64) + PADDING_VOXELS
@@ -185,18 +204,18 @@ def make_plan(
             f"{name}: {wide:,.0f} m wide is too much for a voxel of {voxel_size:.4g} m; "
             "check the scan's unit and stray points, or pass a larger --voxel-size"
         )
-    counts = -(-extent // longest)
+    counts = -(-extent // config.max_tile_voxels)
     if config.tiling == "box":
-        if longest % grain:
+        if config.max_tile_voxels % grain:
             raise ValueError(
-                f"boxes of {longest} voxels are not on the network's lattice; with {config.cells_per_voxel} cells per "
-                f"voxel pass --query-voxels as a multiple of {grain}"
+                f"boxes of {config.max_tile_voxels} voxels do not lie on the network's lattice; with "
+                f"{config.cells_per_voxel} cells along a voxel pass --query-voxels as a multiple of {grain}"
             )
-        sides = np.full(3, longest)
+        sides = np.full(3, config.max_tile_voxels)
     else:
         sides = -(-extent // (counts * grain)) * grain
         sides = np.maximum(sides, -(-4 * config.blend_voxels // grain) * grain)
-    halo = -(-(network.receptive_radius + config.blend_voxels) // grain) * grain
+    halo = -(-(receptive_radius + config.blend_voxels) // grain) * grain
     return ScenePlan(
         origin=(float(origin[0]), float(origin[1]), float(origin[2])),
         voxel_size=voxel_size,
@@ -205,4 +224,27 @@ def make_plan(
         grid=(int(counts[0]), int(counts[1]), int(counts[2])),
         halo_voxels=halo,
         blend_voxels=config.blend_voxels,
+        level=level,
     )
+
+
+def make_pyramid(
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    voxel_size: float,
+    config: ReconstructConfig,
+    receptive_radius: int,
+    pooling_factor: int,
+    name: str,
+) -> tuple[ScenePlan, ...]:
+    """The plans of all levels, finest first: voxels double until the scan is `COARSEST_VOXELS` wide.
+
+    Args and errors: as `make_plan`.
+    """
+    plans: list[ScenePlan] = []
+    while True:
+        level = len(plans)
+        size = voxel_size * 2.0**level
+        plans.append(make_plan(low, high, size, config, receptive_radius, pooling_factor, name, level))
+        if float((high - low).max()) <= COARSEST_VOXELS * size:
+            return tuple(plans)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,25 @@ from typing import Any
 import ray
 from tqdm import tqdm
 
-from convonet.crop_network import CropNetwork
 from convonet.precision import choose_device
 from convonet.weights import load_network, model_file
 from pipeline.cluster import TASKS_IN_FLIGHT_PER_CPU, available_cpus, ray_session, run_windowed
-from pipeline.errors import ClusterError, RunDirectoryError
+from pipeline.errors import ClusterError, NoSurfaceError, RunDirectoryError
 from pipeline.memory import MemoryWatch
+from pipeline.overwriting import refuse_overwriting
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
+from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
 from pipeline.reconstruction.field_store import field_file
-from pipeline.reconstruction.ingest import (
-    INDEX,
-    ScanSummary,
-    bucket_points,
-    default_voxel_size,
-    occupied_tiles,
-    summarise_scan,
-)
+from pipeline.reconstruction.ingest import INDEX, BucketContents, bucket_points, occupied_tiles
 from pipeline.reconstruction.merge import MeshSummary, finished_tiles, merge_tiles
 from pipeline.reconstruction.plan import ScenePlan, make_plan
+from pipeline.reconstruction.scan_summary import check_voxel_size, default_voxel_size, summarise_scan
 from pipeline.reconstruction.stages import TileJob, TileRecord, sample_tile, surface_tile
 from pipeline.reconstruction.store import RunStore
+from pipeline.scan_reading import ScanSet, scan_set
 from pipeline.version import software_version
-from preprocessing.errors import ScanError
 from preprocessing.mesh_files import MESH_SUFFIXES
+from preprocessing.scan_files import scan_kind
 
 MANIFEST = "manifest.json"
 
@@ -52,6 +48,9 @@ class ReconstructReport:
         fields_computed, fields_kept: likewise of the crops' fields.
         seconds: wall time of each stage of this run.
         peak_memory_bytes: driver, workers and Ray together, sampled ten times a second.
+        coverage: share of the scan's points that the mesh passes by within two voxels.
+        crs: coordinate reference system of the mesh, where the scan's files name one and it kept their frame.
+        notes: what the user should know, a line each.
     """
 
     mesh: str
@@ -70,10 +69,13 @@ class ReconstructReport:
     fields_kept: int
     seconds: dict[str, float]
     peak_memory_bytes: int
+    coverage: float
+    crs: str | None
+    notes: tuple[str, ...]
 
 
 def reconstruct(
-    scan: Path,
+    scan: Path | str | Sequence[Path | str],
     out: Path | str,
     config: ReconstructConfig | None = None,
     mesh: Path | None = None,
@@ -84,7 +86,7 @@ def reconstruct(
     """Turn a scan into one watertight mesh. Run it again to finish an interrupted run.
 
     Args:
-        scan: point cloud in metres (PLY, PCD, XYZ/TXT, NPZ, LAS, LAZ).
+        scan: point cloud, or several files (or patterns such as `site/*.laz`) that are one scan.
         out: the run directory, a local path or a filesystem URL.
         config: settings that decide the mesh.
         mesh: the final mesh file; `out`/mesh.ply by default.
@@ -98,27 +100,33 @@ def reconstruct(
         RunDirectoryError: if `out` holds something else.
         MeshError: if the mesh cannot be written.
         ClusterError: if Ray cannot be reached, or workers kept dying.
+        OverwritingError: if the mesh or the run directory is one of the inputs.
+        NoSurfaceError: if the mesh passes by less than half of the scan; the mesh and the report are there.
     """
     config = config or ReconstructConfig()
-    scan = Path(scan)
+    files = scan_set(scan, config.reading)
     store = RunStore(str(out))
     path = _mesh_path(store, mesh)
+    if store.is_local and store.local_path.exists() and not store.local_path.is_dir():
+        raise RunDirectoryError(f"{out}: is a file, and a run needs a folder; choose another --out")
+    outputs = [path] + ([store.local_path] if store.is_local else [])
+    refuse_overwriting(outputs, [*files.files, model_file(config.model)])
     choose_device(device)
     seconds: dict[str, float] = {}
     with MemoryWatch() as memory:
         with _timed(seconds, "plan"):
-            manifest = _open_run(store, scan, config)
+            manifest = _open_run(store, files, config)
         plan = ScenePlan(**{name: _tupled(value) for name, value in manifest["plan"].items()})
         with _timed(seconds, "points"):
             if not store.exists(INDEX):
-                bucket_points(scan, plan, store)
+                bucket_points(files, plan, store, BucketContents(**manifest["contents"]))
         job = TileJob(
             store=store,
             plan=plan,
             model=str(model_file(config.model).absolute()),
             threshold=manifest["threshold"],
             device=device,
-            has_colors=manifest["has_colors"],
+            has_colors=manifest["contents"]["has_colors"],
         )
         stages = _Stages(job, manifest, seconds, show_progress)
         if not stages.is_complete():
@@ -126,8 +134,11 @@ def reconstruct(
                 stages.run()
         with _timed(seconds, "merge"):
             merged = merge_tiles(store, plan, path, job.has_colors)
-    report = _report(stages, merged, path, memory.peak_bytes)
+        coverage = measure_coverage(store, plan, finished_tiles(store))
+    report = _report(stages, merged, path, memory.peak_bytes, coverage)
     store.write_json("report.json", asdict(report))
+    if coverage < FEWEST_FOR_SUCCESS:
+        raise NoSurfaceError(f"{path}: {_of_coverage(coverage)}")
     return report
 
 
@@ -147,11 +158,11 @@ def _tupled(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _open_run(store: RunStore, scan: Path, config: ReconstructConfig) -> dict[str, Any]:
+def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict[str, Any]:
     """The manifest of a run, new or continued. Nothing is written before the scan has proved usable."""
-    if not scan.is_file():
-        raise ScanError(f"{scan}: no such file")
-    identity = request_hash(config, scan, model_file(config.model))
+    for file in scan.files:
+        scan_kind(file)
+    identity = request_hash(config, scan.files, model_file(config.model))
     if store.exists(MANIFEST):
         manifest: dict[str, Any] = store.read_json(MANIFEST)
         if manifest["hash"] != identity:
@@ -164,35 +175,36 @@ def _open_run(store: RunStore, scan: Path, config: ReconstructConfig) -> dict[st
         raise RunDirectoryError(f"{store.url}: is not empty and not a run of tessera; choose another --out")
     network = load_network(config.model)
     summary = summarise_scan(scan, config.drop_invalid)
-    voxel_size = config.voxel_size or _network_voxel(network, summary, config)
-    voxel_size = voxel_size or default_voxel_size(scan, summary)
-    plan = make_plan(summary.low, summary.high, voxel_size, config, network, scan.name)
+    settings = config.for_network(network, float((summary.high - summary.low).max()))
+    voxel_size = settings.voxel_size or default_voxel_size(scan, summary)
+    notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
+    plan = make_plan(
+        summary.low,
+        summary.high,
+        voxel_size,
+        settings,
+        network.receptive_radius,
+        network.pooling_factor,
+        scan.name,
+    )
     manifest = {
         "hash": identity,
         "software": software_version(),
         "scan": scan.name,
         "points": summary.points,
         "dropped_points": summary.dropped,
-        "has_colors": summary.has_colors,
+        "contents": asdict(BucketContents(summary.has_colors, summary.sides, summary.drop_origin)),
+        "stations": summary.stations,
+        "crs": summary.crs,
+        "notes": notes,
         "config": asdict(config),
-        "threshold": network.threshold if config.threshold is None else config.threshold,
+        "threshold": settings.threshold,
         "plan": asdict(plan),
         "surface_tiles": None,
         "runs": [],
     }
     store.write_json(MANIFEST, manifest)
     return manifest
-
-
-def _network_voxel(network: CropNetwork, summary: ScanSummary, config: ReconstructConfig) -> float | None:
-    """The voxel size of a network that was trained in unit cubes; None for networks of any scale."""
-    if network.voxel_side is None:
-        if config.scene_size is not None:
-            raise ValueError(
-                "this network was not trained in a unit cube, so that a scene size says nothing; pass --voxel-size"
-            )
-        return None
-    return network.voxel_side * (config.scene_size or float((summary.high - summary.low).max()))
 
 
 @dataclass
@@ -283,8 +295,18 @@ def _gpu_share(device: str) -> float:
     return 0.5 if choose_device(device).type == "cuda" else 0.0
 
 
-def _report(stages: _Stages, merged: MeshSummary, path: Path, peak_bytes: int) -> ReconstructReport:
-    plan, counts = stages.job.plan, stages.counts
+def _of_coverage(coverage: float) -> str:
+    return (
+        f"NO GOOD SURFACE: the mesh passes by only {coverage:.0%} of the scan's points; check the scan (tessera info "
+        "shows its columns, box and unit) or try another --voxel-size"
+    )
+
+
+def _report(
+    stages: _Stages, merged: MeshSummary, path: Path, peak_bytes: int, coverage: float
+) -> ReconstructReport:
+    plan, counts, manifest = stages.job.plan, stages.counts, stages.manifest
+    warning = [_of_coverage(coverage)] if coverage < FEWEST_COVERED else []
     return ReconstructReport(
         mesh=str(path),
         vertices=merged.vertices,
@@ -302,4 +324,7 @@ def _report(stages: _Stages, merged: MeshSummary, path: Path, peak_bytes: int) -
         fields_kept=counts.fields_kept,
         seconds=stages.seconds,
         peak_memory_bytes=peak_bytes,
+        coverage=round(coverage, 4),
+        crs=manifest["crs"],
+        notes=(*manifest["notes"], *warning),
     )

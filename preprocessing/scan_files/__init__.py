@@ -1,7 +1,16 @@
-"""Point-cloud files, read in chunks: PLY, PCD, XYZ/TXT, NPZ/NPY, LAS/LAZ, E57."""
+"""Point-cloud files, read in chunks: PLY, PCD, text (XYZ, CSV, PTS, PTX, ...), NPZ/NPY, LAS/LAZ, E57, OBJ."""
 
 from preprocessing.scan_files.chunks import ScanChunk, ScanReader
-from preprocessing.scan_files.open import NATIVE_SUFFIXES, SCAN_SUFFIXES, open_scan
+from preprocessing.scan_files.open import SCAN_SUFFIXES, open_scan, scan_kind
+from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.ply import write_scan_ply
 
-__all__ = ["NATIVE_SUFFIXES", "SCAN_SUFFIXES", "ScanChunk", "ScanReader", "open_scan", "write_scan_ply"]
+__all__ = [
+    "SCAN_SUFFIXES",
+    "ScanChunk",
+    "ScanOptions",
+    "ScanReader",
+    "open_scan",
+    "scan_kind",
+    "write_scan_ply",
+]

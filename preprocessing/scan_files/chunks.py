@@ -1,20 +1,17 @@
-"""What every reader gives: chunks of points, with normals and colours where the file has them."""
+"""What every reader gives: chunks of points, with normals, colors and directions where the file has them."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.errors import ScanError
-
-NORMAL_NAMES = ("nx", "ny", "nz")
-COLOR_NAMES = ("red", "green", "blue")
+from preprocessing.scan_files.colors import ColorScale
+from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES
 
 
 @dataclass(frozen=True)
@@ -22,14 +19,38 @@ class ScanChunk:
     """Some points of a scan, in file order.
 
     Attributes:
-        points: (N, 3) float64, in the file's unit.
+        points: (N, 3) float64; from `open_scan` in metres, z up, else in the file's own unit and axes.
         normals: (N, 3) float32 or None.
         colors: (N, 3) uint8 or None.
+        directions: (N, 3) float32 unit vectors from the point toward the scanner that saw it, or None.
+        classes: (N,) uint8 classes of a LAS file, or None.
+        left_out: how many points were left out on the way, by reason.
     """
 
     points: NDArray[np.float64]
     normals: NDArray[np.float32] | None = None
     colors: NDArray[np.uint8] | None = None
+    directions: NDArray[np.float32] | None = None
+    classes: NDArray[np.uint8] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def only(self, kept: NDArray[np.bool_], reason: str) -> ScanChunk:
+        """The points where `kept` (N,) is true; the others are counted under `reason`."""
+        lost = int(len(kept) - kept.sum())
+        if not lost:
+            return self
+
+        def part(values: NDArray[Any] | None) -> Any:
+            return None if values is None else values[kept]
+
+        return ScanChunk(
+            self.points[kept],
+            part(self.normals),
+            part(self.colors),
+            part(self.directions),
+            part(self.classes),
+            add_counts(self.left_out, {reason: lost}),
+        )
 
 
 @dataclass(frozen=True)
@@ -40,8 +61,12 @@ class ScanReader:
         path: the file.
         format: its format's name.
         count: number of points, or None where only reading tells.
-        chunks: starts reading from the beginning; memory is bounded by a chunk where the format allows.
-        has_normals, has_colors: whether the chunks carry them.
+        chunks: starts reading from the beginning; memory is bounded by a chunk.
+        has_normals, has_colors, has_directions: whether the chunks carry them.
+        columns: for each role (x, y, z, red, ...) what the file calls the column it was taken from.
+        stations: (S, 3) positions of the scanner that the file tells, in the chunks' frame.
+        crs: the coordinate reference system as the file has it (WKT or EPSG code), or None.
+        crs_unit: the unit of its coordinates by that system, or None where it does not say.
     """
 
     path: Path
@@ -50,84 +75,48 @@ class ScanReader:
     chunks: Callable[[], Iterator[ScanChunk]]
     has_normals: bool = False
     has_colors: bool = False
+    has_directions: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    stations: tuple[tuple[float, float, float], ...] = ()
+    crs: str | None = None
+    crs_unit: str | None = None
 
 
-def columns_to_chunk(columns: dict[str, NDArray[Any]]) -> ScanChunk:
-    """Named columns (x, y, z, nx, ny, nz, red, green, blue; others are ignored) to a chunk.
+def columns_to_chunk(columns: Mapping[str, NDArray[Any]], scale: ColorScale | None) -> ScanChunk:
+    """Columns named x, y, z, nx, ny, nz, red, green, blue (others are ignored) to a chunk.
 
-    Colours of 16 bits are cut to 8; colours as fractions are scaled.
+    Args:
+        columns: (N,) numbers each.
+        scale: of the colors; None for none.
     """
-    points = np.stack([columns[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    points = np.stack([columns[axis].astype(np.float64) for axis in AXES], axis=1)
     normals = colors = None
     if all(name in columns for name in NORMAL_NAMES):
         normals = np.stack([columns[name].astype(np.float32) for name in NORMAL_NAMES], axis=1)
-    if all(name in columns for name in COLOR_NAMES):
-        colors = np.stack([to_byte(columns[name]) for name in COLOR_NAMES], axis=1)
+    if scale is not None:
+        colors = scale.apply([columns[name] for name in COLOR_NAMES])
     return ScanChunk(points, normals, colors)
 
 
-def to_byte(channel: NDArray[Any]) -> NDArray[np.uint8]:
-    """Colour values to 0..255: fractions are scaled, 16 bits are cut to 8, other integers are clipped."""
-    if channel.dtype.kind == "u" and channel.dtype.itemsize == 2:
-        return np.asarray((channel >> 8).astype(np.uint8))
-    if channel.dtype.kind == "f":
-        values = np.nan_to_num(channel.astype(np.float64))
-        return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
-    return np.asarray(np.clip(channel, 0, 255).astype(np.uint8))
-
-
-def truncated(path: Path, promised: int, present: int) -> ScanError:
-    """The error of a file with fewer points than its header promises."""
-    return ScanError(
-        f"{path}: is truncated: the header promises {promised:,} points, the file holds {present:,}; "
-        "copy or export it again"
+def are_normals(columns: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether sampled columns hold normals; writers without any often store zeros."""
+    return all(name in columns for name in NORMAL_NAMES) and any(
+        bool(np.nan_to_num(np.asarray(columns[name], np.float64)).any()) for name in NORMAL_NAMES
     )
 
 
-def text_rows(
-    path: Path, file: BinaryIO, rows: np.dtype[np.void], promised: int, chunk_points: int
-) -> Iterator[NDArray[np.void]]:
-    """The rows of a text part that a header describes, a chunk at a time.
-
-    Args:
-        file: stands at the first row; blank lines are skipped.
-        rows: type of a row; promised: number of rows.
-
-    Raises:
-        ScanError: if rows are missing or damaged.
-    """
-    done = 0
-    filled = (line for line in file if line.strip())
-    while done < promised:
-        wanted = min(chunk_points, promised - done)
-        lines = list(itertools.islice(filled, wanted))
-        try:
-            table = np.loadtxt(lines, dtype=rows, comments=None, ndmin=1) if lines else np.empty(0, rows)
-        except (ValueError, OverflowError) as error:
-            raise ScanError(
-                f"{path}: a damaged row after point {done:,} of {promised:,} ({error}); copy or export it again"
-            ) from error
-        done += len(table)
-        if len(lines) < wanted:
-            raise truncated(path, promised, done)
-        yield table
+def directions_to(points: NDArray[np.float64], stations: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Unit vectors (N, 3) from points toward the nearest of (S, 3) stations; 0 where a point lies on it."""
+    nearest = stations[0]
+    if len(stations) > 1:
+        distances = np.stack([((points - place) ** 2).sum(axis=1) for place in stations])
+        nearest = stations[distances.argmin(axis=0)]
+    towards = nearest - points
+    lengths = np.linalg.norm(towards, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(towards / np.where(lengths > 0, lengths, 1.0), np.float32)
 
 
-def binary_rows(
-    path: Path, data_start: int, rows: np.dtype[np.void], promised: int, chunk_points: int
-) -> Iterator[NDArray[np.void]]:
-    """The fixed-size rows of a binary part, a chunk at a time; the file was seen to be long enough.
-
-    Raises:
-        ScanError: if the file became shorter meanwhile.
-    """
-    with path.open("rb") as file:
-        file.seek(data_start)
-        done = 0
-        while done < promised:
-            wanted = min(chunk_points, promised - done)
-            table = np.fromfile(file, rows, wanted)
-            done += len(table)
-            if len(table) < wanted:
-                raise truncated(path, promised, done)
-            yield table
+def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    """Two counts by reason, added."""
+    return {reason: first.get(reason, 0) + second.get(reason, 0) for reason in [*first, *second]}

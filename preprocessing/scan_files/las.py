@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import COLOR_NAMES, ScanChunk, ScanReader, columns_to_chunk, truncated
+from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk
+from preprocessing.scan_files.colors import ColorScale, decide_scale
+from preprocessing.scan_files.names import AXES, COLOR_NAMES
+from preprocessing.scan_files.options import ScanOptions
+from preprocessing.scan_files.source import is_gzipped, rows_at_once, truncated
 
 RECORD_BYTES = 54  # of a variable length record without its content
+SAMPLE_BLOCKS, SAMPLE_ROWS = 16, 8192  # fewer places than elsewhere: each decompresses a whole chunk of a LAZ
 _RECORDS = struct.Struct("<94xHII")  # size of the header, start of the points, number of records
+_LEGACY = struct.Struct("<25xB81xI")  # minor version, number of points as it was before 1.4
+_UNITS = {9001: "m", 9002: "ft", 9003: "us-ft"}  # EPSG
+_MODEL, _PROJECTED, _GEOGRAPHIC, _LENGTH = 1024, 3072, 2048, 3076  # GeoTIFF keys
+_IS_GEOGRAPHIC = 2
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a LAS header says."""
+
+    count: int
+    start: int
+    row_bytes: int
+    is_compressed: bool
+    names: frozenset[str]
+    crs: str | None
+    crs_unit: str | None
 
 
 def _laspy(path: Path) -> Any:
@@ -21,40 +46,49 @@ def _laspy(path: Path) -> Any:
         import laspy
     except ImportError as error:
         raise ScanError(
-            f"{path}: LAS and LAZ need two more packages; run: pip install 'tessera[las]'"
+            f"{path}: LAS and LAZ need two more packages; run: pip install laspy lazrs"
         ) from error
     return laspy
 
 
-def open_las(path: Path, chunk_points: int) -> ScanReader:
-    """Open a LAS or LAZ point cloud; see `open_scan`."""
-    laspy = _laspy(path)
+def open_las(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
+    """Open a LAS or LAZ point cloud; see `open_scan`.
+
+    Points marked as withheld, those of the classes to drop (noise by default) and of other returns than asked
+    for are left out and counted.
+    """
+    _laspy(path)
+    if is_gzipped(path):
+        raise ScanError(f"{path}: LAS files are read unpacked; run gunzip on it first, or save it as LAZ")
     _check_records(path)
     try:
-        with laspy.open(path, read_evlrs=False) as file:
-            header = file.header
-            count, kind, start = (
-                int(header.point_count),
-                header.point_format,
-                int(header.offset_to_point_data),
-            )
-            is_compressed = bool(header.are_points_compressed)
-            row = int(kind.size)
-            has_colors = "red" in kind.dimension_names
+        with _opened(path) as file:
+            facts = _facts(file, path)
+    except ScanError:
+        raise
     except Exception as error:  # laspy and its decoders raise many kinds
         raise ScanError(
             f"{path}: is not a readable LAS/LAZ file ({_reason(error)}); copy or export it again"
         ) from error
-    if not is_compressed:
-        present = max(0, path.stat().st_size - start) // row
-        if present < count:
-            raise truncated(path, count, present)
+    if not facts.is_compressed:
+        present = max(0, path.stat().st_size - facts.start) // max(1, facts.row_bytes)
+        if present < facts.count:
+            raise truncated(path, facts.count, present)
+    if facts.crs_unit == "degrees":
+        raise ScanError(
+            f"{path}: its coordinates are geographic degrees ({facts.crs}), not metres; project it first, for example "
+            "to its UTM zone with: pdal translate in.laz out.laz reprojection --filters.reprojection.out_srs=EPSG:326xx"
+        )
+    scale = _color_scale(path, facts)
     return ScanReader(
         path,
-        "LAZ" if is_compressed else "LAS",
-        count,
-        lambda: _chunks(path, count, chunk_points),
-        has_colors=has_colors,
+        "LAZ" if facts.is_compressed else "LAS",
+        facts.count,
+        lambda: _chunks(path, facts, scale, chunk_points, options),
+        has_colors=scale is not None,
+        columns={name: name for name in AXES + (COLOR_NAMES if scale is not None else ())},
+        crs=facts.crs,
+        crs_unit=facts.crs_unit,
     )
 
 
@@ -64,48 +98,142 @@ def _check_records(path: Path) -> None:
         head = file.read(_RECORDS.size)
     if len(head) == _RECORDS.size:
         header_bytes, points_start, records = _RECORDS.unpack(head)
-        if header_bytes + RECORD_BYTES * records > points_start:
+        room = min(points_start, path.stat().st_size)
+        if records and header_bytes + RECORD_BYTES * records > room:
             raise ScanError(
                 f"{path}: is not a readable LAS/LAZ file (the header promises {records:,} records before the points); "
                 "copy or export it again"
             )
 
 
-def _chunks(path: Path, count: int, chunk_points: int) -> Iterator[ScanChunk]:
-    laspy = _laspy(path)
-    done = 0
-    are_bytes: bool | None = None
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """laspy's reader, with the number of points that the header really means: some writers of version 1.4 leave
+    the new count at 0 and fill only the old one."""
+    with path.open("rb") as raw:
+        head = raw.read(_LEGACY.size)
+    with _laspy(path).open(path, read_evlrs=False) as file:
+        if not file.header.point_count and len(head) == _LEGACY.size:
+            minor, legacy = _LEGACY.unpack(head)
+            if minor >= 4:
+                file.header.point_count = legacy
+        yield file
+
+
+def _facts(file: Any, path: Path) -> _Facts:
+    header = file.header
+    crs, unit = _reference_system(header.vlrs)
+    return _Facts(
+        int(header.point_count),
+        int(header.offset_to_point_data),
+        int(header.point_format.size),
+        bool(header.are_points_compressed),
+        frozenset(header.point_format.dimension_names),
+        crs,
+        unit,
+    )
+
+
+def _reference_system(records: Any) -> tuple[str | None, str | None]:
+    """The coordinate reference system of the header's records, and its unit (`degrees` if it is geographic)."""
+    for record in records:
+        text = getattr(record, "string", None)
+        if text and record.record_id == 2112:
+            wkt = str(text).strip("\0 ")
+            head = wkt.upper().lstrip()
+            if head.startswith(("GEOGCS", "GEOGCRS", "GEODCRS")):
+                return wkt, "degrees"
+            lower = wkt.lower()
+            unit = "us-ft" if "us survey foot" in lower or "foot_us" in lower else None
+            unit = unit or ("ft" if '"foot"' in lower or '"international foot"' in lower else "m")
+            return wkt, unit
+    for record in records:
+        keys = getattr(record, "geo_keys", None)
+        if keys:
+            values = {int(key.id): int(key.value_offset) for key in keys}
+            if _PROJECTED in values:
+                return f"EPSG:{values[_PROJECTED]}", _UNITS.get(values.get(_LENGTH, 0))
+            if values.get(_MODEL) == _IS_GEOGRAPHIC or _GEOGRAPHIC in values:
+                return f"EPSG:{values.get(_GEOGRAPHIC, 4326)}", "degrees"
+    return None, None
+
+
+def _color_scale(path: Path, facts: _Facts) -> ColorScale | None:
+    """One scale for the whole file: some writers store 8 bits where the format wants 16."""
+    if not all(name in facts.names for name in COLOR_NAMES) or not facts.count:
+        return None
+    rows = rows_at_once(facts.row_bytes, SAMPLE_ROWS)
+    whole = facts.count <= SAMPLE_BLOCKS * rows
+    last = max(0, facts.count - rows)
+    starts = range(0, facts.count, rows) if whole else np.linspace(0, last, SAMPLE_BLOCKS).astype(int)
+    shades: list[list[NDArray[Any]]] = []
     try:
-        with laspy.open(path, read_evlrs=False) as file:
-            names = set(file.header.point_format.dimension_names)
-            for points in file.chunk_iterator(chunk_points):
-                columns = {axis: np.asarray(getattr(points, axis)) for axis in "xyz"}
-                if "red" in names:
-                    shades = {name: np.asarray(points[name]) for name in COLOR_NAMES}
-                    # Some writers store 8 bits where the format wants 16. One answer for the whole file:
-                    # a dark chunk must not be read by another scale than its neighbours.
-                    brightest = max((int(shade.max(initial=0)) for shade in shades.values()), default=0)
-                    if brightest > 255:
-                        are_bytes = False
-                    elif brightest and are_bytes is None:
-                        are_bytes = True
-                    columns |= {
-                        name: shade.astype(np.uint8) if are_bytes else shade for name, shade in shades.items()
-                    }
+        with _opened(path) as file:
+            for start in starts:
+                if not whole:
+                    file.seek(int(start))
+                points = file.read_points(rows)
+                shades.append([np.asarray(points[name]) for name in COLOR_NAMES])
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise _damaged(path, facts.count, 0, _reason(error)) from error
+    channels = [np.concatenate(parts) for parts in zip(*shades, strict=True)]
+    # Whole numbers of 16 bits: 0 and 1 are dark bytes here, not fractions.
+    if max(int(channel.max(initial=0)) for channel in channels) == 1:
+        return ColorScale(1.0)
+    return decide_scale(channels)
+
+
+def _chunks(
+    path: Path, facts: _Facts, scale: ColorScale | None, chunk_points: int, options: ScanOptions
+) -> Iterator[ScanChunk]:
+    done = 0
+    try:
+        with _opened(path) as file:
+            for points in file.chunk_iterator(rows_at_once(facts.row_bytes, chunk_points)):
+                columns = {axis: np.asarray(getattr(points, axis)) for axis in AXES}
+                if scale is not None:
+                    columns |= {name: np.asarray(points[name]) for name in COLOR_NAMES}
                 done += len(points)
-                yield columns_to_chunk(columns)
+                yield _filtered(columns_to_chunk(columns, scale), points, facts.names, options)
     except ScanError:
         raise
     except BaseException as error:
         if isinstance(error, GeneratorExit | KeyboardInterrupt | SystemExit):
             raise
-        raise _damaged(path, count, done, _reason(error)) from error
-    if done < count:
-        raise _damaged(path, count, done, "the data ends early")
+        raise _damaged(path, facts.count, done, _reason(error)) from error
+    if done < facts.count:
+        raise _damaged(path, facts.count, done, "the data ends early")
+
+
+def _filtered(chunk: ScanChunk, points: Any, names: frozenset[str], options: ScanOptions) -> ScanChunk:
+    classes = np.asarray(points["classification"]).astype(np.uint8)
+    chunk = ScanChunk(chunk.points, None, chunk.colors, classes=classes)
+    first, last = np.asarray(points["return_number"]), np.asarray(points["number_of_returns"])
+    if "withheld" in names and not options.keep_withheld:
+        withheld = np.asarray(points["withheld"]).astype(bool)
+        first, last = first[~withheld], last[~withheld]
+        chunk = chunk.only(~withheld, "marked as withheld")
+    if options.returns != "all":
+        # A return number of 0 means that the writer does not know: such points are kept.
+        kept = (first <= 1) if options.returns == "first" else ((first == 0) | (first >= last))
+        chunk = chunk.only(kept, f"not the {options.returns} return")
+    for number in options.drop_classes:
+        if number not in options.keep_classes:
+            assert chunk.classes is not None
+            reason = f"of class {number}" + (" (noise)" if number in (7, 18) else "")
+            chunk = chunk.only(chunk.classes != number, reason)
+    if options.keep_classes:
+        assert chunk.classes is not None
+        chunk = chunk.only(
+            np.isin(chunk.classes, options.keep_classes), "of other classes than those to keep"
+        )
+    return chunk
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _damaged(path: Path, count: int, done: int, reason: str) -> ScanError:

@@ -1,4 +1,4 @@
-"""Choosing the reader by the file's suffix."""
+"""Choosing the reader by the file's first bytes and suffix, and bringing what it reads to metres and z up."""
 
 from __future__ import annotations
 
@@ -6,40 +6,118 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from preprocessing.errors import ScanError
 from preprocessing.scan_files.arrays import open_arrays
-from preprocessing.scan_files.chunks import ScanChunk, ScanReader
+from preprocessing.scan_files.chunks import ScanChunk, ScanReader, directions_to
 from preprocessing.scan_files.e57 import open_e57
 from preprocessing.scan_files.las import open_las
+from preprocessing.scan_files.options import METRES, ScanOptions
 from preprocessing.scan_files.pcd import open_pcd
 from preprocessing.scan_files.ply import open_ply
+from preprocessing.scan_files.ptx import open_ptx
+from preprocessing.scan_files.source import GZIP_ERRORS, damaged_gzip, head_of
 from preprocessing.scan_files.text import open_text
+from preprocessing.scan_files.vertices import open_mesh_vertices, open_obj
 
-_READERS: dict[str, Callable[[Path, int], ScanReader]] = {
+_READERS: dict[str, Callable[[Path, int, ScanOptions], ScanReader]] = {
     ".ply": open_ply,
     ".pcd": open_pcd,
     ".xyz": open_text,
+    ".xyzrgb": open_text,
+    ".xyzn": open_text,
     ".txt": open_text,
     ".csv": open_text,
+    ".tsv": open_text,
     ".asc": open_text,
     ".pts": open_text,
+    ".ptx": open_ptx,
     ".npz": open_arrays,
     ".npy": open_arrays,
     ".las": open_las,
     ".laz": open_las,
     ".e57": open_e57,
+    ".obj": open_obj,
 }
 SCAN_SUFFIXES = tuple(_READERS)
-NATIVE_SUFFIXES = (".las", ".laz", ".e57")  # decoded by libraries that a damaged file can crash
-_MESHES = (".obj", ".off", ".stl", ".glb", ".gltf")
+_MESHES = (".off", ".stl", ".glb")
+# What a file is by its first bytes, whatever its name says.
+_MAGIC = {
+    b"ply": ".ply",
+    b"LASF": ".las",
+    b"ASTM-E57": ".e57",
+    b"\x93NUMPY": ".npy",
+    b"glTF": ".glb",
+    b"# .PCD": ".pcd",
+}
+_CURES = {
+    ".rcp": "export E57 or PTS from Autodesk ReCap",
+    ".rcs": "export E57 or PTS from Autodesk ReCap",
+    ".fls": "export E57 from FARO SCENE",
+    ".zfs": "export E57 from Z+F LaserControl",
+    ".bag": "export PCD or PLY with ROS (bag_to_pcd)",
+    ".pcap": "export CSV or LAS from VeloView",
+    ".zip": "unpack it first",
+    ".7z": "unpack it first",
+    ".bin": "convert it to PLY, LAS or E57 (CloudCompare can)",
+    ".gltf": "save it as GLB, or convert it to PLY",
+    ".ptg": "export E57 or PTX",
+    ".pod": "export LAS or E57",
+    ".mesh": "convert it to PLY or OBJ",
+    ".fbx": "convert it to PLY or OBJ",
+    ".dxf": "export the points as XYZ or LAS",
+}
 
 
-def open_scan(path: Path, chunk_points: int = 1_000_000) -> ScanReader:
+def scan_kind(path: Path) -> str:
+    """The suffix that says how a file is read: by its first bytes where they are unmistakable, else by its name.
+
+    Raises:
+        ScanError: if the file is missing, empty, a folder, or of an unknown format.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ScanError(f"{path}: no such file")
+    if path.is_dir():
+        raise ScanError(f"{path}: is a folder; name one scan file")
+    if not path.is_file():
+        raise ScanError(f"{path}: is a pipe or a device, not a file; save the scan to a file first")
+    try:
+        if path.stat().st_size == 0:
+            raise ScanError(f"{path}: is empty (0 bytes); copy or export it again")
+        head = head_of(path, 16)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix in (".gz", ".gzip"):
+        suffix = suffixes[-2] if len(suffixes) > 1 else ""
+    found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if (
+        found is not None
+        and not (found == ".las" and suffix == ".laz")
+        and (found != ".ply" or head[3:4] in b"\r\n \t")
+    ):
+        return found
+    if suffix not in _READERS and suffix not in _MESHES:
+        cure = _CURES.get(suffix, f"readable are {', '.join(SCAN_SUFFIXES)}, each also as .gz")
+        raise ScanError(f"{path}: unknown scan format '{suffix}'; {cure}")
+    return suffix
+
+
+def open_scan(path: Path, chunk_points: int = 1_000_000, options: ScanOptions | None = None) -> ScanReader:
     """Open a point cloud for reading in chunks.
 
+    Points come in metres, z up, in double precision; what the options or the file's own marks leave out is
+    counted in the chunks. Colors are brought to bytes by one scale for the whole file, and left out where all
+    are zero.
+
     Args:
-        path: the file; its suffix names the format.
+        path: the file, which may be gzipped; its first bytes or its suffix name the format.
         chunk_points: most points of a chunk, at least 1.
+        options: how to read it.
 
     Raises:
         ScanError: if the file is missing, empty, of an unknown format, a mesh, or has a damaged header;
@@ -48,30 +126,53 @@ def open_scan(path: Path, chunk_points: int = 1_000_000) -> ScanReader:
     """
     if chunk_points < 1:
         raise ValueError(f"chunk_points must be at least 1, not {chunk_points}")
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if not path.exists():
-        raise ScanError(f"{path}: no such file")
-    if path.is_dir():
-        raise ScanError(f"{path}: is a folder; name one scan file")
-    if suffix in _MESHES:
-        raise ScanError(
-            f"{path}: {suffix} is a mesh format, not a point cloud; sample points on the mesh first"
-        )
-    if suffix not in _READERS:
-        raise ScanError(f"{path}: unknown scan format '{suffix}'; readable are {', '.join(SCAN_SUFFIXES)}")
+    path, options = Path(path), options or ScanOptions()
+    kind = scan_kind(path)
     try:
-        if path.stat().st_size == 0:
-            raise ScanError(f"{path}: is empty (0 bytes); copy or export it again")
-        reader = _READERS[suffix](path, chunk_points)
+        reader = _READERS.get(kind, open_mesh_vertices)(path, chunk_points, options)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return replace(reader, chunks=lambda: _guarded(reader))
+    except GZIP_ERRORS as error:
+        raise damaged_gzip(path, error) from error
+    has_directions = reader.has_directions or bool(options.stations)
+    stations = options.stations or reader.stations
+    turned = _turned(np.array(stations, np.float64).reshape(-1, 3), options)
+    return replace(
+        reader,
+        chunks=lambda: _guarded(reader, options),
+        has_directions=has_directions,
+        stations=tuple((float(x), float(y), float(z)) for x, y, z in turned),
+    )
 
 
-def _guarded(reader: ScanReader) -> Iterator[ScanChunk]:
+def _turned(places: NDArray[np.float64], options: ScanOptions) -> NDArray[np.float64]:
+    """Positions in metres, z up."""
+    if options.leaves_frame:
+        return places
+    return np.asarray((places * METRES[options.unit]) @ options.rotation.T)
+
+
+def _upright(chunk: ScanChunk, options: ScanOptions) -> ScanChunk:
+    directions = chunk.directions
+    if options.stations:
+        directions = directions_to(chunk.points, np.array(options.stations))
+    if options.leaves_frame:
+        return replace(chunk, directions=directions)
+    turn = options.rotation.T.astype(np.float32)
+    return replace(
+        chunk,
+        points=_turned(chunk.points, options),
+        normals=None if chunk.normals is None else chunk.normals @ turn,
+        directions=None if directions is None else directions @ turn,
+    )
+
+
+def _guarded(reader: ScanReader, options: ScanOptions) -> Iterator[ScanChunk]:
     try:
-        yield from reader.chunks()
+        for chunk in reader.chunks():
+            yield _upright(chunk, options)
+    except GZIP_ERRORS as error:
+        raise damaged_gzip(reader.path, error) from error
     except OSError as error:  # a lost network drive, a failing disk
         raise _unreadable(reader.path, error) from error
 

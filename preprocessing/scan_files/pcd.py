@@ -3,51 +3,66 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import (
-    COLOR_NAMES,
-    NORMAL_NAMES,
-    ScanChunk,
-    ScanReader,
-    binary_rows,
-    columns_to_chunk,
-    text_rows,
-    truncated,
+from preprocessing.scan_files.chunks import ScanChunk, ScanReader, are_normals, columns_to_chunk
+from preprocessing.scan_files.colors import (
+    BYTES,
+    SAMPLE_BLOCKS,
+    SAMPLE_ROWS,
+    ColorScale,
+    decide_scale,
+    sample_starts,
 )
+from preprocessing.scan_files.lzf import LARGEST_RATIO, lzf_stream
+from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES, column_roles
+from preprocessing.scan_files.options import ScanOptions
+from preprocessing.scan_files.source import check_row, open_bytes, rows_at_once, size_in_bytes, truncated
+from preprocessing.scan_files.tables import Column, binary_rows, text_rows
 
-_NAMES = {"normal_x": "nx", "normal_y": "ny", "normal_z": "nz"}
 LONGEST_HEADER = 1 << 14
 PACKED_COLORS, PACKED_BYTES = ("rgb", "rgba"), 4
+_HEADER_WORDS = {
+    "VERSION",
+    "FIELDS",
+    "COLUMNS",
+    "SIZE",
+    "TYPE",
+    "COUNT",
+    "WIDTH",
+    "HEIGHT",
+    "VIEWPOINT",
+    "POINTS",
+    "DATA",
+}
 
 
 @dataclass(frozen=True)
 class _Header:
-    """Parsed PCD header: fields as (name, numpy type, count)."""
+    """Parsed PCD header."""
 
-    fields: list[tuple[str, str, int]]
+    columns: list[Column]
     points: int
     data: str
     data_start: int
 
     @property
-    def rows(self) -> np.dtype[np.void]:
-        """Structured type of one point."""
-        spec = [
-            (f"{number}_{name}", kind, (count,)) for number, (name, kind, count) in enumerate(self.fields)
-        ]
-        return np.dtype(spec)
+    def row_bytes(self) -> int:
+        """Size of a binary row."""
+        return sum(column.count * np.dtype(column.kind).itemsize for column in self.columns)
 
 
 def _parse_header(path: Path) -> _Header:
     words: dict[str, list[str]] = {}
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         while "DATA" not in words:
             raw = file.readline(4096)
             if not raw or file.tell() > LONGEST_HEADER:
@@ -55,22 +70,24 @@ def _parse_header(path: Path) -> _Header:
                     f"{path}: the PCD header does not end; it is truncated or no PCD file, copy or export it again"
                 )
             parts = raw.decode("latin-1").split()
-            if parts and not parts[0].startswith("#"):
+            if parts and not parts[0].startswith("#") and parts[0].upper() in _HEADER_WORDS:
                 words[parts[0].upper()] = parts[1:]
         start = file.tell()
     try:
-        names = words["FIELDS"]
+        names = words["FIELDS"] if "FIELDS" in words else words["COLUMNS"]
         counts = [int(value) for value in words.get("COUNT", ["1"] * len(names))]
+        sizes = words.get("SIZE", ["4"] * len(names))
+        types = words.get("TYPE", ["F"] * len(names))
         kinds = [
-            "<" + {"F": "f", "I": "i", "U": "u"}[kind] + size
-            for kind, size in zip(words["TYPE"], words["SIZE"], strict=True)
+            np.dtype("<" + {"F": "f", "I": "i", "U": "u"}[kind.upper()] + size).str
+            for kind, size in zip(types, sizes, strict=True)
         ]
         points = (
-            int(words["POINTS"][0]) if "POINTS" in words else int(words["WIDTH"][0]) * int(words["HEIGHT"][0])
+            int(words["POINTS"][0])
+            if "POINTS" in words
+            else int(words["WIDTH"][0]) * int(words.get("HEIGHT", ["1"])[0])
         )
-        fields = [
-            (_NAMES.get(n, n), np.dtype(k).str, c) for n, k, c in zip(names, kinds, counts, strict=True)
-        ]
+        columns = [Column(n, k, c) for n, k, c in zip(names, kinds, counts, strict=True)]
         data = words["DATA"][0].lower()
         if points < 0 or min(counts) < 1:
             raise ValueError(f"{points} points, counts {counts}")
@@ -80,121 +97,189 @@ def _parse_header(path: Path) -> _Header:
         raise ScanError(
             f"{path}: unknown PCD data kind {data!r}; save it as ascii, binary or binary_compressed"
         )
-    if any(axis not in names for axis in "xyz"):
-        raise ScanError(f"{path}: the points have no x, y and z; export it as a plain point cloud")
-    return _Header(fields, points, data, start)
+    header = _Header(columns, points, data, start)
+    check_row(path, header.row_bytes)
+    return header
 
 
-def open_pcd(path: Path, chunk_points: int) -> ScanReader:
-    """Open a PCD point cloud; see `open_scan`. Compressed ones are expanded whole, as their coding demands."""
+@dataclass(frozen=True)
+class _Layout:
+    """What is read of a PCD file: columns by role, the packed colors' column if any, and the colors' scale."""
+
+    header: _Header
+    roles: dict[str, int]
+    packed: int | None
+    scale: ColorScale | None = None
+
+    def named(self, table: Mapping[int, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Columns of a block by role."""
+        named = {role: _first(table[place]) for role, place in self.roles.items() if place in table}
+        if self.packed is not None and self.packed in table:
+            bits = _bits(table[self.packed], self.header.columns[self.packed].kind)
+            named |= {
+                name: (bits >> shift) & 255 for name, shift in zip(COLOR_NAMES, (16, 8, 0), strict=True)
+            }
+        return named
+
+
+def _first(values: NDArray[Any]) -> NDArray[Any]:
+    return values[:, 0] if values.ndim == 2 else values
+
+
+def _bits(values: NDArray[Any], kind: str) -> NDArray[np.uint32]:
+    """The 32 bits that a packed color lies in, whether the column holds them as a number or as text."""
+    values = _first(values)
+    if values.dtype.itemsize == PACKED_BYTES:
+        return np.asarray(np.ascontiguousarray(values).view(np.uint32))
+    with np.errstate(invalid="ignore", over="ignore"):
+        if np.dtype(kind).kind == "f":
+            return np.asarray(values.astype(np.float32).view(np.uint32))
+        return np.asarray((np.nan_to_num(values).astype(np.int64) & 0xFFFFFFFF).astype(np.uint32))
+
+
+def open_pcd(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
+    """Open a PCD point cloud; see `open_scan`. Compressed ones are expanded into a temporary file."""
     header = _parse_header(path)
-    if header.data == "binary":
-        present = (path.stat().st_size - header.data_start) // header.rows.itemsize
+    size = size_in_bytes(path)
+    if header.data == "binary" and size is not None:
+        present = (size - header.data_start) // header.row_bytes
         if present < header.points:
             raise truncated(path, header.points, present)
-    sizes = {name: np.dtype(kind).itemsize for name, kind, _ in header.fields}
+    names = [column.name for column in header.columns]
+    roles = column_roles(names)
+    if not all(axis in roles for axis in AXES):
+        raise ScanError(
+            f"{path}: the points have no x, y and z, but {', '.join(names)}; export it as a plain point cloud"
+        )
+    packed = next(
+        (
+            number
+            for number, column in enumerate(header.columns)
+            if column.name.lower() in PACKED_COLORS
+            and column.count == 1
+            and np.dtype(column.kind).itemsize == PACKED_BYTES
+        ),
+        None,
+    )
+    if packed is not None:
+        roles = {role: place for role, place in roles.items() if role not in COLOR_NAMES}
+    layout = _Layout(header, roles, packed)
+    sample = layout.named(_sample(path, layout))
+    if not are_normals(sample):
+        roles = {role: place for role, place in roles.items() if role not in NORMAL_NAMES}
+    scale = None
+    if COLOR_NAMES[0] in sample:
+        channels = [sample[name] for name in COLOR_NAMES]
+        kinds = {header.columns[roles[name]].kind[1:] for name in COLOR_NAMES if name in roles}
+        fractional = any((channel % 1 != 0).any() for channel in channels)
+        are_bytes = packed is not None or (kinds == {"u1"} and not fractional)
+        scale = decide_scale(channels, "u1" if are_bytes else None)
+        assert packed is None or scale in (None, BYTES)
+    layout = _Layout(header, roles, packed if scale is not None else None, scale)
+    columns = {
+        role: names[place] for role, place in roles.items() if scale is not None or role not in COLOR_NAMES
+    }
+    if layout.packed is not None:
+        columns |= dict.fromkeys(COLOR_NAMES, names[layout.packed])
     return ScanReader(
         path,
         "PCD",
         header.points,
-        lambda: _chunks(path, header, chunk_points),
-        has_normals=all(name in sizes for name in NORMAL_NAMES),
-        has_colors=any(sizes.get(name) == PACKED_BYTES for name in PACKED_COLORS)
-        or all(name in sizes for name in COLOR_NAMES),
+        lambda: _chunks(path, layout, chunk_points),
+        has_normals=NORMAL_NAMES[0] in roles,
+        has_colors=scale is not None,
+        columns=columns,
     )
 
 
-def _chunks(path: Path, header: _Header, chunk_points: int) -> Iterator[ScanChunk]:
-    if header.data == "binary_compressed":
-        columns = _compressed_columns(path, header)
-        for start in range(0, header.points, chunk_points):
-            yield _chunk(header, [column[start : start + chunk_points] for column in columns])
-    elif header.data == "binary":
-        for rows in binary_rows(path, header.data_start, header.rows, header.points, chunk_points):
-            yield _chunk(header, [rows[name] for name in rows.dtype.names or ()])
-    else:
+def _sample(path: Path, layout: _Layout) -> dict[int, NDArray[Any]]:
+    """Values of the colors and normals from all over the file; from its beginning where rows cannot be found."""
+    header = layout.header
+    places = [place for role, place in layout.roles.items() if role not in AXES]
+    places += [] if layout.packed is None else [layout.packed]
+    if not places or not header.points:
+        return {}
+    parts: list[dict[int, NDArray[Any]]] = []
+    if header.data == "binary" and size_in_bytes(path) is not None:
         with path.open("rb") as file:
-            file.seek(header.data_start)
-            for rows in text_rows(path, file, header.rows, header.points, chunk_points):
-                yield _chunk(header, [rows[name] for name in rows.dtype.names or ()])
+            for start in sample_starts(header.points):
+                file.seek(header.data_start + start * header.row_bytes)
+                count = min(SAMPLE_ROWS, header.points - start)
+                parts.extend(binary_rows(path, file, header.columns, count, count))
+    elif header.data == "binary_compressed":
+        parts.extend(_expanded(path, header, SAMPLE_ROWS, sample_starts(header.points)))
+    else:
+        rows = _tables(path, header, SAMPLE_ROWS)
+        done = 0
+        while done < min(header.points, SAMPLE_BLOCKS * SAMPLE_ROWS):
+            parts.append(next(rows))
+            done += len(parts[-1][places[0]])
+    return {place: np.concatenate([_first(part[place]) for part in parts]) for place in places}
 
 
-def _compressed_columns(path: Path, header: _Header) -> list[NDArray[np.generic]]:
-    raw = path.read_bytes()[header.data_start :]
-    if len(raw) < 8:
+def _tables(path: Path, header: _Header, chunk_points: int) -> Iterator[dict[int, NDArray[Any]]]:
+    if header.data == "binary_compressed":
+        rows = rows_at_once(header.row_bytes, chunk_points)
+        yield from _expanded(path, header, rows, range(0, header.points, rows))
+        return
+    with open_bytes(path) as file:
+        file.read(header.data_start)
+        if header.data == "binary":
+            yield from binary_rows(path, file, header.columns, header.points, chunk_points)
+        else:
+            yield from text_rows(path, file, header.columns, header.points, chunk_points)
+
+
+def _chunks(path: Path, layout: _Layout, chunk_points: int) -> Iterator[ScanChunk]:
+    for table in _tables(path, layout.header, chunk_points):
+        yield columns_to_chunk(layout.named(table), layout.scale)
+
+
+def _expanded(
+    path: Path, header: _Header, rows: int, starts: list[int] | range
+) -> Iterator[dict[int, NDArray[Any]]]:
+    """Blocks of a compressed file. It holds all values of one field, then all of the next, so it is expanded into
+    a temporary file and read at as many places as there are fields."""
+    with open_bytes(path) as file, tempfile.TemporaryFile() as scratch:
+        file.read(header.data_start)
+        _expand(path, header, file, scratch)
+        for start in starts:
+            count = min(rows, header.points - start)
+            table: dict[int, NDArray[Any]] = {}
+            offset = 0
+            for number, column in enumerate(header.columns):
+                width = column.count * np.dtype(column.kind).itemsize
+                scratch.seek(offset + start * width)
+                values = np.frombuffer(scratch.read(count * width), column.kind)
+                table[number] = values.reshape(count, column.count) if column.count > 1 else values
+                offset += header.points * width
+            yield table
+
+
+def _expand(path: Path, header: _Header, file: BinaryIO, scratch: IO[bytes]) -> None:
+    sizes = file.read(8)
+    if len(sizes) < 8:
         raise ScanError(f"{path}: is truncated before its data; copy or export it again")
-    packed, size = struct.unpack("<II", raw[:8])
-    if size != header.points * header.rows.itemsize:
-        raise ScanError(f"{path}: the compressed data does not fit the header; copy or export it again")
-    if len(raw) - 8 < packed:
+    packed, size = struct.unpack("<II", sizes)
+    whole = size_in_bytes(path)
+    present = packed if whole is None else whole - header.data_start - 8
+    if size != header.points * header.row_bytes:
         raise ScanError(
-            f"{path}: is truncated: {len(raw) - 8:,} of {packed:,} bytes of data; copy or export it again"
+            f"{path}: its {header.points:,} points take {header.points * header.row_bytes:,} bytes, its compressed "
+            f"data {size:,}; the header is damaged, export it again"
+        )
+    if present < packed:
+        raise ScanError(
+            f"{path}: is truncated: {present:,} of {packed:,} bytes of data; copy or export it again"
+        )
+    if size > LARGEST_RATIO * packed:
+        raise ScanError(
+            f"{path}: {packed:,} bytes cannot expand to the {size:,} that its header claims; export it again"
         )
     try:
-        data = lzf_decompress(raw[8 : 8 + packed], size)
+        for part in lzf_stream(file, packed, size):
+            scratch.write(part)
     except ValueError as error:
         raise ScanError(
             f"{path}: the compressed data is damaged ({error}); copy or export it again"
         ) from error
-    columns, offset = [], 0
-    for _, kind, count in header.fields:  # all values of one field, then all of the next
-        length = header.points * count * np.dtype(kind).itemsize
-        columns.append(np.frombuffer(data, kind, header.points * count, offset).reshape(-1, count))
-        offset += length
-    return list(columns)
-
-
-def lzf_decompress(data: bytes, size: int) -> bytes:
-    """Expand LZF data (the coding of LibLZF that PCD uses).
-
-    A control byte below 32 starts a run of that many literals plus one; any other holds a length in its
-    upper three bits and the high bits of a distance back into the output.
-
-    Raises:
-        ValueError: if the data does not expand to exactly `size` bytes.
-    """
-    out = bytearray()
-    at, end = 0, len(data)
-    try:
-        while at < end:
-            control = data[at]
-            at += 1
-            if control < 32:
-                if at + control + 1 > end:
-                    raise ValueError("a literal run passes the end")
-                out += data[at : at + control + 1]
-                at += control + 1
-                continue
-            length = control >> 5
-            if length == 7:
-                length += data[at]
-                at += 1
-            distance = ((control & 31) << 8) + data[at] + 1
-            at += 1
-            start = len(out) - distance
-            if start < 0:
-                raise ValueError("a reference before the start")
-            length += 2
-            if distance >= length:
-                out += out[start : start + length]
-            else:
-                pattern = bytes(out[start:])
-                out += (pattern * (length // distance + 1))[:length]
-    except IndexError as error:
-        raise ValueError("it ends inside an instruction") from error
-    if len(out) != size:
-        raise ValueError(f"{len(out):,} bytes instead of {size:,}")
-    return bytes(out)
-
-
-def _chunk(header: _Header, columns: list[NDArray[np.generic]]) -> ScanChunk:
-    named = {name: column[:, 0] for (name, _, _), column in zip(header.fields, columns, strict=True)}
-    for packed in PACKED_COLORS:
-        if packed in named and named[packed].dtype.itemsize == PACKED_BYTES:
-            # Three bytes lie in the bits of a float or an integer.
-            bits = np.ascontiguousarray(named[packed]).view(np.uint32)
-            named |= {
-                channel: ((bits >> shift) & 255).astype(np.uint8)
-                for channel, shift in zip(COLOR_NAMES, (16, 8, 0), strict=True)
-            }
-    return columns_to_chunk(named)

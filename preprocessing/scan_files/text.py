@@ -1,238 +1,205 @@
-"""Text point clouds: x y z and more, with any of the usual separators, comments and headers."""
+"""Text point clouds: x y z and more, under any of the usual headers, separators and encodings."""
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import (
-    COLOR_NAMES,
-    NORMAL_NAMES,
-    ScanChunk,
-    ScanReader,
-    columns_to_chunk,
-    truncated,
+from preprocessing.scan_files.chunks import ScanChunk, ScanReader, are_normals, columns_to_chunk
+from preprocessing.scan_files.colors import SAMPLE_BLOCKS, SAMPLE_ROWS, ColorScale, decide_scale
+from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES
+from preprocessing.scan_files.options import ScanOptions
+from preprocessing.scan_files.source import is_gzipped, truncated
+from preprocessing.scan_files.tables import number, numbers
+from preprocessing.scan_files.text_layout import (
+    COMMENTS,
+    HEADER_LINES,
+    SAMPLE_LINES,
+    TextLayout,
+    find_layout,
+    is_comment,
+    is_number,
 )
+from preprocessing.scan_files.text_lines import LONGEST_LINE, line_blocks, open_lines, text_encoding
 
-_COMMENTS = ("#", "//", ";")
-_NAMES = {"r": "red", "g": "green", "b": "blue", "rf": "red", "gf": "green", "bf": "blue"} | {
-    f"{start}{axis}": f"n{axis}" for start in ("normal_", "normal") for axis in "xyz"
-}
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-_SAMPLE_LINES, _HEADER_LINES, _LONGEST_LINE = 200, 1000, 1 << 16
+LINES_AT_ONCE = 200_000
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How the lines of a text cloud are to be read.
-
-    Attributes:
-        names: of the columns ('' for an unused one).
-        lines_before: lines ahead of the first point.
-        has_decimal_commas: 1,5 stands for 1.5.
-        color_scale: brings the file's colours to 0..255.
-        count: number of points that the file declares, or None.
-    """
-
-    names: tuple[str, ...]
-    lines_before: int
-    has_decimal_commas: bool
-    color_scale: float
-    count: int | None
-
-    def words(self, line: str) -> list[str]:
-        """The numbers of a line, still as text."""
-        return _words(line, self.has_decimal_commas)
-
-
-def open_text(path: Path, chunk_points: int) -> ScanReader:
+def open_text(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     """Open a text point cloud; see `open_scan`.
 
-    Numbers are separated by blanks, tabs, commas or semicolons (a comma is the decimal sign where blanks or
-    semicolons separate). A line of names decides the columns. Without one they are x y z, and the first 200
-    points tell the rest: three columns of unit length are normals, three of whole numbers up to 255 are
-    colours, so are columns 4 to 6 of six if they are fractions; a seventh stands before the colours
-    (x y z intensity r g b).
+    A line of names ahead of the points decides which columns are x, y, z, colors and normals; `options.columns`
+    replaces it. Without either, the first three columns are x y z if the rest fits: three columns of unit
+    length behind them are normals, three of whole numbers from 16 up to 255 or of fractions at the end are colors.
+
+    Raises:
+        ScanError: if a header names no x, y and z, or the columns cannot be told.
     """
-    layout = _find_layout(path)
+    encoding = text_encoding(path)
+    with open_lines(path, encoding) as file:
+        first = iter(lambda: file.readline(LONGEST_LINE), "")
+        lines = list(islice(first, HEADER_LINES + SAMPLE_LINES))
+    layout = find_layout(path, lines, options.columns)
+    sample = _sample(path, layout, encoding)
+    roles, scale = dict(layout.roles), None
+    if NORMAL_NAMES[0] in roles and not are_normals(sample):
+        roles = {role: place for role, place in roles.items() if role not in NORMAL_NAMES}
+    if COLOR_NAMES[0] in roles:
+        scale = decide_scale([sample[name] for name in COLOR_NAMES])
+        if scale is None:
+            roles = {role: place for role, place in roles.items() if role not in COLOR_NAMES}
+    layout = replace(layout, roles=roles, labels={role: layout.labels[role] for role in roles})
     return ScanReader(
         path,
         "text",
         layout.count,
-        lambda: _chunks(path, layout, chunk_points),
-        has_normals=all(name in layout.names for name in NORMAL_NAMES),
-        has_colors=all(name in layout.names for name in COLOR_NAMES),
+        lambda: _chunks(path, layout, scale, encoding, chunk_points),
+        has_normals=NORMAL_NAMES[0] in roles,
+        has_colors=scale is not None,
+        columns=layout.labels,
     )
 
 
-def _words(line: str, has_decimal_commas: bool) -> list[str]:
-    if has_decimal_commas:
-        return line.replace(";", " ").replace(",", ".").split()
-    return line.replace(";", " ").replace(",", " ").split()
+def _sample(path: Path, layout: TextLayout, encoding: str) -> dict[str, NDArray[np.float64]]:
+    """Colors and normals from all over the file; from the beginning of a large compressed one."""
+    wanted = [role for role in layout.roles if role not in AXES]
+    if not wanted:
+        return {}
+    parts: list[dict[str, NDArray[np.float64]]] = []
+    blocks = SAMPLE_BLOCKS
+    size = 0 if is_gzipped(path) else path.stat().st_size
+    with open_lines(path, encoding) as file:
+        lines = line_blocks(path, file, SAMPLE_ROWS)
+        skipped = layout.lines_before
+        for block in islice(lines, blocks):
+            parts.append(_columns_of(layout, block[skipped:], wanted))
+            skipped = 0
+        has_more = next(lines, None) is not None
+    if has_more and size and encoding in ("utf-8", "utf-8-sig"):
+        with path.open("rb") as raw:
+            for place in np.linspace(0, size, blocks + 2).astype(int)[1:-1]:
+                raw.seek(int(place))
+                text = raw.read(1 << 16).decode(encoding, "replace").replace("\r", "\n").split("\n")
+                parts.append(_columns_of(layout, text[1:-1], wanted))
+    return {role: np.concatenate([part[role] for part in parts]) for role in wanted}
 
 
-def _uses_decimal_commas(line: str) -> bool:
-    fields = line.replace(";", " ").split()
-    return len(fields) >= 3 and all(_DECIMAL_COMMA.fullmatch(field) for field in fields[:3])
-
-
-def _is_number(word: str) -> bool:
+def _columns_of(
+    layout: TextLayout, lines: Sequence[str], wanted: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Some columns of the lines that hold them; what is damaged is told when it is read in its turn."""
+    rows = [layout.dialect.split(line) for line in lines if line.strip() and not is_comment(line)]
+    last = max(layout.roles[role] for role in wanted)
+    rows = [row for row in rows if len(row) > last and layout.width in (None, len(row))]
     try:
-        float(word)
+        return {role: numbers([row[layout.roles[role]] for row in rows]) for role in wanted}
     except ValueError:
-        return False
-    return True
+        rows = [row for row in rows if all(is_number(row[layout.roles[role]]) for role in wanted)]
+        return {role: numbers([row[layout.roles[role]] for row in rows]) for role in wanted}
 
 
-def _find_layout(path: Path) -> _Layout:
-    header: list[str] = []
-    count: int | None = None
-    with _open(path) as file:
-        for number in range(_HEADER_LINES):
-            line = file.readline(_LONGEST_LINE)
-            if not line:
-                break
-            stripped = line.strip()
-            is_comment = stripped.startswith(_COMMENTS)
-            has_decimal_commas = _uses_decimal_commas(stripped)
-            words = _words(stripped.lstrip("#/; "), has_decimal_commas)
-            if is_comment or (words and not any(_is_number(word) for word in words)):
-                names = [word.lower().strip('"') for word in words]
-                names = [_NAMES.get(name, name) for name in names]
-                if all(axis in names for axis in "xyz"):
-                    header = names
-                elif not is_comment and len(words) < 3:
-                    raise _not_points(path, number, stripped)
-            elif len(words) == 1 and number == 0 and words[0].isdigit():
-                count = int(words[0])  # a PTS file starts with its number of points
-            elif words:
-                if len(words) < 3 or not all(_is_number(word) for word in words):
-                    raise _not_points(path, number, stripped)
-                more = (file.readline(_LONGEST_LINE) for _ in range(_SAMPLE_LINES))
-                rows = [words] + [
-                    _words(text, has_decimal_commas)
-                    for text in more
-                    if not text.lstrip().startswith(_COMMENTS)
-                ]
-                alike = [row for row in rows if len(row) == len(words) and all(map(_is_number, row))]
-                found = tuple(header) if len(header) == len(words) else _guess(alike)
-                return _Layout(found, number, has_decimal_commas, _color_scale(alike, found), count)
-    raise ScanError(f"{path}: holds no points; check that it is a point cloud and that the export finished")
-
-
-def _not_points(path: Path, number: int, line: str) -> ScanError:
-    return ScanError(
-        f"{path}: line {number + 1} is not x y z: {line[:60]!r}; mark lines that are no points with '#'"
-    )
-
-
-def _guess(rows: list[list[str]]) -> tuple[str, ...]:
-    count = len(rows[0])
-    values = np.array(rows, np.float64)
-    is_whole = np.array([[word.isdigit() for word in row] for row in rows]).all(axis=0)
-    is_byte = is_whole & (values.max(axis=0) <= 255)
-
-    def kind(start: int) -> tuple[str, ...]:
-        part = values[:, start : start + 3]
-        if (np.abs(np.linalg.norm(part, axis=1) - 1) < 0.02).all():
-            return NORMAL_NAMES
-        if is_byte[start : start + 3].all():
-            return COLOR_NAMES
-        is_fraction = ((part >= 0) & (part <= 1)).all() and part.any()
-        return COLOR_NAMES if is_fraction and count == 6 else ()
-
-    names = [*"xyz"] + [""] * (count - 3)
-    at = 4 if count == 7 and kind(4) else 3
-    while at + 3 <= count:
-        found = kind(at)
-        if found and found[0] not in names:
-            names[at : at + 3] = found
-            at += 3
-        else:
-            at += 1
-    return tuple(names)
-
-
-def _color_scale(rows: list[list[str]], names: tuple[str, ...]) -> float:
-    """1 for bytes, 255 for fractions, 1/256 for 16 bits; told by the first points for the whole file."""
-    if not all(name in names for name in COLOR_NAMES):
-        return 1.0
-    words = [row[names.index(name)] for row in rows for name in COLOR_NAMES]
-    brightest = max(map(float, words))
-    if brightest > 255:
-        return 1.0 / 256.0
-    return 255.0 if 0 < brightest <= 1 and not all(word.isdigit() for word in words) else 1.0
-
-
-def _open(path: Path) -> TextIO:
-    return path.open(encoding="utf-8-sig", errors="replace")
-
-
-def _chunks(path: Path, layout: _Layout, chunk_points: int) -> Iterator[ScanChunk]:
-    points = 0
-    with _open(path) as file:
-        data = itertools.islice(file, layout.lines_before, None)
-        done = layout.lines_before
-        while lines := list(itertools.islice(data, chunk_points)):
-            table = _table(path, layout, lines, done)
+def _chunks(
+    path: Path, layout: TextLayout, scale: ColorScale | None, encoding: str, chunk_points: int
+) -> Iterator[ScanChunk]:
+    points, done = 0, layout.lines_before
+    promised = layout.count
+    with open_lines(path, encoding) as file:
+        for _ in range(layout.lines_before):
+            file.readline(LONGEST_LINE)
+        for lines in line_blocks(path, file, min(chunk_points, LINES_AT_ONCE)):
+            if promised is not None:
+                # Files of several scans repeat the count ahead of each.
+                more = [line for line in lines if line.strip().isdigit()]
+                promised += sum(map(int, more))
+                if more:
+                    lines = ["#" if line.strip().isdigit() else line for line in lines]
+            columns = _table(path, layout, lines, done)
             done += len(lines)
-            points += len(table)
-            if len(table):
-                yield _chunk(layout, table)
-    if layout.count is not None and points < layout.count:
-        raise truncated(path, layout.count, points)
+            points += len(columns["x"])
+            if len(columns["x"]):
+                yield columns_to_chunk(columns, scale)
+    if promised is not None and points < promised:
+        raise truncated(path, promised, points)
 
 
-def _table(path: Path, layout: _Layout, lines: list[str], done: int) -> NDArray[np.float64]:
-    count = len(layout.names)
-    text = "".join(lines)
-    if any(mark in text for mark in _COMMENTS):
-        text = "".join(line for line in lines if not line.lstrip().startswith(_COMMENTS))
-    if layout.has_decimal_commas:
-        text = text.replace(",", ".")
-    kept = text.replace(",", " ").replace(";", " ").split("\n")
-    if not any(line.strip() for line in kept):
-        return np.empty((0, count))
-    try:
-        table = np.loadtxt(kept, np.float64, comments=None, ndmin=2)
-    except ValueError as error:
-        raise _damaged(path, layout, lines, done) from error
-    if table.shape[1] != count:
-        raise _damaged(path, layout, lines, done)
-    return table
-
-
-def _damaged(path: Path, layout: _Layout, lines: list[str], done: int) -> ScanError:
-    """The error that names the first line that is no point."""
-    count = len(layout.names)
-    for number, line in enumerate(lines):
-        words = layout.words(line)
-        is_data = bool(words) and not line.lstrip().startswith(_COMMENTS)
-        if is_data and (len(words) != count or not all(_is_number(word) for word in words)):
-            return ScanError(
-                f"{path}: line {done + number + 1} has not {count} numbers: {line.strip()[:60]!r}; "
-                "the file is truncated or damaged"
+def _table(path: Path, layout: TextLayout, lines: list[str], done: int) -> dict[str, NDArray[np.float64]]:
+    """The columns that are used of a block of lines."""
+    if layout.is_plain and (columns := _quick(layout, lines)) is not None:
+        return columns
+    kept = [(n, line) for n, line in enumerate(lines) if line.strip() and not is_comment(line)]
+    if layout.dialect.separator not in ("", "mixed"):
+        rows = [
+            [word.strip() for word in row]
+            for row in csv.reader(
+                (line for _, line in kept),
+                delimiter=layout.dialect.separator,
+                skipinitialspace=True,
+                strict=False,
             )
+        ]
+        if layout.dialect.has_decimal_commas:
+            rows = [[word.replace(",", ".") for word in row] for row in rows]
+    else:
+        rows = [layout.dialect.split(line) for _, line in kept]
+    if len(rows) != len(kept):  # a quote that spans lines
+        rows = [layout.dialect.split(line) for _, line in kept]
+    needed = max(layout.roles.values()) + 1
+    for (n, line), row in zip(kept, rows, strict=True):
+        if (layout.width is not None and len(row) != layout.width) or len(row) < needed:
+            raise _damaged(path, layout, done + n, line)
+        if not layout.is_named and "" in row[:needed]:
+            raise _damaged(path, layout, done + n, line, " (one is missing)")
+    try:
+        return {role: numbers([row[place] for row in rows]) for role, place in layout.roles.items()}
+    except ValueError:
+        for (n, line), row in zip(kept, rows, strict=True):
+            for role, place in layout.roles.items():
+                try:
+                    number(row[place])
+                except ValueError as error:
+                    raise _damaged(path, layout, done + n, line, f" ({error}, for {role})") from error
+        raise
+
+
+def _damaged(path: Path, layout: TextLayout, line: int, text: str, reason: str = "") -> ScanError:
+    wanted = layout.width or max(layout.roles.values()) + 1
+    what = "numbers" if layout.is_plain or not layout.is_named else "values"
     return ScanError(
-        f"{path}: lines {done + 1:,} to {done + len(lines):,} are damaged; export the file again"
+        f"{path}: line {line + 1} has not {wanted} {what}{reason}: {text.strip()[:60]!r}; correct that line or export "
+        "the file again"
     )
 
 
-def _chunk(layout: _Layout, table: NDArray[np.float64]) -> ScanChunk:
-    columns: dict[str, NDArray[np.generic]] = {}
-    for name, values in zip(layout.names, table.T, strict=True):
-        if name in COLOR_NAMES:
-            scaled = np.nan_to_num(values * layout.color_scale)
-            whole = np.floor(scaled) if layout.color_scale < 1 else np.rint(scaled)
-            columns[name] = np.clip(whole, 0, 255).astype(np.uint8)
-        elif name:
-            columns[name] = values
-    return columns_to_chunk(columns)
+def _quick(layout: TextLayout, lines: list[str]) -> dict[str, NDArray[np.float64]] | None:
+    """The columns of lines that are nothing but numbers; None where one is not."""
+    text = "\n".join(lines)
+    if any(mark in text for mark in COMMENTS):
+        text = "\n".join(line for line in lines if not is_comment(line))
+    separator = layout.dialect.separator
+    if layout.dialect.has_decimal_commas:
+        text = text.replace(",", ".")
+    elif separator == "mixed":
+        text = text.replace(",", " ").replace(";", " ").replace("|", " ")
+    kept = text.split("\n")
+    if not text.strip():
+        return {role: np.zeros(0) for role in layout.roles}
+    try:
+        table = np.loadtxt(
+            kept,
+            np.float64,
+            comments=None,
+            delimiter=None if separator in ("", "mixed") else separator,
+            ndmin=2,
+        )
+    except (ValueError, OverflowError):
+        return None
+    if table.shape[1] != layout.width:
+        return None
+    return {role: table[:, place] for role, place in layout.roles.items()}

@@ -14,6 +14,7 @@ from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
 from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
 from preprocessing.mesh_samples import ShapeLabels, mesh_samples
+from preprocessing.sources.folders import files_below
 from preprocessing.sources.prepared_shapes import PreparedUnit, is_prepared, prepared_layout
 from preprocessing.sources.splits import SplitShares, folder_lists, name_seed
 from preprocessing.sources.unit import Collection, NamedUnit, Unit
@@ -84,9 +85,8 @@ class MeshUnit(NamedUnit):
         path = Path(self.path)
         mesh = read_mesh(path)
         facts = {"file": self.path, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        labels = ShapeLabels(
-            self.name, self.category, self.split, name_seed(self.name), self.options.up, dict(facts)
-        )
+        up = "z" if path.suffix.lower() == ".glb" else self.options.up  # GLB is turned when it is read
+        labels = ShapeLabels(self.name, self.category, self.split, name_seed(self.name), up, dict(facts))
         return [mesh_samples(mesh.vertices, mesh.triangles, labels, layout, self.options.watertight)]
 
 
@@ -100,9 +100,7 @@ def meshes_collection(root: Path, options: MeshOptions) -> Collection:
         DatasetError: if there is no mesh.
     """
     root = _folder(root)
-    files = sorted(
-        path for path in root.rglob("*") if path.suffix.lower() in MESH_SUFFIXES and path.is_file()
-    )
+    files = files_below(root, MESH_SUFFIXES)
     if not files:
         raise DatasetError(f"{root}: holds no mesh files ({', '.join(MESH_SUFFIXES)})")
     lists = {folder.name: folder_lists(folder) for folder in root.iterdir() if folder.is_dir()}

@@ -22,6 +22,7 @@ from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
 from preprocessing.moving_bodies import KINDS, moving_body
 from preprocessing.occupancy_labels import label_solid
+from preprocessing.sources.folders import folders_below, is_clutter
 from preprocessing.sources.prepared_sequences import CLOUDS, QUERIES, PreparedSequenceUnit, prepared_sizes
 from preprocessing.sources.prepared_shapes import load_arrays
 from preprocessing.sources.splits import SplitShares, name_seed
@@ -334,8 +335,12 @@ def _place(root: Path, place: Path) -> tuple[str, str, str]:
 def _recordings(root: Path) -> list[tuple[Path, tuple[str, ...], int]]:
     """Folders of meshes and .npz files with `vertices`: place, files and number of frames."""
     found: list[tuple[Path, tuple[str, ...], int]] = []
-    for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:
-        files = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in MESH_SUFFIXES)
+    for folder in sorted(folders_below(root)):
+        files = sorted(
+            str(path)
+            for path in folder.iterdir()
+            if path.suffix.lower() in MESH_SUFFIXES and not is_clutter(path.name)
+        )
         if len(files) > 1:
             found.append((folder, tuple(files), len(files)))
         for path in sorted(folder.glob("*.npz")):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from preprocessing.scan_files.pcd import lzf_decompress
+from preprocessing.scan_files.lzf import lzf_decompress
 
 
 def test_literals() -> None:

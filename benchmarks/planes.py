@@ -1,0 +1,249 @@
+"""How far the network's zero level lies from exact planes, spheres and cylinders, at any angle and density.
+
+    python -m benchmarks.planes [--model NAME|FILE] [--quick] [--threshold 0.5] [--json FILE]
+
+Slabs 5 voxels thick with points on both faces, at random phase to the voxels: normals along an axis, turned about z
+by 10, 22 and 37 degrees, of roofs of 8, 20, 30 and 42 degrees, and of any direction. Spheres and cylinders of radius
+3 to 60 voxels, solid with points on the outside, and as shells 5 voxels thick with points on both sides. The
+field is followed along the exact normal at places within 12 voxels of the middle of a crop that holds the whole
+receptive field. Prints JSON, in voxels: root mean square, bias (positive: outwards) and largest distance of the
+crossing from inside to outside nearest to the surface, and the share of the places that have none within 1.5
+voxels ("lost"). Exit code 1 if a bound is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.machine import machine, tell
+from benchmarks.probe_surfaces import (
+    FEET_RADIUS,
+    Probe,
+    ProbeSurface,
+    cylinder,
+    random_direction,
+    slab,
+    sphere,
+)
+from convonet.precision import network_precision
+from convonet.volume_network import VolumeNetwork
+from convonet.weights import DEFAULT_MODEL, load_network
+
+SEARCH = 1.5  # voxels to both sides of the exact surface
+STEP = 0.125  # voxels between the places where a normal is followed; crossings are interpolated between them
+FEET = 1500  # of one crop
+WALL = 5.0  # voxels between the faces of slabs and shells
+DENSITIES = (1.0, 4.0, 10.0)  # points a voxel face
+NOISES = (0.02, 0.2)  # voxels
+TURNS = (10.0, 22.0, 37.0)
+PITCHES = (8.0, 20.0, 30.0, 42.0)
+RADII = (3.0, 6.0, 12.0, 25.0, 60.0)
+SHELL_RADII = (12.0, 25.0, 60.0)
+CURVED_DENSITY, CURVED_NOISE = 4.0, 0.2
+RMS_BOUND, SPARSE_BOUND, CURVED_BOUND = 0.05, 0.10, 0.10
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; lengths in voxels.
+
+    Attributes:
+        surface: kind of surface.
+        density: points a voxel face.
+        noise: standard deviation of the points along each axis.
+        crops, feet: how many were measured.
+        rms, bias, largest: of the crossings found.
+        lost: share of the feet without a crossing.
+        rms_bound: what `rms` must not exceed.
+        lost_bound: what `lost` must not exceed.
+    """
+
+    surface: str
+    density: float
+    noise: float
+    crops: int
+    feet: int
+    rms: float
+    bias: float
+    largest: float
+    lost: float
+    rms_bound: float
+    lost_bound: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether both bounds hold; without any crossing, no."""
+        return self.rms <= self.rms_bound and self.lost <= self.lost_bound
+
+
+def crop_side(network: VolumeNetwork) -> int:
+    """Voxels along a crop, so that no answer near the feet depends on what lies beyond its border."""
+    needed = 2 * (FEET_RADIUS + SEARCH + network.receptive_radius) + network.pooling_factor
+    return int(np.ceil(needed / network.pooling_factor)) * network.pooling_factor
+
+
+def crossings(
+    network: VolumeNetwork, level: float, probe: Probe, noise: float, rng: np.random.Generator
+) -> Floats:
+    """Signed distance (K,) of the field's surface from the exact one at each foot; NaN where it has none.
+
+    Args:
+        network: on the CPU.
+        level: logit at the surface.
+        probe: points and feet around the middle.
+        noise: standard deviation added to the points, in voxels.
+        rng: of the noise and of the phase between the middle and the voxels.
+    """
+    side = crop_side(network)
+    middle = side / 2 + network.pooling_factor * rng.uniform(-0.5, 0.5, 3)
+    points = probe.points + middle + rng.normal(0, noise, probe.points.shape)
+    points = points[((points >= 0) & (points < side)).all(axis=1)]
+    offsets = np.arange(-SEARCH, SEARCH + STEP / 2, STEP)
+    queries = (probe.feet + middle)[:, None] + offsets[:, None] * probe.normals[:, None]
+
+    def one_crop(positions: Floats) -> tuple[torch.Tensor, torch.Tensor]:
+        local = torch.from_numpy(positions.reshape(-1, 3).astype(np.float32))
+        return local.clamp_(0, np.nextafter(np.float32(side), np.float32(0))), torch.zeros(
+            len(local), dtype=torch.int64
+        )
+
+    with torch.inference_mode(), network_precision(torch.device("cpu")):
+        volume = network.encode(*one_crop(points), 1, (side, side, side))
+        logits = network.decode(volume, *one_crop(queries)).float().numpy()
+    return outward_crossings(logits.reshape(len(probe.feet), len(offsets)) - level, offsets)
+
+
+def outward_crossings(values: NDArray[np.floating], offsets: Floats) -> Floats:
+    """Offset (K,) of each row's crossing from positive to negative nearest to 0; NaN where it has none.
+
+    Args:
+        values: (K, S) of the field along a normal, from inside to outside; positive inside.
+        offsets: (S,) ascending.
+    """
+    before, after = values[:, :-1].astype(np.float64), values[:, 1:].astype(np.float64)
+    falls = (before > 0) & (after <= 0)
+    share = np.divide(before, before - after, out=np.zeros_like(before), where=falls)
+    places = np.where(falls, offsets[:-1] + share * np.diff(offsets), np.nan)
+    nearest = np.where(falls, np.abs(places), np.inf).argmin(axis=1)
+    found: Floats = places[np.arange(len(places)), nearest]
+    return found
+
+
+def slabs(rng: np.random.Generator, repeats: int) -> Iterator[list[ProbeSurface]]:
+    """The kinds of planes, each with `repeats` slabs of every angle."""
+
+    def named(name: str, normals: list[Floats]) -> list[ProbeSurface]:
+        return [slab(name, normal, WALL) for normal in normals]
+
+    turned = [np.array([np.cos(a), np.sin(a), 0.0]) for a in np.radians(TURNS)]
+    roofs = [np.array([np.sin(a), 0.0, np.cos(a)]) for a in np.radians(PITCHES)]
+    roofs[1::2] = [normal[[1, 0, 2]] for normal in roofs[1::2]]
+    yield named("axis", repeats * list(np.eye(3)))
+    yield named("about z", repeats * turned)
+    yield named("roof", repeats * roofs)
+    yield named("any", [random_direction(rng) for _ in range(6 * repeats)])
+
+
+def curved(rng: np.random.Generator, repeats: int) -> Iterator[list[ProbeSurface]]:
+    """Solid spheres and cylinders, and their shells, each turned at random."""
+    for kind, make in (("sphere", sphere), ("cylinder", cylinder)):
+        for wall, radii in ((None, RADII), (WALL, SHELL_RADII)):
+            for radius in radii:
+                name = f"{kind}{'' if wall is None else ' shell'} of radius {radius:g}"
+                yield [make(name, radius, wall, random_direction(rng)) for _ in range(2 * repeats)]
+
+
+def measure(
+    network: VolumeNetwork,
+    threshold: float,
+    surfaces: list[ProbeSurface],
+    density: float,
+    noise: float,
+    bounds: tuple[float, float],
+    rng: np.random.Generator,
+) -> Row:
+    """One row: every surface in a crop of its own."""
+    level = float(np.log(threshold / (1 - threshold)))
+    reach = np.sqrt(3) / 2 * (crop_side(network) + network.pooling_factor)
+    found = np.concatenate(
+        [
+            crossings(network, level, surface.probe(density, reach, FEET, rng), noise, rng)
+            for surface in surfaces
+        ]
+    )
+    kept = found[np.isfinite(found)]
+    if not len(kept):
+        kept = np.array([np.inf])
+    row = Row(
+        surface=surfaces[0].name,
+        density=density,
+        noise=noise,
+        crops=len(surfaces),
+        feet=len(found),
+        rms=round(float(np.sqrt((kept**2).mean())), 4),
+        bias=round(float(kept.mean()), 4),
+        largest=round(float(np.abs(kept).max()), 4),
+        lost=round(float(np.isnan(found).mean()), 5),
+        rms_bound=bounds[0],
+        lost_bound=bounds[1],
+    )
+    print(
+        f"{row.surface:32} {density:4g} a face, noise {noise:4g}: rms {row.rms:6.3f} bias {row.bias:+6.3f} "
+        f"lost {row.lost:6.1%}  {'pass' if row.passed else 'FAIL'}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return row
+
+
+def main() -> None:
+    """Measure all rows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="packaged name or weights file")
+    parser.add_argument("--threshold", type=float, default=0.5, help="occupancy probability at the surface")
+    parser.add_argument("--repeats", type=int, default=4, help="crops for each angle")
+    parser.add_argument("--quick", action="store_true", help="one crop for each angle")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="file for the report")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    network = load_network(given.model)
+    repeats = 1 if given.quick else given.repeats
+    rng = np.random.default_rng(given.seed)
+    rows = []
+    for surfaces in slabs(rng, repeats):
+        for noise in NOISES:
+            for density in DENSITIES:
+                bounds = (RMS_BOUND, 0.0) if density >= 4 else (SPARSE_BOUND, 1.0)
+                rows.append(measure(network, given.threshold, surfaces, density, noise, bounds, rng))
+    for surfaces in curved(rng, repeats):
+        bounds = (CURVED_BOUND, 0.0)
+        rows.append(measure(network, given.threshold, surfaces, CURVED_DENSITY, CURVED_NOISE, bounds, rng))
+    passed = sum(row.passed for row in rows)
+    print(f"{passed} of {len(rows)} rows pass", file=sys.stderr)
+    report = {
+        "machine": machine(),
+        "model": given.model,
+        "threshold": given.threshold,
+        "passed": passed,
+        "rows": [asdict(row) | {"passed": row.passed} for row in rows],
+    }
+    tell(report, given.json)
+    sys.exit(passed < len(rows))
+
+
+if __name__ == "__main__":
+    main()

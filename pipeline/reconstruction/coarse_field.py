@@ -1,0 +1,163 @@
+"""What a coarser level of the pyramid says: dense tiles of one value a voxel corner, blended, read at any place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.reconstruction.blending import OUTSIDE, axis_ramp
+from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.store import RunStore
+
+Floats = NDArray[np.float32]
+
+PROBE_VOXELS = 0.75  # coarse voxels from a point at which its two sides must differ for a direction to count
+SURE_LOGIT = 1.0  # by which each side must be what it is
+
+
+def level_file(level: int, tile: int) -> str:
+    """Name of a coarse tile's values."""
+    return f"levels/{level}/tile-{tile:08d}.parquet"
+
+
+def grid_box(plan: ScenePlan, tile: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last voxel corner (3,) of the values that a tile keeps: the tile and its blending band."""
+    sides = np.asarray(plan.tile_voxels)
+    low = np.asarray(plan.position(tile)) * sides
+    return low - plan.blend_voxels, low + sides + plan.blend_voxels
+
+
+def write_level_tile(
+    store: RunStore, plan: ScenePlan, tile: int, values: Floats | None, below: list[int], seconds: float
+) -> None:
+    """Write a tile's values (X, Y, Z) at the corners of `grid_box`; None where all is free.
+
+    Args:
+        below: tiles of the next finer level into which something solid reaches.
+    """
+    flat = np.zeros(0, np.float16) if values is None else values.astype(np.float16).ravel()
+    facts = {"is_empty": values is None, "below": below, "seconds": seconds}
+    store.write_tables(level_file(plan.level, tile), [pa.table({"value": flat})], facts)
+
+
+@dataclass(frozen=True)
+class CoarseBlock:
+    """A box of a coarse level's blended field.
+
+    Attributes:
+        values: (X, Y, Z) float32 logits at voxel corners.
+        low: (3,) the first corner, in voxels of that level.
+        scale, shift: a place at `u` voxels of the finer level is at `u * scale + shift` voxels of this one.
+    """
+
+    values: Floats
+    low: NDArray[np.int64]
+    scale: float
+    shift: NDArray[np.float64]
+
+    def at(self, positions: NDArray[np.float64]) -> Floats:
+        """Values (N,) at positions (N, 3) in voxels of the finer level; beyond the block its border's."""
+        return sample_grid(self.values, positions * self.scale + (self.shift - self.low))
+
+    def directions(self, positions: NDArray[np.float64]) -> Floats:
+        """Unit vectors (N, 3) from points (N, 3) to their free side, zero where this level is not sure of it.
+
+        A level that resolves a surface has solid on one side of it and free space on the other; walls thinner than
+        its voxels, and surfaces of which it cannot tell the sides, fail one of the two probes.
+        """
+        local = positions * self.scale + (self.shift - self.low)
+        slope = np.empty((len(local), 3), np.float32)
+        for axis in range(3):
+            step = np.zeros(3)
+            step[axis] = 0.5
+            slope[:, axis] = sample_grid(self.values, local - step) - sample_grid(self.values, local + step)
+        length = np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-6)
+        directions = slope / length
+        free = sample_grid(self.values, local + PROBE_VOXELS * directions) < -SURE_LOGIT
+        solid = sample_grid(self.values, local - PROBE_VOXELS * directions) > SURE_LOGIT
+        return np.where((free & solid)[:, None], directions, np.float32(0)).astype(np.float32)
+
+
+def sample_grid(values: Floats, positions: NDArray[np.float64]) -> Floats:
+    """Trilinear interpolation of (X, Y, Z) values at positions (N, 3) in grid steps, clamped to the grid."""
+    limits = np.asarray(values.shape) - 1
+    place = np.clip(positions, 0, limits)
+    low = np.minimum(place.astype(np.int64), np.maximum(limits - 1, 0))
+    upper = (place - low).astype(np.float32)
+    strides = np.array([values.shape[1] * values.shape[2], values.shape[2], 1]) * (limits > 0)
+    first = low @ np.array([values.shape[1] * values.shape[2], values.shape[2], 1])
+    flat = values.ravel()
+    result = np.zeros(len(positions), np.float32)
+    for corner in np.ndindex(2, 2, 2):
+        weight = np.ones(len(positions), np.float32)
+        for axis, side in enumerate(corner):
+            weight *= upper[:, axis] if side else 1 - upper[:, axis]
+        result += weight * flat[first + int(np.asarray(corner) @ strides)]
+    return result
+
+
+def read_block(store: RunStore, coarse: ScenePlan, fine: ScenePlan, tile: int) -> CoarseBlock:
+    """The coarse level's field over the crop of a finer level's tile."""
+    scale = fine.voxel_size / coarse.voxel_size
+    shift = np.asarray(fine.start) * scale - np.asarray(coarse.start)
+    crop_low = np.asarray(fine.crop_low(tile))
+    crop_high = crop_low + np.asarray(fine.crop_shape[::-1])
+    low = np.floor(crop_low * scale + shift).astype(np.int64) - 2
+    high = np.ceil(crop_high * scale + shift).astype(np.int64) + 2
+    return CoarseBlock(_blended_box(store, coarse, low, high), low, scale, shift)
+
+
+def _blended_box(store: RunStore, plan: ScenePlan, low: NDArray[np.int64], high: NDArray[np.int64]) -> Floats:
+    """The level's field at the voxel corners of a closed box, (X, Y, Z): see `blending`, here axis by axis."""
+    total = np.zeros(tuple(high - low + 1), np.float64)
+    covered = np.zeros(total.shape, np.float64)
+    for tile in plan.tiles_touching(low, high):
+        name = level_file(plan.level, tile)
+        if not store.exists(name):
+            continue
+        with store.open_table(name) as file:
+            if store.facts_of(file)["is_empty"]:
+                continue
+            flat = file.read()["value"].to_numpy()
+        first, last = grid_box(plan, tile)
+        values = flat.reshape(tuple(last - first + 1)).astype(np.float64)
+        start, stop = np.maximum(first, low), np.minimum(last, high) + 1
+        if (start >= stop).any():
+            continue
+        here = tuple(slice(a, b) for a, b in zip(start - first, stop - first, strict=True))
+        there = tuple(slice(a, b) for a, b in zip(start - low, stop - low, strict=True))
+        ramps = [_ramp(plan, tile, axis, np.arange(start[axis], stop[axis])) for axis in range(3)]
+        weight = ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
+        total[there] += weight * values[here]
+        covered[there] += weight
+    return (total + (1 - covered) * OUTSIDE).astype(np.float32)
+
+
+def _ramp(plan: ScenePlan, tile: int, axis: int, corners: NDArray[np.int64]) -> NDArray[np.float64]:
+    """A tile's weight along one axis, at voxel corners."""
+    place, side = plan.position(tile)[axis], plan.tile_voxels[axis]
+    weight = np.ones(len(corners))
+    if place > 0:
+        weight = weight * axis_ramp(corners, place * side, plan.blend_voxels)
+    if place < plan.grid[axis] - 1:
+        weight = weight * (1.0 - axis_ramp(corners, (place + 1) * side, plan.blend_voxels))
+    return weight
+
+
+def tiles_below(fine: ScenePlan, coarse: ScenePlan, tile: int, values: Floats) -> list[int]:
+    """Tiles of the next finer level that hold any of the coarse tile's solid, with one coarse voxel around it."""
+    solid = np.argwhere(values > 0)
+    if not len(solid):
+        return []
+    scale = fine.voxel_size / coarse.voxel_size
+    shift = np.asarray(fine.start) * scale - np.asarray(coarse.start)
+    corners = solid + grid_box(coarse, tile)[0]
+    found: set[int] = set()
+    for offset in np.ndindex(2, 2, 2):
+        moved = (corners + (2 * np.asarray(offset) - 1) - shift) / scale
+        places = np.unique(np.floor(moved / fine.tile_voxels).astype(np.int64), axis=0)
+        found |= {number for place in places if (number := fine.number(tuple(place.tolist()))) is not None}
+    return sorted(found)

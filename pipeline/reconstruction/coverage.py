@@ -1,0 +1,56 @@
+"""How much of a scan its mesh passes by: a mesh that leaves the points alone is no surface of theirs."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from pipeline.reconstruction.ingest import INDEX, read_points
+from pipeline.reconstruction.merge import vertices_file
+from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.store import RunStore
+
+NEAR_VOXELS = 2.0
+TILES, POINTS = 64, 2_000  # looked at, evenly over the scene and over each tile's points
+FEWEST_COVERED = 0.8  # below: a warning
+FEWEST_FOR_SUCCESS = 0.5  # below: the run has failed
+
+
+def measure_coverage(store: RunStore, plan: ScenePlan, finished: list[int]) -> float:
+    """Share of the scan's points with a vertex of the mesh within two voxels; from a sample, the same each time.
+
+    Vertices lie on a lattice of half a voxel, so one is near wherever the surface passes.
+
+    Args:
+        finished: tiles that have a surface.
+    """
+    with store.open_table(INDEX) as file:
+        index = file.read(["tile", "count"])
+    tiles, counts = index["tile"].to_numpy(), index["count"].to_numpy()
+    occupied = np.unique(tiles)
+    chosen = occupied[np.unique(np.linspace(0, len(occupied) - 1, min(TILES, len(occupied))).astype(int))]
+    there = set(finished)
+    weight = covered = 0.0
+    for tile in chosen.tolist():
+        points, _ = read_points(store, [tile], has_colors=False)
+        points = points[np.unique(np.linspace(0, len(points) - 1, min(POINTS, len(points))).astype(int))]
+        local = plan.voxel_position(points)
+        missed = np.ones(len(local), np.bool_)
+        # Its own surface passes by most of a tile's points; the neighbours' are read for the others alone.
+        for other in sorted(there.intersection(plan.around(tile)), key=lambda near: near != tile):
+            vertices = _vertices(store, plan, other)
+            if missed.any() and len(vertices):
+                distances, _ = cKDTree(vertices).query(local[missed], distance_upper_bound=NEAR_VOXELS)
+                missed[missed] = ~np.isfinite(distances)
+        share = float(1 - missed.mean())
+        total = float(counts[tiles == tile].sum())
+        weight += total
+        covered += total * share
+    return covered / weight if weight else 0.0
+
+
+def _vertices(store: RunStore, plan: ScenePlan, tile: int) -> np.ndarray:
+    """(V, 3) vertices of a tile in voxels of the scene."""
+    with store.open_table(vertices_file(tile)) as file:
+        table = file.read(columns=["x", "y", "z"])
+    return np.stack([table[axis].to_numpy() for axis in "xyz"], axis=1) / plan.cells_per_voxel

@@ -1,0 +1,108 @@
+"""Which column is what, where nothing names them: told by the values, and only as far as they leave no doubt."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES
+
+DARKEST_COLORS = 15  # three columns of whole numbers up to this are counts or labels (LAS returns, classes)
+MOST_LABELS = 64
+UNIX_TIME = (1e9, 1e19)  # seconds to nanoseconds since 1970
+
+
+class UnclearColumnsError(Exception):
+    """The first three columns cannot be told to be x, y and z; the message says why."""
+
+
+def guess_columns(values: NDArray[np.float64], intensity_first: bool = False) -> dict[str, int]:
+    """Roles of the columns of a table without names: x, y, z first, then perhaps colors and normals.
+
+    Args:
+        values: (N, C) rows from the file, C at least 3.
+        intensity_first: a fourth column that could be red as well is an intensity (PTS).
+
+    Raises:
+        UnclearColumnsError: if the first column counts the rows or holds times, or the table is a path of poses.
+    """
+    count = values.shape[1]
+    with np.errstate(invalid="ignore"):
+        finite = values[np.isfinite(values).all(axis=1)]
+        if count > 3 and len(finite) >= 3:
+            _refuse_other_first_columns(finite)
+        roles = dict(zip(AXES, range(3), strict=True))
+        if not len(finite) or count < 6:
+            return roles
+        start = 4 if _has_one_before(finite, intensity_first) else 3
+        while start + 3 <= count:
+            part = finite[:, start : start + 3]
+            if NORMAL_NAMES[0] not in roles and _are_normals(part):
+                roles |= {name: start + number for number, name in enumerate(NORMAL_NAMES)}
+            elif COLOR_NAMES[0] not in roles and (
+                _are_bytes(part) or (_are_fractions(part) and _may_end_fractions(finite, start))
+            ):
+                roles |= {name: start + number for number, name in enumerate(COLOR_NAMES)}
+            elif start == 3:
+                start = 4  # one column, such as an intensity, may stand between
+                continue
+            else:
+                break
+            start += 3
+    return roles
+
+
+def _refuse_other_first_columns(values: NDArray[np.float64]) -> None:
+    first, rest = values[:, 0], values[:, 1:]
+    steps = np.diff(first)
+    if (
+        len(first) >= 5
+        and (steps == 1).all()
+        and (first == np.floor(first)).all()
+        and not _whole(rest[:, :3])
+    ):
+        raise UnclearColumnsError("the first column counts the rows")
+    if (steps > 0).all() and UNIX_TIME[0] < first[0] and first[-1] < UNIX_TIME[1]:
+        raise UnclearColumnsError("the first column holds times")
+    if values.shape[1] == 8:
+        lengths = np.linalg.norm(values[:, 4:], axis=1)
+        if (np.abs(lengths - 1) < 0.01).all() and (steps > 0).all():
+            raise UnclearColumnsError("the rows are poses (time, position, quaternion), not points")
+
+
+def _whole(part: NDArray[np.float64]) -> bool:
+    return bool((part == np.floor(part)).all())
+
+
+def _are_normals(part: NDArray[np.float64]) -> bool:
+    return bool((np.abs(np.linalg.norm(part, axis=1) - 1) < 0.02).all())
+
+
+def _are_bytes(part: NDArray[np.float64]) -> bool:
+    return _whole(part) and part.min() >= 0 and DARKEST_COLORS < part.max() <= 255
+
+
+def _are_fractions(part: NDArray[np.float64]) -> bool:
+    return bool(part.min() >= 0 and part.max() <= 1 and part.any() and not (part == part[0, 0]).all())
+
+
+def _may_end_fractions(values: NDArray[np.float64], start: int) -> bool:
+    """Three fractions are colors where they stand last, or before one column that is a label or an alpha."""
+    left = values.shape[1] - start - 3
+    return left == 0 or (
+        left == 1 and (_whole(values[:, -1:]) or bool((values[:, -1] == values[0, -1]).all()))
+    )
+
+
+def _has_one_before(values: NDArray[np.float64], intensity_first: bool) -> bool:
+    """Whether of seven columns the fourth stands before the colors (an intensity), not the last behind them."""
+    if values.shape[1] != 7:
+        return False
+    early, late, last = values[:, 3:6], values[:, 4:7], values[:, 6]
+    if _are_bytes(late):
+        if not _are_bytes(early):
+            return True
+        is_alpha = bool((last == last[0]).all()) and len(last) > 1 and last[0] in (0, 255)
+        is_label = last.max() < MOST_LABELS and early.max() >= MOST_LABELS
+        return intensity_first or not (is_alpha or is_label)
+    return intensity_first and _are_fractions(late)

@@ -1,0 +1,74 @@
+"""How a scan is to be read, where the file alone does not decide it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Unit = Literal["m", "cm", "mm", "ft", "us-ft"]
+METRES: dict[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "ft": 0.3048, "us-ft": 1200.0 / 3937.0}
+NOISE_CLASSES = (7, 18)  # low and high noise in the LAS standard
+# Rotations that bring an axis of the file to z. That of y is how glTF's y-up scenes are turned upright.
+UPRIGHT: dict[str, tuple[tuple[float, ...], ...]] = {
+    "x": ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)),
+    "y": ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)),
+    "z": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+}
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What the user says about a scan.
+
+    Attributes:
+        columns: names of the columns of a text file or NumPy table, in their order ('' skips one); they
+            replace the file's own header.
+        unit: of the file's coordinates; they are brought to metres.
+        up: the axis of the file that points up; the scan is turned so that z does.
+        use_vertices: take the vertices of a mesh file as points.
+        keep_classes: LAS classes to read; empty for all that are not dropped.
+        drop_classes: LAS classes to leave out.
+        keep_withheld: read points that their LAS file marks as withheld.
+        returns: which LAS returns to read.
+        stations: positions of the scanner in the file's coordinates, where the file does not tell. With
+            several, each point is taken to be seen from the nearest one.
+
+    Raises:
+        ValueError: if a value is not allowed.
+    """
+
+    columns: tuple[str, ...] = ()
+    unit: Unit = "m"
+    up: Literal["x", "y", "z"] = "z"
+    use_vertices: bool = False
+    keep_classes: tuple[int, ...] = ()
+    drop_classes: tuple[int, ...] = NOISE_CLASSES
+    keep_withheld: bool = False
+    returns: Literal["all", "first", "last"] = "all"
+    stations: tuple[tuple[float, float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.unit not in METRES:
+            raise ValueError(f"unit must be one of {', '.join(METRES)}, not {self.unit!r}")
+        if self.up not in UPRIGHT:
+            raise ValueError(f"up must be x, y or z, not {self.up!r}")
+        if self.returns not in ("all", "first", "last"):
+            raise ValueError(f"returns must be all, first or last, not {self.returns!r}")
+        if any(not 0 <= value <= 255 for value in (*self.keep_classes, *self.drop_classes)):
+            raise ValueError("LAS classes are whole numbers from 0 to 255")
+        if any(len(place) != 3 or not all(map(math.isfinite, place)) for place in self.stations):
+            raise ValueError("a station is three finite numbers X,Y,Z")
+
+    @property
+    def rotation(self) -> NDArray[np.float64]:
+        """(3, 3) matrix that turns the file's axes upright."""
+        return np.array(UPRIGHT[self.up])
+
+    @property
+    def leaves_frame(self) -> bool:
+        """Whether points keep the coordinates that the file has."""
+        return self.unit == "m" and self.up == "z"
