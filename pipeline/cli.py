@@ -356,7 +356,7 @@ def reconstruct(
 
     Example: tessera reconstruct part.csv --columns id,x,y,z --unit mm --out runs/part
 
-    Example: tessera reconstruct rooms.ply --model crop_room.safetensors --voxel-size 0.02 --query-voxels 40 --out runs/r
+    Example: tessera reconstruct rooms.ply --model crop_room.safetensors --scene-size 4 --query-voxels 40 --out runs/r
 
     Args:
         scans: the point cloud's files, or quoted patterns; together they are one scan.

@@ -15,7 +15,9 @@ from preprocessing.errors import ScanError
 MISE = MiseConfig(steps=(8, 4, 1))
 PADDING_VOXELS = 8  # free space kept around the scan, so that the surface closes inside the scene
 BOX_MARGIN_VOXELS = 2  # kept around a bounding box by the original: 0.01 of the unit cube at voxels of 0.005
-UNBLENDED_VOXELS = 4  # a crop is as large without blending as with the usual band: as the original's, for its weights
+UNBLENDED_VOXELS = (
+    4  # a crop is as large without blending as with the usual band: as the original's, for its weights
+)
 LARGEST_CELLS = 1 << 19  # lattice keys hold 20 bits for each axis
 # The pyramid ends where the network sees a whole scene from anywhere inside it: its sight is 20 voxels.
 COARSEST_VOXELS = 32

@@ -1,4 +1,4 @@
-"""Every family of networks through the same stages: tiled, interrupted, watertight; the originals' scheme to the digit."""
+"""Every family of networks through the same stages: tiled, interrupted, closed; the original's window to the digit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from convonet.checkpoints import import_original
 from convonet.conv_onet import ConvOnetConfig, from_original
 from convonet.plane_network import PlaneNetworkConfig
 from convonet.registry import NetworkConfig
@@ -30,7 +29,13 @@ from tests.references.sliding_window import window_logits
 pytestmark = pytest.mark.usefixtures("ray_here")
 VOXEL = 0.1
 CENTRE = np.array([31.3, -7.2, 2.9])
-SMALL = {"feature_size": 8, "encoder_hidden": 8, "encoder_blocks": 2, "decoder_hidden": 8, "decoder_blocks": 2}
+SMALL = {
+    "feature_size": 8,
+    "encoder_hidden": 8,
+    "encoder_blocks": 2,
+    "decoder_hidden": 8,
+    "decoder_blocks": 2,
+}
 CROPS = ConvOnetConfig(
     "crops", ("grid",), unet3d_levels=2, unet3d_channels=8, unit_size=0.02, query_voxels=20, **SMALL
 )
@@ -78,7 +83,7 @@ def settings(model: Path, tile: int) -> ReconstructConfig:
     return ReconstructConfig(model=str(model), voxel_size=VOXEL, threshold=0.5, query_voxels=tile)
 
 
-class Interrupted(Exception):
+class DriverDiedError(Exception):
     pass
 
 
@@ -89,7 +94,7 @@ def stopping_after(tasks: int) -> Callable[..., Iterator[Any]]:
     def windowed(*arguments: Any) -> Iterator[Any]:
         for number, result in enumerate(whole(*arguments)):
             if number == tasks:
-                raise Interrupted
+                raise DriverDiedError
             yield result
 
     return windowed
@@ -110,7 +115,7 @@ def test_every_family_reconstructs_in_one_tile_and_in_eight_and_survives_interru
         assert check_mesh(mesh.vertices, mesh.triangles).is_watertight
     out = tmp_path / "again"
     for tasks in (1, 5, 4):  # in the fields, later in the fields, in the surfaces
-        with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        with monkeypatch.context() as patched, pytest.raises(DriverDiedError):
             patched.setattr(run, "run_windowed", stopping_after(tasks))
             reconstruct(scan, out, settings(model, 20), show_progress=False)
     report = reconstruct(scan, out, settings(model, 20), show_progress=False)
@@ -161,10 +166,9 @@ def check_against_the_original(
 
 
 def reconstruct_as_the_original(scan: Path, out: Path, model: Path, *more: str) -> None:
-    main(
-        ["reconstruct", str(scan), "--out", str(out), "--model", str(model), "--voxel-size", str(VOXEL)]
-        + ["--blend-voxels", "0", "--tiling", "box", "--threshold", "0.5", *more]
-    )
+    files = ["reconstruct", str(scan), "--out", str(out), "--model", str(model)]
+    scheme = ["--voxel-size", str(VOXEL), "--blend-voxels", "0", "--tiling", "box", "--threshold", "0.5"]
+    main([*files, *scheme, *more])
 
 
 def centred(state: dict[str, Tensor], logits: np.ndarray) -> np.ndarray:
