@@ -1,7 +1,7 @@
 """The sliding window of Peng et al. 2020 once more, in a straight line: one box after the other, no blending.
 
 Boxes begin at the lowest corner of the scan's bounding box, less 0.01 of the unit cube; each sees the points of a
-larger box about its middle. Positions are float64, the network's arithmetic float32, on a state dict with the original's
+larger box about its middle. Positions are float64, the network's arithmetic float32, on entries with the original's
 names.
 """
 

@@ -138,9 +138,9 @@ def scene(sides: tuple[float, float, float], count: int) -> np.ndarray:
 
 
 def check_against_the_original(
-    mesh: Path, points: np.ndarray, lowest: np.ndarray, logits: np.ndarray, spacing: float
+    mesh: Path, lowest: np.ndarray, logits: np.ndarray, spacing: float
 ) -> None:
-    """Every vertex lies where the reference crosses the threshold's logit 0, to 1e-4; no crossing is left out."""
+    """Every vertex lies where the reference crosses the threshold's logit 0, to 1e-4 of a logit; few crossings lack."""
     vertices = (read_mesh(mesh).vertices - lowest) / spacing
     last = np.array(logits.shape) - 1
     inner = ((vertices > 1) & (vertices < last - 1)).all(axis=1)  # beyond, the scene's outer faces are free
@@ -154,7 +154,8 @@ def check_against_the_original(
     share = vertices[rows, axis] - low[rows, axis]
     low, high, share = low[inner], high[inner], share[inner]
     start, end = logits[tuple(low.T)], logits[tuple(high.T)]
-    assert np.abs((1 - share) * start + share * end).max() < 1e-4
+    expected = np.clip(start / (start - end), 0.001, 0.999)  # vertices keep clear of the lattice points
+    assert (np.abs(share - expected) * np.abs(start - end)).max() < 1e-4
     sure = 0
     for number in range(3):
         first = np.moveaxis(logits, number, 0)[:-1]
@@ -194,4 +195,4 @@ def test_without_blending_the_window_is_the_original_s(tmp_path: Path) -> None:
     reconstruct_as_the_original(
         tmp_path / "s.ply", tmp_path / "run", tmp_path / "w.safetensors", "--query-voxels", "8"
     )
-    check_against_the_original(tmp_path / "run" / "mesh.ply", points, lowest, logits, VOXEL / 2)
+    check_against_the_original(tmp_path / "run" / "mesh.ply", lowest, logits, VOXEL / 2)
