@@ -69,7 +69,7 @@ class CropNetwork(nn.Module, ABC):
     @property
     def threshold(self) -> float:
         """Occupancy probability at the surface, unless the user wants another."""
-        return 0.4
+        return 0.5 if self.logits_per_voxel else 0.4
 
     @property
     def knows_levels(self) -> bool:

@@ -91,7 +91,9 @@ class CropField:
         points: CropPoints,
         coarse: CoarseBlock | None,
     ) -> None:
-        self._network, self._device, self._coarse = network, device, coarse
+        x, y, z = (np.asarray(plan.origin) / plan.voxel_size).tolist()
+        self._network = network.at_origin((x, y, z))
+        self._device, self._coarse = device, coarse
         self._low = np.asarray(plan.crop_low(tile), dtype=np.float64)
         self._trust: Trust | None = None
         self._features = None
@@ -111,7 +113,7 @@ class CropField:
         hints = PointHints(torch.from_numpy(directions).to(device), sheets)
         batch_index = torch.zeros(len(local), dtype=torch.int64, device=device)
         with torch.inference_mode(), network_precision(device):
-            self._features = network.encode(inputs, batch_index, 1, plan.crop_shape, hints)
+            self._features = self._network.encode(inputs, batch_index, 1, plan.crop_shape, hints)
 
     def at(self, positions: NDArray[np.float64]) -> NDArray[np.float32]:
         """Logits (N,) at positions (N, 3) in voxel units of the scene."""

@@ -130,7 +130,7 @@ def reconstruct(
             store=store,
             plans=plans,
             model=str(model_file(config.model).absolute()),
-            threshold=config.threshold,
+            threshold=manifest["threshold"],
             device=device,
             has_colors=manifest["contents"]["has_colors"],
             fit_radius=config.fit_radius,
@@ -182,14 +182,16 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
         raise RunDirectoryError(f"{store.url}: is not empty and not a run of tessera; choose another --out")
     network = load_network(config.model)
     summary = summarise_scan(scan, config.drop_invalid)
-    voxel_size = config.voxel_size or default_voxel_size(scan, summary)
+    settings = config.for_network(network, float((summary.high - summary.low).max()))
+    voxel_size = settings.voxel_size or default_voxel_size(scan, summary)
     notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
-    make = make_pyramid if network.knows_levels else _one_level
+    has_levels = network.knows_levels and settings.blend_voxels > 0 and settings.tiling == "lattice"
+    make = make_pyramid if has_levels else _one_level
     plans = make(
         summary.low,
         summary.high,
         voxel_size,
-        config,
+        settings,
         network.receptive_radius,
         network.pooling_factor,
         scan.name,
@@ -205,6 +207,7 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
         "crs": summary.crs,
         "notes": notes,
         "config": asdict(config),
+        "threshold": settings.threshold,
         "plans": [asdict(plan) for plan in plans],
         "surface_tiles": None,
         "runs": [],
@@ -258,7 +261,7 @@ class _Stages:
         job, plan = self.job, self.job.plan
         with _timed(self.seconds, "levels"):
             solid = self._levels()
-        candidates = _reached(plan, {*occupied_tiles(job.store).tolist(), *solid})
+        candidates = _reached(plan, [*occupied_tiles(job.store).tolist(), *solid])
         done = set(finished_tiles(job.store))
         unfinished = [tile for tile in candidates if tile not in done]
         needed = sorted({near for tile in unfinished for near in plan.around(tile)} & set(candidates))
@@ -280,7 +283,7 @@ class _Stages:
         below: list[int] = []
         for level in range(len(self.job.plans) - 1, 0, -1):
             plan = self.job.plans[level]
-            tiles = _reached(plan, {*occupied_tiles(self.job.store, level).tolist(), *below})
+            tiles = _reached(plan, [*occupied_tiles(self.job.store, level).tolist(), *below])
             self._each(level_tile, [(level, tile) for tile in tiles], f"level {level}")
             facts = (self.job.store.read_facts(level_file(level, tile)) for tile in tiles)
             below = sorted({tile for fact in facts for tile in fact["below"]})
@@ -308,9 +311,9 @@ class _Stages:
         return len(tiles) - kept, kept
 
 
-def _reached(plan: ScenePlan, tiles: set[int]) -> list[int]:
-    """Some tiles and all around them, ascending."""
-    return sorted({near for tile in tiles for near in plan.around(int(tile))})
+def _reached(plan: ScenePlan, tiles: Sequence[int]) -> list[int]:
+    """All tiles whose crops cover any of these, ascending."""
+    return sorted({near for tile in tiles for near in plan.under_crop(tile)})
 
 
 def _one_level(*arguments: Any) -> tuple[ScenePlan, ...]:

@@ -115,7 +115,7 @@ def _sample(job: TileJob, tile: int) -> SampledField | None:
     plan = job.plan
     region = plan.region_box(tile)
     coarse = _coarse_block(job, 0, tile)
-    points = _crop_points(job, plan, tile, reach=REACH_VOXELS if coarse is None else TRUSTED_VOXELS)
+    points = _crop_points(job, plan, tile, reach=_reach(plan, coarse))
     low, high = np.asarray(region.low), np.asarray(region.high)
     if points is None and (coarse is None or not coarse.holds_solid(low, high, plan.cells_per_voxel)):
         return None
@@ -138,7 +138,7 @@ def _coarse_block(job: TileJob, level: int, tile: int) -> CoarseBlock | None:
 
 def _crop_points(job: TileJob, plan: ScenePlan, tile: int, reach: float) -> CropPoints | None:
     """The points of a tile's crop; None where none is within `reach` voxels of the tile."""
-    read = read_points(job.store, plan.around(tile), plan.level)
+    read = read_points(job.store, plan.under_crop(tile), plan.level)
     positions = plan.voxel_position(read.positions)
     low = np.asarray(plan.crop_low(tile), np.float64)
     high = low + np.asarray(plan.crop_shape[::-1])
@@ -157,7 +157,7 @@ def level_tile(job: TileJob, place: tuple[int, int]) -> TileRecord:
     was_finished = job.store.exists(level_file(level, tile))
     if not was_finished:
         coarse = _coarse_block(job, level, tile)
-        points = _crop_points(job, plan, tile, reach=REACH_VOXELS if coarse is None else TRUSTED_VOXELS)
+        points = _crop_points(job, plan, tile, reach=_reach(plan, coarse))
         network, device = network_on(job.model, job.device)
         thinned = (points or NO_POINTS).thinned(plan.cells_per_voxel)
         field = CropField(network, device, plan, tile, thinned, coarse)
@@ -172,6 +172,13 @@ def level_tile(job: TileJob, place: tuple[int, int]) -> TileRecord:
         kept = values if (values > 0).any() else None
         write_level_tile(job.store, plan, tile, kept, below, time.monotonic() - started)
     return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
+
+
+def _reach(plan: ScenePlan, coarse: CoarseBlock | None) -> float:
+    """Voxels around a tile within which a scan point has its crop encoded."""
+    if coarse is not None:
+        return TRUSTED_VOXELS
+    return REACH_VOXELS if plan.blend_voxels else plan.halo_voxels  # without blending, as the original
 
 
 def load_fields(job: TileJob, tile: int) -> dict[int, SampledField]:
