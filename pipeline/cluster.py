@@ -58,7 +58,7 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
         return
     if address not in ("auto", "local"):
         _probe(address)
-    joins = address not in ("auto", "local") or (address == "auto" and bool(os.environ.get("RAY_ADDRESS")))
+    joins = _joins(address)
     try:
         if joins:
             _start(address=address)
@@ -81,6 +81,15 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
         ray.shutdown()
         if not joins:
             _reload_authentication()
+
+
+def _joins(address: str) -> bool:
+    return address not in ("auto", "local") or (address == "auto" and bool(os.environ.get("RAY_ADDRESS")))
+
+
+def would_start_ray(address: str) -> bool:
+    """Whether `ray_session` would start a private Ray, where none is running or to be joined."""
+    return not ray.is_initialized() and not _joins(address)
 
 
 def _first_line(error: BaseException) -> str:

@@ -66,12 +66,16 @@ def describe(path: Path, options: ScanOptions) -> list[str]:
 
 def _is_mesh(path: Path) -> bool:
     """Whether a file holds faces."""
-    from pipeline.generation.inputs import holds_triangles
+    from preprocessing.scan_files import scan_kind
+    from preprocessing.scan_files.ply import FACES, read_ply_header
 
-    if path.suffix.lower() == ".obj":
+    kind = scan_kind(path)
+    if kind == ".obj":
         with path.open("rb") as file:
             return any(line.lstrip().startswith((b"f ", b"f\t")) for line in file)
-    return holds_triangles(path)
+    return kind in (".off", ".stl", ".glb") or (
+        kind == ".ply" and bool(read_ply_header(path).element(*FACES))
+    )
 
 
 def _run(path: Path) -> list[str]:

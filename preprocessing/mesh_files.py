@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 
 from preprocessing import glb
@@ -127,6 +126,8 @@ def _read_glb(path: Path) -> Mesh:
 
 
 def _with_trimesh(path: Path, kind: str) -> Mesh:
+    import trimesh  # slow to import, and few commands read such a file
+
     try:
         with path.open("rb") as file:
             loaded: Any = trimesh.load(file, file_type=kind, process=False, force="mesh", skip_materials=True)
@@ -389,6 +390,8 @@ def write_mesh(
         MeshError: as `open_mesh_writer`.
     """
     if normals is None:
+        import trimesh
+
         normals = np.asarray(trimesh.Trimesh(vertices, triangles, process=False).vertex_normals)
     origin = vertices.mean(axis=0) if len(vertices) else np.zeros(3)
     with open_mesh_writer(path, len(vertices), len(triangles), colors is not None, origin.tolist()) as writer:

@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchdiffeq import odeint, odeint_adjoint
 
 from convonet.errors import NetworkError
 from convonet.oflow.velocity import VelocityField
@@ -77,6 +76,11 @@ def integrate(derivative: nn.Module, state: Tensor, times: Tensor, solver: Solve
         options["max_num_steps"] = solver.max_steps
     elif solver.step_size is not None:
         options["step_size"] = solver.step_size
+    from torchdiffeq import (
+        odeint,
+        odeint_adjoint,
+    )  # brings half of SciPy, which other networks need not wait for
+
     solve = odeint_adjoint if solver.adjoint and torch.is_grad_enabled() else odeint
     try:
         states: Tensor = solve(

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from convonet.weights import load_network, model_file
-from pipeline.cluster import device_lanes, ray_session, run_in_lanes
+from pipeline.cluster import device_lanes, ray_session, run_in_lanes, would_start_ray
 from pipeline.devices import check_device
 from pipeline.errors import ClusterError, NoSurfaceError, RunDirectoryError
 from pipeline.memory import MemoryWatch
@@ -22,6 +22,7 @@ from pipeline.reconstruction.coarse_field import level_file
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
 from pipeline.reconstruction.field_store import field_file
+from pipeline.reconstruction.here import network_here
 from pipeline.reconstruction.ingest import INDEX, BucketContents, bucket_points, occupied_tiles
 from pipeline.reconstruction.merge import MeshSummary, finished_tiles, merge_tiles
 from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
@@ -137,8 +138,13 @@ def reconstruct(
         )
         stages = _Stages(job, manifest, seconds, show_progress)
         if not stages.is_complete():
-            with ray_session(address):
-                stages.run()
+            if all(plan.tile_count == 1 for plan in plans) and would_start_ray(address):
+                stages.is_here = True  # one tile gains nothing from Ray, whose start takes longer
+                with network_here(job.model, device):
+                    stages.run()
+            else:
+                with ray_session(address):
+                    stages.run()
         with _timed(seconds, "merge"):
             merged = merge_tiles(store, plan, path, job.has_colors)
         coverage = measure_coverage(store, plan, finished_tiles(store))
@@ -247,6 +253,7 @@ class _Stages:
     ) -> None:
         self.job, self.manifest, self.seconds, self.show_progress = job, manifest, seconds, show_progress
         self.counts = TileCounts()
+        self.is_here = False
 
     def is_complete(self) -> bool:
         """Whether every surface of the run is there."""
@@ -294,8 +301,11 @@ class _Stages:
     ) -> tuple[int, int]:
         """Run one task for each tile; returns how many computed theirs and how many found it finished."""
         device = self.job.device if work is not surface_tile else "cpu"  # surfaces need no network
-        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, TASK_RETRIES, work, ray.put(self.job))
         kept = 0
+        if self.is_here:
+            kept = sum(work(self.job, tile).was_finished for tile in tiles)
+            return len(tiles) - kept, kept
+        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, TASK_RETRIES, work, ray.put(self.job))
         with Progress(title, len(tiles), "tile", is_shown=self.show_progress) as progress:
             try:
                 for _, record in run_in_lanes(lanes, tiles):
