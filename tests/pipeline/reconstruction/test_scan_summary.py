@@ -8,7 +8,7 @@ import laspy
 import numpy as np
 import pytest
 
-from pipeline.reconstruction.ingest import BucketContents, bucket_points, read_directions, read_points
+from pipeline.reconstruction.ingest import BucketContents, bucket_points, read_points
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.scan_summary import (
     check_voxel_size,
@@ -182,13 +182,14 @@ def test_directions_are_stored_in_the_order_of_the_points(told: str | None, tmp_
     summary = summarise_scan(given, drop_invalid=False)
     assert summary.sides == told
     store = RunStore(str(tmp_path / "run"))
-    bucket_points(given, PLAN, store, BucketContents(False, summary.sides))
-    tiles = list(range(8))
-    points, _ = read_points(store, tiles, has_colors=False)
-    assert len(points) == 600
+    bucket_points(given, (PLAN,), store, BucketContents(False, summary.sides))
+    found = read_points(store, list(range(8)))
+    assert len(found.positions) == 600
     if told is None:
+        assert not found.directions.any()
         return
-    found = read_directions(store, tiles)
-    towards = points if told == "normals" else station - points
-    np.testing.assert_allclose(found, towards / np.linalg.norm(towards, axis=1, keepdims=True), atol=1e-6)
-    assert found.dtype == np.float32
+    towards = found.positions if told == "normals" else station - found.positions
+    np.testing.assert_allclose(
+        found.directions, towards / np.linalg.norm(towards, axis=1, keepdims=True), atol=1e-6
+    )
+    assert found.directions.dtype == np.float32
