@@ -193,15 +193,19 @@ def verdicts(
 
 
 def _verdict(call: Callable[..., tuple[str, str]], path: Path) -> Verdict:
+    from benchmarks import (
+        fuzz_readers,
+    )  # by a name that another process can import, also where this is __main__
+
     try:
-        return Verdict(*call(read_whole, str(path)))
+        return Verdict(*call(fuzz_readers.read_whole, str(path)))
     except CallCrashedError as error:
         words = str(error)
         if "hung" in words:
             return Verdict("hang", words)
         # Native decoders may abort: in the product that is a refusal too, by the same bounded process.
-        is_native = path.suffix in (".las", ".laz", ".e57", ".glb")
-        return Verdict("memory" if "memory" in words else "refused" if is_native else "crash", words)
+        is_refusal = "native library" in words and path.suffix in (".las", ".laz", ".e57", ".glb")
+        return Verdict("memory" if "memory" in words else "refused" if is_refusal else "crash", words)
     except CallFailedError as error:
         return Verdict("foreign error", str(error))
 
