@@ -514,7 +514,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except OSError as error:
         if os.environ.get("TESSERA_TRACEBACK"):
             raise
-        print(f"tessera: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"tessera: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("tessera: interrupted; run the same command again to continue", file=sys.stderr)

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,13 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
         raise ClusterError(
             f"cannot reach Ray at {address}: {_first_line(error)}; check --address and RAY_AUTH_MODE"
         ) from error
+    except OSError as error:
+        if "AF_UNIX" in str(error):
+            raise ClusterError(
+                f"the path of the folder for temporary files ({tempfile.gettempdir()}) is too long for Ray's sockets; "
+                "set a short one, as in TMPDIR=/tmp"
+            ) from error
+        raise ClusterError(f"cannot start Ray: {_first_line(error)}") from error
     try:
         with watched(is_private=not joins):
             yield

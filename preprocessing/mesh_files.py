@@ -161,6 +161,10 @@ _READERS: dict[str, Callable[[Path], Mesh]] = {
 class _ObjWriter(MeshWriter):
     """Wavefront OBJ: full-precision positions (with colours behind them), normals, faces v//n."""
 
+    def _begin(self) -> None:
+        if self.crs:
+            self.file.write(f"# crs {self.crs}\n".encode())
+
     def _write_vertices(
         self, positions: NDArray[np.float64], normals: NDArray[np.float32], colors: NDArray[np.uint8] | None
     ) -> None:
@@ -322,6 +326,8 @@ class _GlbWriter(MeshWriter):
             ],
             "buffers": [{"byteLength": size}],
         }
+        if self.crs:
+            content["asset"]["extras"] = {"crs": self.crs}
         self.file.seek(0)
         glb.write_head(self.file, content, size, self.JSON_BYTES)
 
@@ -337,7 +343,12 @@ _WRITERS: dict[str, type[MeshWriter]] = {
 
 @contextmanager
 def open_mesh_writer(
-    path: Path, vertex_count: int, face_count: int, has_colors: bool, origin: Iterable[float]
+    path: Path,
+    vertex_count: int,
+    face_count: int,
+    has_colors: bool,
+    origin: Iterable[float],
+    crs: str | None = None,
 ) -> Iterator[MeshWriter]:
     """Write a mesh block by block; it appears at `path` when the block ends without an error.
 
@@ -346,6 +357,7 @@ def open_mesh_writer(
         vertex_count, face_count: what will be written.
         has_colors: whether vertices carry colours (dropped by OFF and STL, which have none).
         origin: a point near the mesh, metres; GLB stores positions relative to it.
+        crs: coordinate reference system, noted in PLY, OBJ and GLB.
 
     Raises:
         MeshError: if the suffix is unknown, the format cannot hold the mesh, or the disk is full.
@@ -361,7 +373,9 @@ def open_mesh_writer(
     try:
         with writing_to(path):
             start = np.asarray(tuple(origin), np.float64)
-            writer = _WRITERS[path.suffix.lower()](path, file, vertex_count, face_count, has_colors, start)
+            writer = _WRITERS[path.suffix.lower()](
+                path, file, vertex_count, face_count, has_colors, start, crs
+            )
         yield writer  # the caller's own errors pass as they are
         with writing_to(path):
             writer.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,16 @@ def writing_to(path: Path) -> Iterator[None]:
         ) from error
 
 
+LONGEST_LABEL = 200
+_EPSG = re.compile(r"""(?:AUTHORITY|ID)\s*\[\s*"EPSG"\s*,\s*"?(\d+)"?\s*\]""", re.IGNORECASE)
+
+
+def crs_label(crs: str) -> str:
+    """A coordinate reference system in one short line: its EPSG code where its text ends with one."""
+    codes = _EPSG.findall(crs)
+    return f"EPSG:{codes[-1]}" if codes else " ".join(crs.split())[:LONGEST_LABEL]
+
+
 class MeshWriter:
     """Writes one mesh; see `mesh_files.open_mesh_writer`.
 
@@ -42,8 +53,10 @@ class MeshWriter:
         face_count: int,
         has_colors: bool,
         origin: NDArray[np.float64],
+        crs: str | None = None,
     ) -> None:
         self.path, self.file = path, file
+        self.crs = None if crs is None else crs_label(crs)
         self.vertex_count, self.face_count = vertex_count, face_count
         self.has_colors, self.origin = has_colors, origin
         self.vertices_written = self.faces_written = 0
@@ -111,6 +124,7 @@ class PlyWriter(MeshWriter):
         self._vertex = np.dtype(fields)
         self._index, index_name = ("<u4", "uint") if self.vertex_count > 2**31 else ("<i4", "int")
         header = ["ply", "format binary_little_endian 1.0", "comment made by Tessera, metres"]
+        header += [f"comment crs {self.crs}"] if self.crs else []
         header += [f"element vertex {self.vertex_count}"]
         header += [f"property {names[kind]} {name}" for name, kind in fields]
         header += [f"element face {self.face_count}"]

@@ -185,7 +185,9 @@ def finished_tiles(store: RunStore) -> list[int]:
     return [int(name.split(".")[0]) for name in names if name.endswith(".vertices.parquet")]
 
 
-def merge_tiles(store: RunStore, plan: ScenePlan, path: Path, has_colors: bool) -> MeshSummary:
+def merge_tiles(
+    store: RunStore, plan: ScenePlan, path: Path, has_colors: bool, crs: str | None = None
+) -> MeshSummary:
     """Write the final mesh from the finished tiles.
 
     Args:
@@ -193,6 +195,7 @@ def merge_tiles(store: RunStore, plan: ScenePlan, path: Path, has_colors: bool) 
         plan: the scene's plan.
         path: the mesh file; its suffix chooses the format.
         has_colors: whether tiles carry colours.
+        crs: coordinate reference system to note in the file.
 
     Raises:
         MeshError: if the file cannot be written.
@@ -203,7 +206,9 @@ def merge_tiles(store: RunStore, plan: ScenePlan, path: Path, has_colors: bool) 
     for tile in reader.tiles:
         remaining = cancel_opposites(remaining, reader.open_edges(tile))
     bad_edges = sum(int(facts["bad_edges"]) for facts in reader.facts.values())
-    with open_mesh_writer(path, reader.vertex_count, reader.face_count, has_colors, plan.origin) as writer:
+    with open_mesh_writer(
+        path, reader.vertex_count, reader.face_count, has_colors, plan.origin, crs
+    ) as writer:
         for vertices in _each(reader):
             lengths = np.linalg.norm(vertices.normal_sums, axis=1, keepdims=True)
             normals = (vertices.normal_sums / np.maximum(lengths, 1e-300)).astype(np.float32)

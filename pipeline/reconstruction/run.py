@@ -146,7 +146,7 @@ def reconstruct(
                 with ray_session(address):
                     stages.run()
         with _timed(seconds, "merge"):
-            merged = merge_tiles(store, plan, path, job.has_colors)
+            merged = merge_tiles(store, plan, path, job.has_colors, manifest["crs"])
         coverage = measure_coverage(store, plan, finished_tiles(store))
     report = _report(stages, merged, path, memory.peak_bytes, coverage)
     store.write_json("report.json", asdict(report))

@@ -77,3 +77,20 @@ def test_submission_is_bounded_by_the_window() -> None:
 def test_a_cluster_that_does_not_answer_is_one_clear_error() -> None:
     with pytest.raises(ClusterError, match=r"cannot reach Ray at 127\.0\.0\.1:1"), ray_session("127.0.0.1:1"):
         pass
+
+
+def test_a_long_path_for_temporary_files_is_one_line_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    try:
+        with (
+            pytest.raises(ClusterError, match=r"too long for Ray's sockets.*TMPDIR=/tmp"),
+            ray_session("local", cpus=1),
+        ):
+            raise AssertionError("Ray started")
+    finally:
+        monkeypatch.setattr("tempfile.tempdir", None)

@@ -11,7 +11,7 @@ import pytest
 import trimesh
 
 from preprocessing.errors import MeshError
-from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh, write_mesh
+from preprocessing.mesh_files import MESH_SUFFIXES, open_mesh_writer, read_mesh, write_mesh
 from preprocessing.mesh_strips import strips_to_faces
 from preprocessing.metrics import evaluate_mesh
 
@@ -210,3 +210,20 @@ def test_obj_colors_and_agreeing_normals_are_kept(tmp_path: Path) -> None:
     found = read_mesh(tmp_path / "a.obj")
     np.testing.assert_array_equal(found.colors, colors)
     np.testing.assert_allclose(found.normals, normals, atol=1e-5)
+
+
+WKT = """PROJCS["WGS 84 / UTM zone 32N", GEOGCS["WGS 84", AUTHORITY["EPSG","4326"]],
+    UNIT["metre",1], AUTHORITY["EPSG","32632"]]"""
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb"])
+@pytest.mark.parametrize("crs", ["EPSG:32632", WKT, None])
+def test_outputs_carry_the_reference_system_in_one_line(suffix: str, crs: str | None, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    with open_mesh_writer(path, 8, 12, False, (0, 0, 0), crs) as writer:
+        writer.vertices(VERTICES, VERTICES.astype(np.float32), None)
+        writer.faces(FACES)
+    head = path.read_bytes()[:2048]
+    assert (b"EPSG:32632" in head) == (crs is not None)
+    assert len(read_mesh(path).triangles) == 12
+    assert trimesh.load(path, force="mesh").is_volume

@@ -125,3 +125,28 @@ def test_folders_without_anything_usable_are_refused(tmp_path: Path) -> None:
         meshes_collection(tmp_path, MeshOptions())
     with pytest.raises(DatasetError, match="no synset folders"):
         shapenet_collection(tmp_path, MeshOptions())
+
+
+def test_links_are_followed_once_and_clutter_is_passed_over(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    ball(root / "chairs" / "a.obj")
+    ball(tmp_path / "elsewhere" / "b.ply")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "loop").symlink_to(root)
+    (root / "chairs" / "again.obj").symlink_to(root / "chairs" / "a.obj")
+    (root / "chairs" / "._a.obj").write_bytes(b"\x00\x05\x16\x07")
+    (root / "__MACOSX").mkdir()
+    (root / "__MACOSX" / "c.obj").write_bytes(b"\x00\x05\x16\x07")
+    names = {unit.names[0] for unit in meshes_collection(root, MeshOptions()).units}
+    assert names == {"chairs/a.obj", "chairs/again.obj", "linked/b.ply"}
+
+
+def test_glb_is_upright_whatever_up_says_of_the_others(tmp_path: Path) -> None:
+    """A tall box: z in our labels, y in the file, as glTF has it."""
+    box = trimesh.creation.box(extents=(1, 4, 2))
+    box.export(tmp_path / "box.glb")
+    for up in ("y", "z"):
+        (unit,) = meshes_collection(tmp_path, MeshOptions(up=up)).units
+        (samples,) = unit.make(SMALL)
+        sides = np.ptp(samples.points, axis=0)
+        np.testing.assert_allclose(sides, (0.25, 0.5, 1.0), atol=0.02)
