@@ -8,18 +8,20 @@ from pipeline.isolation import CallCrashedError, CallFailedError, CallLimits, Is
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import Mesh, read_mesh
 
-LIMITS = CallLimits(timeout_s=3600.0, memory_bytes=32 * 2**30)
+TIMEOUT_S = 3600.0
+BASE_BYTES, BYTES_EACH = 2 * 2**30, 40  # memory of the libraries, and for each byte of the file
 
 
-def read_mesh_safely(path: Path, limits: CallLimits = LIMITS) -> Mesh:
+def read_mesh_safely(path: Path) -> Mesh:
     """Read a mesh file; see `read_mesh`.
 
     Raises:
         MeshError: as `read_mesh`, and where the file makes its reader crash, hang or take too much memory.
     """
-    process = IsolatedProcess(limits)
+    size = path.stat().st_size if path.is_file() else 0
+    process = IsolatedProcess(CallLimits(TIMEOUT_S, BASE_BYTES + BYTES_EACH * size))
     try:
-        answer = process.call(_read, Path(path))
+        answer = process.call(_read, path)
     except (CallCrashedError, CallFailedError) as error:
         raise MeshError(
             f"{path}: its reader {error}; the file may be damaged: copy or export it again"

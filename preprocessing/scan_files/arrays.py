@@ -50,6 +50,7 @@ _DAMAGE = (
     lzma.LZMAError,
 )
 _ZIP, _NPY = b"PK", b"\x93N"
+_SKIPPED_AT_ONCE = 1 << 16
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -296,7 +297,11 @@ def _rows(
 
 
 def _part(stream: IO[bytes], place: int, size: int) -> bytes:
-    if stream.tell() != place:
+    if isinstance(stream, zipfile.ZipExtFile) and stream.tell() < place:
+        while stream.tell() < place:  # its own seek would hold megabytes
+            if not stream.read(min(_SKIPPED_AT_ONCE, place - stream.tell())):
+                raise EOFError("it is truncated")
+    elif stream.tell() != place:
         stream.seek(place)
     parts, left = [], size
     while left and (part := stream.read(left)):

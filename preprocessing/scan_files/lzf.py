@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 FARTHEST = 1 << 13  # bytes back that a reference reaches
 LARGEST_RATIO = 90  # three bytes stand for at most 264
-_PIECE = 1 << 20
+_PIECE = 1 << 16
 
 
 def lzf_decompress(data: bytes, size: int) -> bytes:

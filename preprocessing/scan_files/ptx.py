@@ -18,9 +18,10 @@ from preprocessing.scan_files.names import AXES, COLOR_NAMES
 from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.source import truncated
 from preprocessing.scan_files.tables import numbers
-from preprocessing.scan_files.text_lines import LONGEST_LINE, open_lines, text_encoding
+from preprocessing.scan_files.text_lines import open_lines, text_encoding
 
 HEADER_LINES = 10
+LONGEST_LINE = 1 << 10  # characters; what is longer is no row of seven numbers
 LARGEST_SCAN = 1 << 40
 
 
@@ -110,7 +111,7 @@ def _blocks(path: Path, encoding: str, rows: int) -> Iterator[tuple[_Head, list[
 def _heads(path: Path, encoding: str) -> list[_Head]:
     """The heads of all scans, by one pass over the lines."""
     found: list[_Head] = []
-    for head, _ in _blocks(path, encoding, 100_000):
+    for head, _ in _blocks(path, encoding, SAMPLE_ROWS):
         if not found or found[-1] is not head:
             found.append(head)
     return found

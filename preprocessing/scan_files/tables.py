@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.source import rows_at_once, truncated
+from preprocessing.scan_files.source import BLOCK_BYTES, rows_at_once, truncated
 
 LONGEST_LINE = 1 << 20
+LINES_AT_ONCE = 64  # read before their size is looked at
 _WORDS_OF_NAN = {
     "nan",
     "-nan",
@@ -119,7 +120,7 @@ def text_rows(
     done = 0
     while done < promised:
         wanted = min(rows_at_once(32 * int(starts[-1]), chunk_points), promised - done)
-        block = [line.decode("latin-1") for line in itertools.islice(lines, wanted)]
+        block, is_last = _block(lines, wanted)
         if has_lists:
             rows = [
                 _without_lists(path, line.split(), columns, done + n, promised)
@@ -131,8 +132,22 @@ def text_rows(
             table = _plain_table(path, block, int(starts[-1]), done, promised)
             yield {n: table[:, start] for n, start in enumerate(starts[:-1])}
         done += len(block)
-        if len(block) < wanted:
+        if is_last and done < promised:
             raise truncated(path, promised, done)
+
+
+def _block(lines: Iterator[bytes], wanted: int) -> tuple[list[str], bool]:
+    """At most so many lines and `BLOCK_BYTES`, and whether they are the last ones."""
+    block: list[str] = []
+    size = 0
+    while len(block) < wanted and size < BLOCK_BYTES:
+        asked = min(wanted - len(block), LINES_AT_ONCE)
+        part = list(itertools.islice(lines, asked))
+        block += [line.decode("latin-1") for line in part]
+        size += sum(map(len, part))
+        if len(part) < asked:
+            return block, True
+    return block, False
 
 
 def _plain_table(path: Path, block: list[str], width: int, done: int, promised: int) -> NDArray[np.float64]:

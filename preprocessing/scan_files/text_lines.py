@@ -12,7 +12,7 @@ from preprocessing.errors import ScanError
 from preprocessing.scan_files.source import head_of, open_bytes
 
 LONGEST_LINE = 1 << 20  # characters; a COLMAP point seen in ten thousand pictures has 100,000
-_BLOCK = 1 << 21
+_BLOCK, _MOST = 1 << 21, 1 << 25
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -50,13 +50,13 @@ def open_lines(path: Path, encoding: str) -> TextIO:
 
 
 def line_blocks(path: Path, file: TextIO, lines_at_once: int) -> Iterator[list[str]]:
-    """The rest of a file, at most `lines_at_once` lines at a time, without their ends.
+    """The rest of a file, at most `lines_at_once` lines and 32 million characters at a time, without the lines' ends.
 
     Raises:
         ScanError: if a line is too long for a text point cloud.
     """
     waiting: list[str] = []
-    rest = ""
+    rest, size = "", 0
     while text := file.read(min(_BLOCK, max(4096, 16 * lines_at_once))):
         lines = (rest + text).split("\n")
         rest = lines.pop()
@@ -65,9 +65,11 @@ def line_blocks(path: Path, file: TextIO, lines_at_once: int) -> Iterator[list[s
                 f"{path}: a line is longer than {LONGEST_LINE:,} characters; it is no text point cloud"
             )
         waiting += lines
-        while len(waiting) >= lines_at_once:
+        size += len(text)
+        while len(waiting) >= lines_at_once or (waiting and size > _MOST):
             yield waiting[:lines_at_once]
             del waiting[:lines_at_once]
+            size = 0
     if rest:
         waiting.append(rest)
     if waiting:

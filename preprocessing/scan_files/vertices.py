@@ -15,7 +15,7 @@ from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.tables import numbers
 from preprocessing.scan_files.text_lines import line_blocks, open_lines, text_encoding
 
-LINES_AT_ONCE = 200_000
+LINES_AT_ONCE, LINES_LOOKED_AT = 200_000, 1024
 
 
 def open_obj(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
@@ -25,7 +25,7 @@ def open_obj(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     widths: set[int] = set()
     shades = []
     with open_lines(path, encoding) as file:
-        for lines in line_blocks(path, file, LINES_AT_ONCE):
+        for lines in line_blocks(path, file, LINES_LOOKED_AT):
             rows = _vertex_rows(lines)
             count += len(rows)
             widths |= {len(row) for row in rows}

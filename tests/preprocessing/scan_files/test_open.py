@@ -10,6 +10,7 @@ from pathlib import Path
 
 import laspy
 import numpy as np
+import open3d as o3d
 import pytest
 
 from preprocessing.errors import ScanError
@@ -152,6 +153,19 @@ def write_large(path: Path, form: str) -> None:
         path.write_bytes(text)
     elif form == "npz":
         np.savez_compressed(path, points=POINTS)
+    elif form == "npz by columns":
+        np.savez_compressed(path, points=np.asfortranarray(POINTS))
+    elif form == "npy by columns":
+        np.save(path, np.asfortranarray(POINTS))
+    elif form == "pcd compressed":
+        cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.tile(POINTS[:1000], (200, 1))))
+        o3d.io.write_point_cloud(str(path), cloud, compressed=True)
+    elif form == "obj":
+        path.write_bytes(b"v " + text.replace(b"\n", b"\nv ") + b"\n")
+    elif form == "ptx":
+        matrix = b"1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
+        head = b"200000\n1\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n" + matrix
+        path.write_bytes(head + text + b"\n")
     elif form == "npy":
         np.save(path, POINTS)
     else:
@@ -161,7 +175,11 @@ def write_large(path: Path, form: str) -> None:
         cloud.write(path)
 
 
-@pytest.mark.parametrize("form", ["ply", "ply ascii", "pcd ascii", "xyz", "npz", "npy", "las"])
+@pytest.mark.parametrize(
+    "form",
+    ["ply", "ply ascii", "pcd ascii", "pcd compressed", "xyz", "npz", "npz by columns", "npy", "npy by columns",
+     "las", "obj", "ptx"],
+)  # fmt: skip
 def test_memory_is_bounded_by_a_chunk(form: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{form.split()[0]}"
     write_large(path, form)
