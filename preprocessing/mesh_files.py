@@ -45,11 +45,15 @@ class Mesh:
     colors: NDArray[np.uint8] | None = None
 
 
-def read_mesh(path: Path) -> Mesh:
+def read_mesh(path: Path, keeps_axes: bool = False) -> Mesh:
     """Read a mesh file; the parts of a scene are joined in world coordinates.
 
     GLB, which is y up by its format, is turned to z up, as everything else here is. Corners of STL faces at one
     position become one vertex. The first bytes decide where they contradict the suffix.
+
+    Args:
+        path: the file.
+        keeps_axes: leave GLB as it is stored, for networks of objects, whose axes are those of their training.
 
     Raises:
         MeshError: if the file is missing, of another kind, damaged, holds no triangles, or needs an extension
@@ -65,7 +69,8 @@ def read_mesh(path: Path) -> Mesh:
     if path.stat().st_size == 0:
         raise MeshError(f"{path}: is empty (0 bytes); copy or export it again")
     try:
-        mesh = _READERS[_kind(path)](path)
+        kind = _kind(path)
+        mesh = _READERS[kind](path)
     except OSError as error:
         raise MeshError(
             f"{path}: cannot be read ({error.strerror or error}); check its permissions"
@@ -76,7 +81,12 @@ def read_mesh(path: Path) -> Mesh:
         raise MeshError(f"{path}: has vertices that are not finite; export it again")
     if mesh.triangles.min() < 0 or mesh.triangles.max() >= len(mesh.vertices):
         raise MeshError(f"{path}: has faces that name missing vertices; copy or export it again")
-    return mesh
+    return mesh if keeps_axes or kind != ".glb" else _upright(mesh)
+
+
+def _upright(mesh: Mesh) -> Mesh:
+    normals = None if mesh.normals is None else glb.to_z_up(mesh.normals)
+    return Mesh(glb.to_z_up(mesh.vertices), mesh.triangles, normals, mesh.colors)
 
 
 def _kind(path: Path) -> str:
@@ -120,9 +130,7 @@ def _read_ply(path: Path) -> Mesh:
 
 def _read_glb(path: Path) -> Mesh:
     glb.read_content(path)
-    mesh = _with_trimesh(path, "glb")
-    normals = None if mesh.normals is None else glb.to_z_up(mesh.normals)
-    return Mesh(glb.to_z_up(mesh.vertices), mesh.triangles, normals, mesh.colors)
+    return _with_trimesh(path, "glb")
 
 
 def _with_trimesh(path: Path, kind: str) -> Mesh:

@@ -145,7 +145,7 @@ def read_points(path: Path, draw: Draw) -> ObjectInput:
     rng = draw.rng()
     notes: tuple[str, ...] = ()
     if holds_triangles(path):
-        mesh = read_mesh(path)
+        mesh = read_mesh(path, keeps_axes=True)
         frame = Frame.around(path, mesh.vertices[np.unique(mesh.triangles)])
         points, _ = sample_surface(frame.to_unit(mesh.vertices), mesh.triangles, draw.count, rng)
         noise = draw.noise_of(is_mesh=True)
@@ -209,7 +209,7 @@ def read_voxels(path: Path, side: int | None) -> ObjectInput:
     elif suffix == ".npy":
         voxels = _load_grid(path)
     elif holds_triangles(path):
-        mesh = read_mesh(path)
+        mesh = read_mesh(path, keeps_axes=True)
         try:
             solid = make_watertight(mesh.vertices, mesh.triangles)
         except MeshError as error:

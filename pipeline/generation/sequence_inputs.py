@@ -70,7 +70,7 @@ def read_sequence(path: Path) -> MovingInput:
     if len(files) < 2:
         raise PipelineError(f"{path}: holds one frame; a sequence has at least two")
     if holds_triangles(files[0]):
-        meshes = [read_mesh(file) for file in files]
+        meshes = [read_mesh(file, keeps_axes=True) for file in files]
         for file, mesh in zip(files, meshes, strict=True):
             if not correspond(mesh, meshes[0]):
                 raise PipelineError(

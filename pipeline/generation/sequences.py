@@ -129,8 +129,8 @@ def _through_keyframes(generator: Generator, network: OccupancyFlow, path: Path,
 def _between_two(
     generator: Generator, network: OccupancyFlow, start: Path, end: Path, frames: int
 ) -> MovingShape:
-    first = read_mesh(start)
-    last = read_mesh(end) if holds_triangles(end) else None
+    first = read_mesh(start, keeps_axes=True)
+    last = read_mesh(end, keeps_axes=True) if holds_triangles(end) else None
     ends = last.vertices if last is not None else read_cloud(end)
     both = np.concatenate([first.vertices, ends])
     frame = Frame.around(start, first.vertices if generator.by_first else both)
