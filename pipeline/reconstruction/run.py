@@ -31,6 +31,7 @@ from pipeline.reconstruction.stages import TileJob, TileRecord, level_tile, samp
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
 from pipeline.version import software_version
+from preprocessing.errors import ScanError
 from preprocessing.mesh_files import MESH_SUFFIXES
 from preprocessing.scan_files import scan_kind
 
@@ -193,15 +194,18 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
     notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
     has_levels = network.knows_levels and settings.blend_voxels > 0 and settings.tiling == "lattice"
     make = make_pyramid if has_levels else _one_level
-    plans = make(
-        summary.low,
-        summary.high,
-        voxel_size,
-        settings,
-        network.receptive_radius,
-        network.pooling_factor,
-        scan.name,
-    )
+    try:
+        plans = make(
+            summary.low,
+            summary.high,
+            voxel_size,
+            settings,
+            network.receptive_radius,
+            network.pooling_factor,
+            scan.name,
+        )
+    except ScanError as error:  # with what the scan's first pass noticed, such as a file of another place
+        raise ScanError("; ".join([str(error), *notes])) from None
     manifest = {
         "hash": identity,
         "software": software_version(),

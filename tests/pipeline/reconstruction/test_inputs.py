@@ -22,6 +22,7 @@ from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
 from pipeline.reconstruction.tile_surface import TileSurface
 from pipeline.scan_reading import scan_set
+from preprocessing.errors import ScanError
 from preprocessing.mesh_files import read_mesh
 from preprocessing.scan_files import ScanOptions, write_scan_ply
 from tests.references.solid_scene import scan_points
@@ -94,6 +95,13 @@ def test_a_mesh_that_leaves_the_scan_alone_is_no_success(
         main(["reconstruct", str(parts / "b.csv"), "--out", str(tmp_path / "run"), "--device", "cpu"])
     assert stop.value.code == 1
     assert "NO GOOD SURFACE" in capsys.readouterr().err
+
+
+def test_files_too_far_apart_are_named(parts: Path, tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "local.xyz", scan_points(seed=5, count=2_000))
+    with pytest.raises(ScanError, match=r"too much for a voxel.*local\.xyz lies .* m from the other files"):
+        reconstruct([parts / "b.csv", tmp_path / "local.xyz"], tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists()
 
 
 PLAN = ScenePlan(
