@@ -86,8 +86,8 @@ def planes_of(vertices: Floats, faces: Faces) -> list[tuple[Floats, float, Faces
 
 def measure_plane(
     vertices: Floats, faces: Faces, plane: tuple[Floats, float, Faces], mesh: Mesh, voxel: float
-) -> RoofPlane:
-    """Compare the mesh's vertices with one exact plane of the house."""
+) -> RoofPlane | None:
+    """Compare the mesh's vertices with one exact plane of the house; None if no place of it is clear."""
     normal, offset, rows = plane
     of_plane, others = faces[rows], np.delete(faces, rows, axis=0)
 
@@ -96,14 +96,16 @@ def measure_plane(
         clear: NDArray[np.bool_] = distance > CLEAR * voxel
         return clear
 
+    asked, _ = sample_surface(vertices, of_plane, SAMPLES // 10, np.random.default_rng(0))
+    asked = asked[is_clear(asked)]
+    if not len(asked):
+        return None
     heights = mesh.vertices @ normal - offset
     near = mesh.vertices[np.abs(heights) < NEAR * voxel]
     to_plane, _ = nearest_on_surface(vertices, of_plane, near)
     near = near[to_plane < NEAR * voxel]
     near = near[is_clear(near)]
     distances = (near @ normal - offset) / voxel if len(near) else np.array([np.inf])
-    asked, _ = sample_surface(vertices, of_plane, SAMPLES // 10, np.random.default_rng(0))
-    asked = asked[is_clear(asked)]
     gaps = cKDTree(near).query(asked)[0] if len(near) else np.full(len(asked), np.inf)
     first, second, third = np.moveaxis(vertices[of_plane], 1, 0)
     area = 0.5 * np.linalg.norm(np.cross(second - first, third - first), axis=1).sum()
@@ -165,8 +167,8 @@ def main() -> None:
     vertices, faces = house.mesh()
     stations = np.concatenate(demo_stations(house, np.random.default_rng([given.seed, 11])))
     surface = seen_surface(vertices, faces, stations, ScannerConfig(), LONGEST_EDGE_M)
-    planes = [measure_plane(vertices, faces, plane, mesh, voxel) for plane in planes_of(vertices, faces)]
-    planes = [plane for plane in planes if plane.vertices]
+    measured = [measure_plane(vertices, faces, plane, mesh, voxel) for plane in planes_of(vertices, faces)]
+    planes = [plane for plane in measured if plane is not None]
     outer = [plane for plane in planes if plane.tilt_deg < 90]
     count = sum(plane.vertices for plane in outer)
     rms = float(np.sqrt(sum(plane.vertices * plane.rms**2 for plane in outer) / count)) if count else np.inf
