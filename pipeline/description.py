@@ -58,24 +58,12 @@ def describe(path: Path, options: ScanOptions) -> list[str]:
     if not path.exists():
         raise PipelineError(f"{path}: no such file or folder")
     if path.is_file():
-        if _is_mesh(path) and not options.use_vertices:
+        from preprocessing.mesh_files import holds_faces
+
+        if holds_faces(path) and not options.use_vertices:
             return _mesh(path)
         return _scan(path, options)
     raise PipelineError(f"{path}: neither a dataset, a run directory, a weights file nor a scan")
-
-
-def _is_mesh(path: Path) -> bool:
-    """Whether a file holds faces."""
-    from preprocessing.scan_files import scan_kind
-    from preprocessing.scan_files.ply import FACES, read_ply_header
-
-    kind = scan_kind(path)
-    if kind == ".obj":
-        with path.open("rb") as file:
-            return any(line.lstrip().startswith((b"f ", b"f\t")) for line in file)
-    return kind in (".off", ".stl", ".glb") or (
-        kind == ".ply" and bool(read_ply_header(path).element(*FACES))
-    )
 
 
 def _run(path: Path) -> list[str]:

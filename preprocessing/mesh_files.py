@@ -24,6 +24,8 @@ from preprocessing.mesh_obj import read_obj
 from preprocessing.mesh_soups import read_off, read_stl
 from preprocessing.mesh_strips import strip_mesh
 from preprocessing.ply_stream import MeshWriter, PlyWriter, writing_to
+from preprocessing.scan_files import scan_kind
+from preprocessing.scan_files.ply import FACES, read_ply_header
 
 MESH_SUFFIXES = (".ply", ".obj", ".off", ".glb", ".stl")
 FLOAT32_TOLERANCE_M = 1e-4
@@ -82,6 +84,21 @@ def read_mesh(path: Path, keeps_axes: bool = False) -> Mesh:
     if mesh.triangles.min() < 0 or mesh.triangles.max() >= len(mesh.vertices):
         raise MeshError(f"{path}: has faces that name missing vertices; copy or export it again")
     return mesh if keeps_axes or kind != ".glb" else _upright(mesh)
+
+
+def holds_faces(path: Path) -> bool:
+    """Whether an existing file is a mesh, not a point cloud: by its kind, or where that may be either, its faces.
+
+    Raises:
+        ScanError: if the file is empty, or a PLY file whose header is damaged.
+    """
+    kind = scan_kind(path)
+    if kind == ".ply":
+        return read_ply_header(path).element(*FACES) is not None
+    if kind == ".obj":
+        with path.open("rb") as file:
+            return any(line.lstrip().startswith((b"f ", b"f\t")) for line in file)
+    return kind in MESH_SUFFIXES
 
 
 def _upright(mesh: Mesh) -> Mesh:
@@ -356,6 +373,7 @@ def open_mesh_writer(
     face_count: int,
     has_colors: bool,
     origin: Iterable[float],
+    has_confidence: bool = False,
     crs: str | None = None,
 ) -> Iterator[MeshWriter]:
     """Write a mesh block by block; it appears at `path` when the block ends without an error.
@@ -365,6 +383,7 @@ def open_mesh_writer(
         vertex_count, face_count: what will be written.
         has_colors: whether vertices carry colours (dropped by OFF and STL, which have none).
         origin: a point near the mesh, metres; GLB stores positions relative to it.
+        has_confidence: whether vertices carry a confidence (only PLY keeps it).
         crs: coordinate reference system, noted in PLY, OBJ and GLB.
 
     Raises:
@@ -381,9 +400,8 @@ def open_mesh_writer(
     try:
         with writing_to(path):
             start = np.asarray(tuple(origin), np.float64)
-            writer = _WRITERS[path.suffix.lower()](
-                path, file, vertex_count, face_count, has_colors, start, crs
-            )
+            make = _WRITERS[path.suffix.lower()]
+            writer = make(path, file, vertex_count, face_count, has_colors, start, has_confidence, crs)
         yield writer  # the caller's own errors pass as they are
         with writing_to(path):
             writer.finish()

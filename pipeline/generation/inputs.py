@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.generation.input_kinds import Sampling, refuse
 from pipeline.scan_reading import scan_chunks
 from preprocessing.errors import MeshError
-from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
+from preprocessing.mesh_files import MESH_SUFFIXES, holds_faces, read_mesh
 from preprocessing.scan_files import SCAN_SUFFIXES
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.voxel_grids import read_binvox, voxelise
@@ -179,14 +178,11 @@ def read_cloud(path: Path) -> NDArray[np.float64]:
 
 
 def holds_triangles(path: Path) -> bool:
-    """Whether a file is to be read as a mesh; PLY may be either, as its header says."""
+    """Whether a file is to be read as a mesh; PLY and OBJ may be either, as their contents say."""
     suffix = path.suffix.lower()
-    if suffix != ".ply" or not path.is_file():
+    if suffix not in MESH_SUFFIXES or not path.is_file() or not path.stat().st_size:
         return suffix in MESH_SUFFIXES and suffix != ".ply"
-    with path.open("rb") as file:
-        header = file.read(1 << 16).partition(b"end_header")[0]
-    found = re.search(rb"^element (?:face|tristrips) (\d+)", header, re.MULTILINE)
-    return found is not None and int(found[1]) > 0
+    return holds_faces(path)
 
 
 # Voxels

@@ -220,7 +220,7 @@ WKT = """PROJCS["WGS 84 / UTM zone 32N", GEOGCS["WGS 84", AUTHORITY["EPSG","4326
 @pytest.mark.parametrize("crs", ["EPSG:32632", WKT, None])
 def test_outputs_carry_the_reference_system_in_one_line(suffix: str, crs: str | None, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
-    with open_mesh_writer(path, 8, 12, False, (0, 0, 0), crs) as writer:
+    with open_mesh_writer(path, 8, 12, False, (0, 0, 0), crs=crs) as writer:
         writer.vertices(VERTICES, VERTICES.astype(np.float32), None)
         writer.faces(FACES)
     head = path.read_bytes()[:2048]
