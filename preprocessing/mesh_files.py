@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from preprocessing import glb
 from preprocessing.errors import MeshError
 from preprocessing.mesh_obj import read_obj
+from preprocessing.mesh_ply import read_ply
 from preprocessing.mesh_soups import read_off, read_stl
-from preprocessing.mesh_strips import strip_mesh
 from preprocessing.ply_stream import MeshWriter, PlyWriter, writing_to
 from preprocessing.scan_files import scan_kind
 from preprocessing.scan_files.ply import FACES, read_ply_header
@@ -139,10 +139,9 @@ def _bytes(shades: NDArray[np.float64] | None) -> NDArray[np.uint8] | None:
 
 
 def _read_ply(path: Path) -> Mesh:
-    strips = strip_mesh(path)
-    if strips is not None:
-        return Mesh(*strips)
-    return _with_trimesh(path, "ply")
+    vertices, triangles = read_ply(path)
+    normals = None if vertices.normals is None else vertices.normals.astype(np.float64)
+    return Mesh(vertices.points, triangles, normals, vertices.colors)
 
 
 def _read_glb(path: Path) -> Mesh:

@@ -212,7 +212,7 @@ def binary_rows(
     done = 0
     while done < promised:
         wanted = min(rows_at_once(rows.itemsize, chunk_points), promised - done)
-        data = _read(file, wanted * rows.itemsize)
+        data = read_exactly(file, wanted * rows.itemsize)
         table = np.frombuffer(data, rows, len(data) // rows.itemsize)
         done += len(table)
         if len(table) < wanted:
@@ -222,7 +222,7 @@ def binary_rows(
         }
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
+def read_exactly(file: BinaryIO, size: int) -> bytes:
     """Exactly `size` bytes, or what there is; gzipped files give them in pieces."""
     parts, left = [], size
     while left and (part := file.read(left)):
@@ -256,7 +256,7 @@ def _walk(file: BinaryIO, columns: Sequence[Column]) -> list[Any] | None:
     for column in columns:
         if column.length_kind is None:
             size = np.dtype(column.kind).itemsize
-            data = _read(file, size * column.count)
+            data = read_exactly(file, size * column.count)
             if len(data) < size * column.count:
                 return None
             row.append(struct.unpack_from(_code(column.kind), data)[0])
@@ -269,7 +269,7 @@ def list_values(file: BinaryIO, column: Column, keep: bool = True) -> NDArray[An
     """The values of the list that begins here (passed over and empty unless `keep`); None at the end of the file."""
     assert column.length_kind is not None
     size = np.dtype(column.length_kind).itemsize
-    data = _read(file, size)
+    data = read_exactly(file, size)
     if len(data) < size:
         return None
     left = struct.unpack(_code(column.length_kind), data)[0]

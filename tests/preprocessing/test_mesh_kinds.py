@@ -12,7 +12,7 @@ import trimesh
 
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import MESH_SUFFIXES, open_mesh_writer, read_mesh, write_mesh
-from preprocessing.mesh_strips import strips_to_faces
+from preprocessing.mesh_ply import strips_to_faces
 from preprocessing.metrics import evaluate_mesh
 
 BOX = trimesh.creation.box(extents=(1, 2, 3))
@@ -39,6 +39,26 @@ def stl(count: int = 12, head: bytes = b"by hand") -> bytes:
     rows = np.zeros(12, [("n", "<f4", 3), ("c", "<f4", (3, 3)), ("a", "<u2")])
     rows["c"] = CORNERS
     return head.ljust(80) + struct.pack("<I", count) + rows.tobytes()
+
+
+def polygons(form: str) -> bytes:
+    """Triangles and quadrangles in turn, with a flag and texture coordinates at each face and an element ahead."""
+    loops = [[int(word) - 1 for word in line.split()[1:]] for line in (quads() + F).splitlines()]
+    loops = [*loops[:3], *(row for row in loops[6:] if not any(set(row) <= set(quad) for quad in loops[:3]))]
+    header = (
+        f"ply\nformat {form} 1.0\nelement camera 1\nproperty float f\nelement vertex 8\nproperty float x\n"
+    )
+    header += f"property float y\nproperty float z\nelement face {len(loops)}\nproperty uchar flags\n"
+    header += "property list uchar int vertex_indices\nproperty list uchar float texcoord\nend_header\n"
+    if form == "ascii":
+        rows = ["1.5", *(f"{x:g} {y:g} {z:g}" for x, y, z in VERTICES)]
+        rows += [f"7 {len(loop)} {' '.join(map(str, loop))} 2 0.5 0.25" for loop in loops]
+        return (header + "\n".join(rows) + "\n").encode()
+    order = "<" if "little" in form else ">"
+    body = struct.pack(f"{order}f", 1.5) + VERTICES.astype(f"{order}f4").tobytes()
+    for loop in loops:
+        body += struct.pack(f"{order}BB{len(loop)}iB2f", 7, len(loop), *loop, 2, 0.5, 0.25)
+    return header.encode() + body
 
 
 STL_TEXT = "solid box\n" + "".join(
@@ -87,6 +107,9 @@ BOXES: dict[str, tuple[str, bytes | str]] = {
     "off: comments and blank lines": ("a.off", f"# box\nOFF\n# counts\n8 12 0\n\n{OFF_BODY.replace('3 ', '  3 ')}"),
     "off: colored faces": ("a.off", "OFF\n8 12 0\n" + "".join(
         line + (" 255 0 0\n" if line.startswith("3 ") else "\n") for line in OFF_BODY.splitlines())),
+    "ply: polygons of several sizes": ("a.ply", polygons("ascii")),
+    "ply: polygons of several sizes, binary": ("a.ply", polygons("binary_little_endian")),
+    "ply: polygons of several sizes, big endian": ("a.ply", polygons("binary_big_endian")),
     "ply under another name": ("a.obj", trimesh.exchange.ply.export_ply(BOX)),
 }  # fmt: skip
 
