@@ -42,6 +42,7 @@ from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_h
 from pipeline.cluster import ray_session
 from pipeline.devices import assigned_device, check_device, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError, RunDirectoryError
+from pipeline.lease import lease
 from pipeline.overwriting import refuse_overwriting
 from pipeline.process_group import process_group
 from pipeline.progress import Progress
@@ -292,7 +293,7 @@ def train(
     Raises:
         DatasetError: if `data` is not a dataset, or lacks what the network takes.
         WeightsError: if the initial weights are missing, or of another kind of network.
-        RunDirectoryError: if `out` holds a training run of another configuration.
+        RunDirectoryError: if `out` holds a training run of another configuration, or another command works on it.
         ClusterError: if Ray cannot be reached or the workers failed too often.
     """
     check_device(device)
@@ -315,7 +316,7 @@ def train(
     elif stored.read_text() != description:
         raise RunDirectoryError(f"{out}: holds a training run of another configuration; choose another --out")
     started = time.monotonic()
-    with ray_session(address):
+    with lease(out), ray_session(address):
         use_gpu = uses_gpus(device)
         threads = cpus_for_each(config.workers, use_gpu)
         trainer = DataParallelTrainer(
