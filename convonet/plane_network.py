@@ -144,16 +144,16 @@ class PlaneNetwork(CropNetwork):
         columns = [2 * (points - torch.floor(points)) - 1, self._place(points, grid_shape)]
         if self.config.has_hints:
             columns.append(points.new_zeros(len(points), 4) if hints is None else hints.as_rows())
-        features = self.trunk(torch.cat(columns, dim=1), [*of_planes, *of_volume])
-        features = features.float()  # means of a column's many points need the digits
+        rows = self.trunk(torch.cat(columns, dim=1), [*of_planes, *of_volume])
+        features = rows.float()  # means of a column's many points need the digits
         grids = [
             self._plane(cells.mean(features), cells.flat_index, batch_size, grid_shape, normal)
             for cells, normal in zip(of_planes, normals, strict=True)
         ]
         for cells in of_volume:
             assert self.volume_unet is not None
-            grid = (batch_size, *grid_shape)
-            grids.append(self.volume_unet.forward_occupied(cells.mean(features), cells.flat_index, grid))
+            pooled, grid = cells.mean(features).to(rows.dtype), (batch_size, *grid_shape)
+            grids.append(self.volume_unet.forward_occupied(pooled, cells.flat_index, grid))
         return PlaneFeatures(tuple(grids), grid_shape)
 
     def decode(self, features: PlaneFeatures, queries: Tensor, batch_index: Tensor) -> Tensor:

@@ -313,6 +313,24 @@ class ReadingArguments:
     """position X,Y,Z of the scanner in the file's coordinates, for files that do not tell it; may be several."""
 
 
+@dataclass(frozen=True)
+class WindowArguments:
+    """How the scene is cut into crops; by default as the network likes it."""
+
+    threshold: float | None = None
+    """occupancy probability at the surface, between 0 and 1; lower closes more gaps and thickens more."""
+    cells_per_voxel: int = 2
+    """lattice cells of the surface along a voxel: 1, 2, 4 or 8."""
+    scene_size: float | None = None
+    """metres along the unit cube of imported weights, from which their voxel follows; the scan's longest side."""
+    query_voxels: int | None = None
+    """side of the box that one crop is asked about, in voxels; crops add the network's field of view around it."""
+    blend_voxels: int = 4
+    """half width of the band in which neighboring crops are blended; 0 for none, as in the original."""
+    tiling: Literal["lattice", "box"] = "lattice"
+    """box begins at the corner of the scan's bounding box with boxes of exactly QUERY_VOXELS, as the original."""
+
+
 @app.command
 def reconstruct(
     scans: Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN [SCAN ...]")],
@@ -323,6 +341,7 @@ def reconstruct(
     mesh: Path | None = None,
     drop_invalid: bool = False,
     reading: OmitArgPrefixes[ReadingArguments] = ReadingArguments(),
+    window: OmitArgPrefixes[WindowArguments] = WindowArguments(),
     device: Device = "auto",
     address: Address = "auto",
 ) -> None:
@@ -337,16 +356,20 @@ def reconstruct(
 
     Example: tessera reconstruct part.csv --columns id,x,y,z --unit mm --out runs/part
 
+    Example: tessera reconstruct rooms.ply --model crop_room.safetensors --scene-size 4 --query-voxels 40 --out runs/r
+
     Args:
         scans: the point cloud's files, or quoted patterns; together they are one scan.
         out: the run directory: points by tile, finished tiles, manifest, report.json, mesh.ply.
-        model: a packaged model's name (see `tessera models`) or a safetensors file.
-        voxel_size: side of a feature voxel in metres; by default from the scan's point spacing.
+        model: a packaged model's name (see `tessera models`) or a safetensors file, of a preset volume, crop_1plane,
+            crop_3plane, crop_combine or crop_room_grid64.
+        voxel_size: side of a feature voxel in metres; by default from the scan's point spacing, of imported weights
+            from the scene's size.
         mesh: the final mesh (PLY, OBJ, OFF, GLB or STL by its suffix); OUT/mesh.ply by default.
         drop_invalid: ignore points that are not finite instead of refusing the scan.
         device: where the network runs.
     """
-    commands.reconstruct(scans, out, model, voxel_size, mesh, drop_invalid, reading, device, address)
+    commands.reconstruct(scans, out, model, voxel_size, mesh, drop_invalid, reading, window, device, address)
 
 
 @app.command

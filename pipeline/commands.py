@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from pipeline.cli import MeshArguments, ReadingArguments
+    from pipeline.cli import MeshArguments, ReadingArguments, WindowArguments
     from pipeline.generation.config import GenerateConfig
     from pipeline.isolation import CallLimits
     from preprocessing.scan_files import ScanOptions
@@ -184,18 +184,26 @@ def reconstruct(
     mesh: Path | None,
     drop_invalid: bool,
     reading: ReadingArguments,
+    window: WindowArguments,
     device: str,
     address: str,
 ) -> None:
     """`tessera reconstruct`."""
+    from convonet.weights import load_network
     from pipeline.reconstruction import ReconstructConfig
     from pipeline.reconstruction import reconstruct as run
 
     config = ReconstructConfig(
-        model=model, voxel_size=voxel_size, drop_invalid=drop_invalid, reading=_scan_options(reading)
+        model=model,
+        voxel_size=voxel_size,
+        drop_invalid=drop_invalid,
+        reading=_scan_options(reading),
+        **asdict(window),
     )
     report = run(scans, out, config, mesh, device, address)
-    chosen = "" if voxel_size else " (three times the median point spacing)"
+    side = load_network(model).voxel_side
+    rule = "three times the median point spacing" if side is None else f"{side:g} of the scene's size"
+    chosen = "" if voxel_size else f" ({rule})"
     print(f"{report.mesh}: {report.vertices:,} vertices, {report.faces:,} faces")
     print(f"watertight: {'yes' if report.is_watertight else 'NO'}")
     print(f"voxel size: {report.voxel_size:.4g} m{chosen}; surface lattice {report.spacing:.4g} m")

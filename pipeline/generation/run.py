@@ -34,7 +34,7 @@ from pipeline.generation.results import (
     write_series,
     write_still,
 )
-from pipeline.generation.scenes import from_crops
+from pipeline.generation.rooms import from_crops
 from pipeline.generation.sequences import between, each_moment, flows
 from pipeline.generation.still_shapes import from_features, from_latents
 from pipeline.overwriting import refuse_overwriting
@@ -106,7 +106,7 @@ def generate(
     named = None if source is None else str(source)
     _check_options(generator, named)
     with torch.no_grad():
-        results = _shapes(generator, named)
+        results = _shapes(generator, named, str(model), device)
     if isinstance(results, Series):
         files = write_series(out, results.shapes, config.up)
         shapes = list(results.shapes)
@@ -163,13 +163,20 @@ def _check_options(generator: Generator, source: str | None) -> None:
         raise PipelineError(f"{source}: this network takes no input{more}")
     if config.frames and not (generator.moves or config.interpolate):
         raise PipelineError("--frames is for sequences and interpolations; this network makes single shapes")
+    usual = GenerateConfig()
+    if generator.kind == "crops" and (
+        config.refine or (config.resolution, config.steps) != (usual.resolution, usual.steps)
+    ):
+        raise PipelineError(
+            "--resolution, --steps and --refine are for single objects; a room's lattice is half a voxel of its network"
+        )
     if is_pair and (config.threshold is not None or config.refine or config.faces is not None):
         raise PipelineError(
             "this network moves the mesh that it is given: --threshold, --refine and --faces do not apply"
         )
 
 
-def _shapes(generator: Generator, source: str | None) -> Results:
+def _shapes(generator: Generator, source: str | None, model: str, device: str) -> Results:
     network = generator.network
     if isinstance(network, OccupancyFlow):
         is_pair = generator.kind == "pair"
@@ -180,6 +187,7 @@ def _shapes(generator: Generator, source: str | None) -> Results:
     if isinstance(network, OccupancyNetwork4D):
         return each_moment(generator, network, source)
     if isinstance(network, ConvOnet):
-        make = from_crops if generator.kind == "crops" else from_features
-        return [make(generator, network, source)]
+        if generator.kind == "crops":
+            return [from_crops(generator, model, source, device)]
+        return [from_features(generator, network, source)]
     raise PipelineError(f"a network of type {type(network).__name__} does not generate objects")

@@ -24,8 +24,10 @@ OUTSIDE = -4.0  # value of crops without points and beyond the scene: certainly 
 def axis_ramp(coordinates: NDArray[np.int64], face: int, band: int) -> NDArray[np.float64]:
     """Weight of the side above `face`: 0 at `face - band`, 1 at `face + band`, smoothstep between.
 
-    Computed so that the ramp and its complement add up to exactly 1.
+    Computed so that the ramp and its complement add up to exactly 1. Without a band the side above owns the face.
     """
+    if not band:
+        return (coordinates >= face).astype(np.float64)
     t = np.clip((coordinates - (face - band)) / (2.0 * band), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t))
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal, get_args
 
+from convonet.crop_network import CropNetwork
 from convonet.weights import DEFAULT_MODEL
 from preprocessing.scan_files import ScanOptions
+
+Tiling = Literal["lattice", "box"]
 
 
 @dataclass(frozen=True)
@@ -19,36 +23,89 @@ class ReconstructConfig:
     Attributes:
         model: a packaged model's name or a safetensors file.
         voxel_size: metres along a feature voxel; None takes it from the scan's point spacing.
-        threshold: occupancy probability at the surface; lower closes more gaps and thickens more.
+        scene_size: metres along the unit cube of a network that was trained in one (imported weights): its voxel is a
+            fixed share of it; None takes the scan's longest side.
+        threshold: occupancy probability at the surface; lower closes more gaps and thickens more. None takes the
+            network's own.
         cells_per_voxel: lattice cells along a voxel, a power of two.
         max_tile_voxels: longest side of a tile; memory grows with its cube.
-        blend_voxels: half width of the band in which neighbouring crops are blended.
+        query_voxels: side of the box that one crop is asked about, where shorter; None takes the network's own.
+        blend_voxels: half width of the band in which neighbouring crops are blended; 0 lets each tile decide alone
+            about its box, as the original's sliding window does.
+        tiling: "lattice" puts tiles on multiples of the voxel size, with free space around the scan; "box" begins at
+            the lowest corner of the scan's bounding box with boxes of exactly `query_voxels`, as the original does.
+        fit_radius: voxels over which scan points are averaged to place the surface; 0 leaves it to the network.
         drop_invalid: ignore points that are not finite instead of refusing the scan.
         reading: how the scan's files are read: unit, axes, columns, classes, stations.
     """
 
     model: str = DEFAULT_MODEL
     voxel_size: float | None = None
-    threshold: float = 0.4
+    scene_size: float | None = None
+    threshold: float | None = None
     cells_per_voxel: int = 2
     max_tile_voxels: int = 112
+    query_voxels: int | None = None
     blend_voxels: int = 4
+    fit_radius: float = 0.6
+    tiling: Tiling = "lattice"
     drop_invalid: bool = False
     reading: ScanOptions = field(default_factory=ScanOptions)
 
     def __post_init__(self) -> None:
         if self.voxel_size is not None and not (0 < self.voxel_size < float("inf")):
             raise ValueError(f"voxel size must be a positive number of metres, not {self.voxel_size}")
-        if not 0 < self.threshold < 1:
+        if self.scene_size is not None and not (0 < self.scene_size < float("inf")):
+            raise ValueError(f"scene size must be a positive number of metres, not {self.scene_size}")
+        if self.scene_size is not None and self.voxel_size is not None:
+            raise ValueError("the voxel size follows from the scene size; pass --voxel-size or --scene-size")
+        if self.threshold is not None and not 0 < self.threshold < 1:
             raise ValueError(f"threshold is a probability between 0 and 1, not {self.threshold}")
+        if not 0 <= self.fit_radius <= 1:
+            raise ValueError(f"fit_radius must lie between 0 and 1 voxel, not {self.fit_radius}")
         if self.cells_per_voxel not in (1, 2, 4, 8):
             raise ValueError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
+        if self.tiling not in get_args(Tiling):
+            raise ValueError(f"tiling must be {' or '.join(get_args(Tiling))}, not {self.tiling!r}")
+        if self.query_voxels is not None and self.query_voxels < 1:
+            raise ValueError(f"a box of queries has at least 1 voxel, not {self.query_voxels}")
+        if self.blend_voxels < 0:
+            raise ValueError(f"blend_voxels must not be negative, not {self.blend_voxels}")
         if self.blend_voxels * self.cells_per_voxel % 8:
             raise ValueError(
                 "the blend band must span whole coarse cells: blend_voxels * cells_per_voxel % 8 == 0"
             )
         if self.max_tile_voxels < 4 * self.blend_voxels:
             raise ValueError(f"max_tile_voxels must be at least {4 * self.blend_voxels}")
+
+    def for_network(self, network: CropNetwork, longest_side: float) -> ReconstructConfig:
+        """The same settings with everything that a network decides where the user does not.
+
+        Args:
+            network: that reconstructs.
+            longest_side: of the scan's bounding box, metres.
+
+        Returns:
+            With a threshold, the sides of tiles, and, for networks that were trained in a unit cube, the voxel size.
+
+        Raises:
+            ValueError: if a scene size is given for a network of any scale.
+        """
+        if network.voxel_side is None and self.scene_size is not None:
+            raise ValueError(
+                "this network was not trained in a unit cube, so a scene size says nothing; pass --voxel-size"
+            )
+        voxel_size = self.voxel_size
+        if network.voxel_side is not None and voxel_size is None:
+            voxel_size = network.voxel_side * (self.scene_size or longest_side)
+        tile = min(self.max_tile_voxels, self.query_voxels or network.tile_voxels)
+        return replace(
+            self,
+            voxel_size=voxel_size,
+            scene_size=None,
+            threshold=network.threshold if self.threshold is None else self.threshold,
+            max_tile_voxels=max(tile, 4 * self.blend_voxels),
+        )
 
 
 def file_digest(path: Path) -> str:

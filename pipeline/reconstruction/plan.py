@@ -14,9 +14,14 @@ from preprocessing.errors import ScanError
 
 MISE = MiseConfig(steps=(8, 4, 1))
 PADDING_VOXELS = 8  # free space kept around the scan, so that the surface closes inside the scene
+BOX_MARGIN_VOXELS = 2  # kept around a bounding box by the original: 0.01 of the unit cube at voxels of 0.005
+UNBLENDED_VOXELS = (
+    4  # a crop is as large without blending as with the usual band: as the original's, for its weights
+)
 LARGEST_CELLS = 1 << 19  # lattice keys hold 20 bits for each axis
-# The pyramid ends where the network sees a whole scene from anywhere inside it: its sight is 20 voxels.
-COARSEST_VOXELS = 32
+# The pyramid ends where the network tells a closed surface from a sheet from anywhere inside it. (It could see 20
+# voxels far; spheres of radius 6 it fills without hints, of 11 it does not.)
+COARSEST_VOXELS = 12
 
 Triple = tuple[int, int, int]
 
@@ -115,8 +120,11 @@ class ScenePlan:
         return Box((x * a, y * b, z * c), ((x + 1) * a, (y + 1) * b, (z + 1) * c))
 
     def region_box(self, tile: int) -> Box:
-        """The lattice cells in which a tile's crop is queried: the tile and the blending band."""
-        return self.tile_box(tile).grown(self.blend_cells)
+        """The lattice cells in which a tile's crop is queried: the tile and the blending band.
+
+        Without a band it is one coarse cell more all the same, so that a surface between two tiles is noticed.
+        """
+        return self.tile_box(tile).grown(max(self.blend_cells, MISE.steps[0]))
 
     def crop_low(self, tile: int) -> Triple:
         """Lowest voxel of a tile's crop."""
@@ -129,6 +137,17 @@ class ScenePlan:
         x, y, z = self.position(tile)
         places = itertools.product((-1, 0, 1), repeat=3)
         tiles = (self.number((x + dx, y + dy, z + dz)) for dx, dy, dz in places)
+        return sorted(tile for tile in tiles if tile is not None)
+
+    def under_crop(self, tile: int) -> list[int]:
+        """The existing tiles that a tile's crop reaches, ascending: those around, and more where tiles are small."""
+        place = self.position(tile)
+        reach = [max(1, -(-self.halo_voxels // side)) for side in self.tile_voxels]
+        spans = [
+            range(max(0, at - far), min(count, at + far + 1))
+            for at, far, count in zip(place, reach, self.grid, strict=True)
+        ]
+        tiles = (self.number((x, y, z)) for x, y, z in itertools.product(*spans))
         return sorted(tile for tile in tiles if tile is not None)
 
     def tiles_touching(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> list[int]:
@@ -173,12 +192,16 @@ def make_plan(
 
     Raises:
         ScanError: if the scene is too wide for its voxel size.
+        ValueError: if boxes of the asked size do not lie on the lattices of network and surface.
     """
     coarse_voxels = max(1, MISE.steps[0] // config.cells_per_voxel)
     grain = int(np.lcm(pooling_factor, coarse_voxels))
-    start = np.floor(low / voxel_size) - PADDING_VOXELS
-    origin = start * voxel_size
-    extent = np.ceil((high - origin) / voxel_size).astype(np.int64) + PADDING_VOXELS
+    if config.tiling == "box":
+        origin = low - BOX_MARGIN_VOXELS * voxel_size
+        extent = np.ceil((high - origin) / voxel_size + BOX_MARGIN_VOXELS).astype(np.int64)
+    else:
+        origin = (np.floor(low / voxel_size) - PADDING_VOXELS) * voxel_size
+        extent = np.ceil((high - origin) / voxel_size).astype(np.int64) + PADDING_VOXELS
     if extent.max() * config.cells_per_voxel >= LARGEST_CELLS:
         wide = float((high - low).max())
         raise ScanError(
@@ -186,9 +209,17 @@ def make_plan(
             "check the scan's unit and stray points, or pass a larger --voxel-size"
         )
     counts = -(-extent // config.max_tile_voxels)
-    sides = -(-extent // (counts * grain)) * grain
-    sides = np.maximum(sides, -(-4 * config.blend_voxels // grain) * grain)
-    halo = -(-(receptive_radius + config.blend_voxels) // grain) * grain
+    if config.tiling == "box":
+        if config.max_tile_voxels % grain:
+            raise ValueError(
+                f"boxes of {config.max_tile_voxels} voxels do not lie on the network's lattice; with "
+                f"{config.cells_per_voxel} cells along a voxel pass --query-voxels as a multiple of {grain}"
+            )
+        sides = np.full(3, config.max_tile_voxels)
+    else:
+        sides = -(-extent // (counts * grain)) * grain
+        sides = np.maximum(sides, -(-4 * config.blend_voxels // grain) * grain)
+    halo = -(-(receptive_radius + (config.blend_voxels or UNBLENDED_VOXELS)) // grain) * grain
     return ScenePlan(
         origin=(float(origin[0]), float(origin[1]), float(origin[2])),
         voxel_size=voxel_size,

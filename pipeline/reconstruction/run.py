@@ -18,14 +18,15 @@ from pipeline.errors import ClusterError, NoSurfaceError, RunDirectoryError
 from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
 from pipeline.progress import Progress
+from pipeline.reconstruction.coarse_field import level_file
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.ingest import INDEX, BucketContents, bucket_points, occupied_tiles
 from pipeline.reconstruction.merge import MeshSummary, finished_tiles, merge_tiles
-from pipeline.reconstruction.plan import ScenePlan, make_plan
+from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
 from pipeline.reconstruction.scan_summary import check_voxel_size, default_voxel_size, summarise_scan
-from pipeline.reconstruction.stages import TileJob, TileRecord, sample_tile, surface_tile
+from pipeline.reconstruction.stages import TileJob, TileRecord, level_tile, sample_tile, surface_tile
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
 from pipeline.version import software_version
@@ -118,17 +119,21 @@ def reconstruct(
     with MemoryWatch() as memory:
         with _timed(seconds, "plan"):
             manifest = _open_run(store, files, config)
-        plan = ScenePlan(**{name: _tupled(value) for name, value in manifest["plan"].items()})
+        plans = tuple(
+            ScenePlan(**{name: _tupled(value) for name, value in plan.items()}) for plan in manifest["plans"]
+        )
+        plan = plans[0]
         with _timed(seconds, "points"):
             if not store.exists(INDEX):
-                bucket_points(files, plan, store, BucketContents(**manifest["contents"]))
+                bucket_points(files, plans, store, BucketContents(**manifest["contents"]))
         job = TileJob(
             store=store,
-            plan=plan,
+            plans=plans,
             model=str(model_file(config.model).absolute()),
-            threshold=config.threshold,
+            threshold=manifest["threshold"],
             device=device,
             has_colors=manifest["contents"]["has_colors"],
+            fit_radius=config.fit_radius,
         )
         stages = _Stages(job, manifest, seconds, show_progress)
         if not stages.is_complete():
@@ -177,13 +182,16 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
         raise RunDirectoryError(f"{store.url}: is not empty and not a run of tessera; choose another --out")
     network = load_network(config.model)
     summary = summarise_scan(scan, config.drop_invalid)
-    voxel_size = config.voxel_size or default_voxel_size(scan, summary)
+    settings = config.for_network(network, float((summary.high - summary.low).max()))
+    voxel_size = settings.voxel_size or default_voxel_size(scan, summary)
     notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
-    plan = make_plan(
+    has_levels = network.knows_levels and settings.blend_voxels > 0 and settings.tiling == "lattice"
+    make = make_pyramid if has_levels else _one_level
+    plans = make(
         summary.low,
         summary.high,
         voxel_size,
-        config,
+        settings,
         network.receptive_radius,
         network.pooling_factor,
         scan.name,
@@ -199,7 +207,8 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
         "crs": summary.crs,
         "notes": notes,
         "config": asdict(config),
-        "plan": asdict(plan),
+        "threshold": settings.threshold,
+        "plans": [asdict(plan) for plan in plans],
         "surface_tiles": None,
         "runs": [],
     }
@@ -250,9 +259,9 @@ class _Stages:
     def run(self) -> None:
         """Compute what is missing and note it in the manifest."""
         job, plan = self.job, self.job.plan
-        candidates = sorted(
-            {tile for occupied in occupied_tiles(job.store) for tile in plan.around(int(occupied))}
-        )
+        with _timed(self.seconds, "levels"):
+            solid = self._levels()
+        candidates = _reached(plan, [*occupied_tiles(job.store).tolist(), *solid])
         done = set(finished_tiles(job.store))
         unfinished = [tile for tile in candidates if tile not in done]
         needed = sorted({near for tile in unfinished for near in plan.around(tile)} & set(candidates))
@@ -266,13 +275,25 @@ class _Stages:
         self.manifest["surface_tiles"] = wanted
         self.manifest["runs"].append(asdict(self.counts))
         job.store.write_json(MANIFEST, self.manifest)
-        job.store.delete_folder("fields")
+        for folder in ("fields", "levels"):
+            job.store.delete_folder(folder)
+
+    def _levels(self) -> list[int]:
+        """Compute the coarser levels, coarsest first; returns the finest level's tiles that they find solid."""
+        below: list[int] = []
+        for level in range(len(self.job.plans) - 1, 0, -1):
+            plan = self.job.plans[level]
+            tiles = _reached(plan, [*occupied_tiles(self.job.store, level).tolist(), *below])
+            self._each(level_tile, [(level, tile) for tile in tiles], f"level {level}")
+            facts = (self.job.store.read_facts(level_file(level, tile)) for tile in tiles)
+            below = sorted({tile for fact in facts for tile in fact["below"]})
+        return below
 
     def _each(
-        self, work: Callable[[TileJob, int], TileRecord], tiles: list[int], title: str
+        self, work: Callable[[TileJob, Any], TileRecord], tiles: Sequence[Any], title: str
     ) -> tuple[int, int]:
         """Run one task for each tile; returns how many computed theirs and how many found it finished."""
-        device = self.job.device if work is sample_tile else "cpu"  # surfaces need no network
+        device = self.job.device if work is not surface_tile else "cpu"  # surfaces need no network
         lanes = device_lanes(_on_device, device, GPUS_PER_TILE, TASK_RETRIES, work, ray.put(self.job))
         kept = 0
         with Progress(title, len(tiles), "tile", is_shown=self.show_progress) as progress:
@@ -290,8 +311,17 @@ class _Stages:
         return len(tiles) - kept, kept
 
 
+def _reached(plan: ScenePlan, tiles: Sequence[int]) -> list[int]:
+    """All tiles whose crops cover any of these, ascending."""
+    return sorted({near for tile in tiles for near in plan.under_crop(tile)})
+
+
+def _one_level(*arguments: Any) -> tuple[ScenePlan, ...]:
+    return (make_plan(*arguments),)
+
+
 def _on_device(
-    device: str, work: Callable[[TileJob, int], TileRecord], job: TileJob, tile: int
+    device: str, work: Callable[[TileJob, Any], TileRecord], job: TileJob, tile: Any
 ) -> TileRecord:
     return work(replace(job, device=device), tile)
 

@@ -69,6 +69,7 @@ STEPS_OF_PRESET = {
     "room_pointconv": 150,
     **{name: 40 for name in PRESETS if "grid" in name or name == "room_combine"},
     "onet_img": 50,
+    "crop_combine": 120,
     "onet_img_nocbn": 100,  # the picture enters once, at the first layer
     "onet_img_noresnet": 50,
     "oflow_img": 100,
