@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
 from pipeline import preprocess, train
@@ -31,20 +32,28 @@ def test_without_gpus_auto_is_the_processors_and_cuda_is_refused() -> None:
         client = GcsClient(address=ray.get_runtime_context().gcs_address)
         client.report_cluster_config(nodes.SerializeToString())  # as an autoscaler does
         assert (cluster_has("GPU"), cluster_has("CPU")) == (8, 16)
+        assert cluster_has("CPU", beside_gpus=False) == 1
         assert uses_gpus("auto") and uses_gpus("cuda")
 
 
 @pytest.fixture(scope="module")
 def logical_gpu() -> Iterator[None]:
-    with ray_session("local", cpus=3, gpus=1):
-        yield
+    """A head with a processor, and a node with one more and a GPU that is none."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
+    try:
+        cluster.add_node(num_cpus=2, num_gpus=1)
+        cluster.wait_for_nodes()
+        with ray_session(cluster.address):
+            yield
+    finally:
+        cluster.shutdown()
 
 
 @pytest.mark.parametrize(
     ("device", "expected"),
     [("auto", {("auto", True), ("cpu", False)}), ("cuda", {("cuda", True)}), ("cpu", {("cpu", False)})],
 )
-def test_tasks_take_gpus_and_processors_at_once(
+def test_tasks_take_the_gpus_of_some_nodes_and_the_processors_of_others_at_once(
     logical_gpu: None, device: str, expected: set[tuple[str, bool]]
 ) -> None:
     lanes = device_lanes(where, device, 0.5, 0)
