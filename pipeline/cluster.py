@@ -152,8 +152,8 @@ def device_lanes(
 ) -> list[Lane[Any]]:
     """Lanes of the tasks `work(device, *arguments, item)`: on processors, on GPUs, or with `auto` on all nodes at once.
 
-    A task on a GPU takes a processor too. Nodes that have GPUs compute on these alone, so that on one machine all results
-    come from one kind of device. `device` is what the task's own process shall use.
+    A task on a GPU takes a processor too. Nodes that have GPUs compute on these alone, so that one machine's results
+    all come from one kind of device. `device` is what the task's own process shall use.
 
     Raises:
         ClusterError: if GPUs are asked for and there are none.

@@ -13,6 +13,7 @@ from ray._private.state import state
 from pipeline.errors import ClusterError
 
 DEVICES = ("auto", "cpu", "cuda")
+UNLIMITED_NODES = 100  # stands for no limit in what an autoscaler may add
 
 
 def check_device(device: str) -> None:
@@ -36,7 +37,9 @@ def cluster_has(resource: str, beside_gpus: bool = True) -> float:
     config = state.get_cluster_config()
     groups = [] if config is None else list(config.node_group_configs)
     now = [(1, node) for node in nodes]
-    possible = [(group.max_count, group.resources) for group in groups]
+    possible = [
+        (group.max_count if group.max_count >= 0 else UNLIMITED_NODES, group.resources) for group in groups
+    ]
     return max(
         sum(
             count * float(sizes[resource])
