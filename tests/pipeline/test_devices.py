@@ -12,13 +12,13 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
-from pipeline import preprocess, train
+from pipeline import train
 from pipeline.cluster import device_lanes, ray_session, run_in_lanes
 from pipeline.devices import assigned_device, cluster_has, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError
-from preprocessing.sources import RoomsConfig, rooms_collection
 from tests.pipeline.placement import where
-from tests.pipeline.test_training import config
+from tests.pipeline.small_runs import ball_training
+from tests.preprocessing.ball_datasets import BALLS, write_balls
 
 
 def test_without_gpus_auto_is_the_processors_and_cuda_is_refused() -> None:
@@ -75,8 +75,7 @@ def test_workers_get_as_many_processors_as_fit_on_single_nodes(monkeypatch: pyte
 def test_a_training_worker_takes_a_gpu_and_runs_on_what_its_process_sees(
     logical_gpu: None, tmp_path: Path
 ) -> None:
-    rooms = tmp_path / "rooms.zarr"
-    preprocess(rooms_collection(RoomsConfig(rooms=40, building_windows=0, seed=0)), rooms)
+    balls = write_balls(tmp_path / "balls.zarr", BALLS)
     free: list[float] = []
     ended = threading.Event()
 
@@ -87,7 +86,7 @@ def test_a_training_worker_takes_a_gpu_and_runs_on_what_its_process_sees(
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        assert train(rooms, tmp_path / "run", config(steps=2)).steps == 2
+        assert train(balls, tmp_path / "run", ball_training(steps=2)).steps == 2
     finally:
         ended.set()
         watcher.join()
