@@ -212,8 +212,8 @@ def _resume(state: TrainingState, out: Path) -> None:
 def _drop_damaged_snapshot(out: Path) -> None:
     """Remove Ray Train's list of checkpoints where it cannot be used.
 
-    It is written in place, so that a kill or a full disk may cut it short. Ray refuses to start with such a list, and with
-    one of another version of itself.
+    It is written in place, so that a kill or a full disk may cut it short. Ray refuses to start with such a list,
+    and with one of another version of itself.
     """
     snapshot = out / RAY_FOLDER / "checkpoint_manager_snapshot.json"
     try:
