@@ -167,9 +167,10 @@ class Lane(Generic[Item]):
 def device_lanes(
     work: Callable[..., Any], device: str, gpus_each: float, retries: int, *arguments: Any
 ) -> list[Lane[Any]]:
-    """Lanes of the tasks `work(device, *arguments, item)`: on processors, on GPUs, or on both at once with `auto`.
+    """Lanes of the tasks `work(device, *arguments, item)`: on processors, on GPUs, or with `auto` on all nodes at once.
 
-    A task on a GPU takes a processor too. `device` is what the task's own process shall use.
+    A task on a GPU takes a processor too. Nodes that have GPUs compute on these alone, so that one machine's results
+    all come from one kind of device. `device` is what the task's own process shall use.
 
     Raises:
         ClusterError: if GPUs are asked for and there are none.
@@ -182,12 +183,11 @@ def device_lanes(
     if not uses_gpus(device):
         return [lane(0, lambda: TASKS_IN_FLIGHT * available_cpus())]
 
-    def gpu_tasks() -> int:
-        return min(int(cluster_has("GPU") / gpus_each), available_cpus())
-
-    lanes = [lane(gpus_each, lambda: TASKS_IN_FLIGHT * max(1, gpu_tasks()))]
-    if device == "auto":
-        lanes.append(lane(0, lambda: TASKS_IN_FLIGHT * (available_cpus() - gpu_tasks())))
+    lanes = [lane(gpus_each, lambda: max(1, int(TASKS_IN_FLIGHT * cluster_has("GPU") / gpus_each)))]
+    if (
+        device == "auto"
+    ):  # no more at a time than run at once, or those that wait would fill the nodes with GPUs
+        lanes.append(lane(0, lambda: int(cluster_has("CPU", beside_gpus=False))))
     return lanes
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
-from ray._private import worker
+from ray._private import ray_constants, worker
 
 from pipeline.errors import ClusterError
 
+VITAL = (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
 POLL_S = 1.0
 PROBE_S = 5.0
 PATIENCE_S = 15.0  # a head that restarts, or a network that hiccups, is waited for
@@ -57,10 +58,11 @@ def watched(is_private: bool) -> Iterator[None]:
 
 
 def _dead_process() -> str:
-    """Which process of the private Ray has died; empty if none has."""
+    """Which process of the private Ray has died that it cannot do without; empty if none has."""
     node = worker._global_node
     dead: list[tuple[str, object]] = node.dead_processes() if node is not None else []
-    return f"Ray's own process {dead[0][0]} died" if dead else ""
+    vital = [name for name, _ in dead if name in VITAL]
+    return f"Ray's own process {vital[0]} died" if vital else ""
 
 
 def _unreachable_head() -> Callable[[], str]:

@@ -13,6 +13,7 @@ from ray._private.state import state
 from pipeline.errors import ClusterError
 
 DEVICES = ("auto", "cpu", "cuda")
+UNLIMITED_NODES = 100  # stands for no limit in what an autoscaler may add
 
 
 def check_device(device: str) -> None:
@@ -25,11 +26,28 @@ def check_device(device: str) -> None:
         raise ValueError(f"device must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, not {device!r}")
 
 
-def cluster_has(resource: str) -> float:
-    """How much of a resource such as `CPU` or `GPU` there is, or could be with all nodes the autoscaler may add."""
-    now: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    possible = state.get_max_resources_from_cluster_config() or {}
-    return max(now.get(resource, 0.0), float(possible.get(resource, 0)))
+def cluster_has(resource: str, beside_gpus: bool = True) -> float:
+    """How much of a resource such as `CPU` or `GPU` there is, or could be with all nodes the autoscaler may add.
+
+    Args:
+        resource: its name.
+        beside_gpus: whether nodes that have GPUs count too.
+    """
+    nodes: list[dict[str, Any]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    config = state.get_cluster_config()
+    groups = [] if config is None else list(config.node_group_configs)
+    now = [(1, node) for node in nodes]
+    possible = [
+        (group.max_count if group.max_count >= 0 else UNLIMITED_NODES, group.resources) for group in groups
+    ]
+    return max(
+        sum(
+            count * float(sizes[resource])
+            for count, sizes in kind
+            if resource in sizes and (beside_gpus or not sizes.get("GPU", 0))
+        )
+        for kind in (now, possible)
+    )
 
 
 def available_cpus() -> int:

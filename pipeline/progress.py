@@ -24,7 +24,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, unit: str, done: int = 0, is_shown: bool = True) -> None:
         self._title, self._total, self._unit = title, total, unit
-        self._done, self._before = done, done
+        self._done, self._before, self._shown = done, done, -1
         self._started = self._last_line = time.monotonic()
         is_terminal = sys.stderr.isatty()
         self._prints_lines = is_shown and not is_terminal
@@ -39,7 +39,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        if kind is None and self._total:
+        if kind is None and self._total and self._shown != self._done:
             self._line()
 
     def update(self, count: int = 1, note: str = "") -> None:
@@ -54,7 +54,7 @@ class Progress:
     def _line(self, note: str = "") -> None:
         if not self._prints_lines:
             return
-        self._last_line = time.monotonic()
+        self._last_line, self._shown = time.monotonic(), self._done
         elapsed = self._last_line - self._started
         words = f"{self._title}: {self._done} of {self._total} {self._unit}s, {elapsed:.0f} s"
         made = self._done - self._before

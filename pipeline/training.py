@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import ray.train
@@ -42,6 +44,7 @@ from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_h
 from pipeline.cluster import ray_session
 from pipeline.devices import assigned_device, check_device, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError, RunDirectoryError
+from pipeline.lease import lease
 from pipeline.overwriting import refuse_overwriting
 from pipeline.process_group import process_group
 from pipeline.progress import Progress
@@ -51,6 +54,8 @@ from preprocessing.training_sequences import SequenceConfig, SequenceSource
 from preprocessing.training_shapes import ShapeConfig, ShapeSource
 
 CHECKPOINT_FILE = "state.pt"
+CHECKPOINT_FOLDER = "checkpoint.partial"
+RAY_FOLDER = "ray"
 METRICS_FILE = "metrics.jsonl"
 FOLLOW_S = 1.0
 
@@ -179,12 +184,50 @@ def _checkpoint(state: TrainingState, config: TrainConfig, out: Path, metrics: d
     checkpoint = None
     if ray.train.get_context().get_world_rank() == 0:
         facts = {"steps": str(state.step), "software": software_version()}
-        save_network(out / "model.safetensors", state.network, state.averaged, facts)
-        folder = out / "checkpoint.partial"
-        folder.mkdir(exist_ok=True)
-        state.save(folder / CHECKPOINT_FILE)
+        folder = out / CHECKPOINT_FOLDER
+        try:
+            save_network(out / "model.safetensors", state.network, state.averaged, facts)
+            folder.mkdir(exist_ok=True)
+            state.save(folder / CHECKPOINT_FILE)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            reason = str(error).strip().splitlines()[0]
+            raise RunDirectoryError(
+                f"{out}: no checkpoint can be written ({reason}); free some space or mend the file system"
+            ) from error
         checkpoint = Checkpoint.from_directory(folder)
     ray.train.report(metrics, checkpoint=checkpoint)
+
+
+def _resume(state: TrainingState, out: Path) -> None:
+    """Continue from the file that rank 0 wrote last; where it cannot be read, from Ray Train's copy of one."""
+    with suppress(OSError, RuntimeError, EOFError, UnpicklingError):
+        state.load(out / CHECKPOINT_FOLDER / CHECKPOINT_FILE)
+        return
+    restored = ray.train.get_checkpoint()
+    if restored is not None:
+        with restored.as_directory() as folder:
+            state.load(Path(folder) / CHECKPOINT_FILE)
+
+
+def _drop_damaged_snapshot(out: Path) -> None:
+    """Remove Ray Train's list of checkpoints where it cannot be used.
+
+    It is written in place, so that a kill or a full disk may cut it short. Ray refuses to start with such a list,
+    and with one of another version of itself.
+    """
+    snapshot = out / RAY_FOLDER / "checkpoint_manager_snapshot.json"
+    try:
+        listed = json.loads(snapshot.read_text())
+        is_usable = listed["ray_version"] == ray.__version__ and all(
+            (out / RAY_FOLDER / entry["checkpoint_dir_name"] / CHECKPOINT_FILE).exists()
+            for entry in listed["checkpoint_results"]
+        )
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        is_usable = False
+    if not is_usable:
+        snapshot.unlink()
 
 
 def _train_worker(job: dict[str, Any]) -> None:
@@ -209,10 +252,7 @@ def _fit(job: dict[str, Any], device: torch.device) -> None:
     network = _initial_network(config)
     network.requires_grad_(True).to(device)
     state = TrainingState.fresh(network, config.training)
-    restored = ray.train.get_checkpoint()
-    if restored is not None:
-        with restored.as_directory() as folder:
-            state.load(Path(folder) / CHECKPOINT_FILE)
+    _resume(state, out)
     model, objective = network, config.objective
     if context.get_world_size() > 1:
         ids = [device.index or 0] if device.type == "cuda" else None
@@ -292,7 +332,7 @@ def train(
     Raises:
         DatasetError: if `data` is not a dataset, or lacks what the network takes.
         WeightsError: if the initial weights are missing, or of another kind of network.
-        RunDirectoryError: if `out` holds a training run of another configuration.
+        RunDirectoryError: if `out` holds a training run of another configuration, or another command works on it.
         ClusterError: if Ray cannot be reached or the workers failed too often.
     """
     check_device(device)
@@ -315,7 +355,8 @@ def train(
     elif stored.read_text() != description:
         raise RunDirectoryError(f"{out}: holds a training run of another configuration; choose another --out")
     started = time.monotonic()
-    with ray_session(address):
+    with lease(out), ray_session(address):
+        _drop_damaged_snapshot(out)
         use_gpu = uses_gpus(device)
         threads = cpus_for_each(config.workers, use_gpu)
         trainer = DataParallelTrainer(
@@ -332,7 +373,7 @@ def train(
                 resources_per_worker={"CPU": threads} | ({"GPU": 1} if use_gpu else {}),
             ),
             run_config=RunConfig(
-                name="ray",
+                name=RAY_FOLDER,
                 storage_path=str(out),
                 failure_config=FailureConfig(max_failures=config.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=2),

@@ -31,7 +31,7 @@ from preprocessing.dataset.samples import Provenance, RejectedShape, ShapeRow
 from preprocessing.errors import DatasetError
 
 ABSENT = "absent"
-LITTER_AGE_S = 3600.0
+LITTER_AGE_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def create_dataset(path: Path, layout: DatasetLayout, provenance: dict[str, Any]
             raise DatasetError(
                 f"{path}: holds a dataset made with other settings; choose another --out or delete it"
             )
-        _remove_litter(path)
+        for left in path.parent.glob(f".{path.name}.creating-*"):
+            _remove_if_old(left)
         for name in layout.arrays:  # one that was lost says nothing that the layout does not
             if not (path / name / "zarr.json").exists():
                 _create_array(zarr.open_group(str(path), mode="r+", use_consolidated=False), layout, name)
@@ -106,12 +107,11 @@ def _create_array(group: zarr.Group, layout: DatasetLayout, name: str) -> zarr.A
     return group.create_array(name, shape=(layout.shapes, *spec.tail), dtype=spec.dtype, **sharding)
 
 
-def _remove_litter(path: Path) -> None:
-    """What commands that were killed while they created this store have left beside it."""
-    for left in path.parent.glob(f".{path.name}.creating-*"):
-        with suppress(OSError):  # another command may be removing it, or still creating
-            if time.time() - left.stat().st_mtime > LITTER_AGE_S:
-                shutil.rmtree(left)
+def _remove_if_old(left: Path) -> None:
+    """Remove what a killed command has left half made, unless it may still be at work."""
+    with suppress(OSError):  # another command may be removing it too
+        if time.time() - left.stat().st_mtime > LITTER_AGE_S:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def read_layout(path: Path) -> tuple[DatasetLayout, dict[str, Any]]:
@@ -236,7 +236,9 @@ def _encode_shard(layout: DatasetLayout, name: str, shard: int, value: NDArray[A
 
 
 def _write_file(target: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
+    """Write a file that appears whole or not at all; what killed writers of it have left goes."""
+    for left in target.parent.glob(f".{target.name}.partial-*"):
+        _remove_if_old(left)
     partial = target.with_name(f".{target.name}.partial-{uuid.uuid4().hex}")
     try:
         with partial.open("wb") as file:

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import ray
 from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
-from pipeline import preprocess, train
+from pipeline import train
 from pipeline.cluster import device_lanes, ray_session, run_in_lanes
 from pipeline.devices import assigned_device, cluster_has, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError
-from preprocessing.sources import RoomsConfig, rooms_collection
 from tests.pipeline.placement import where
-from tests.pipeline.test_training import config
+from tests.pipeline.small_runs import ball_training
+from tests.preprocessing.ball_datasets import BALLS, write_balls
 
 
 def test_without_gpus_auto_is_the_processors_and_cuda_is_refused() -> None:
@@ -31,20 +32,28 @@ def test_without_gpus_auto_is_the_processors_and_cuda_is_refused() -> None:
         client = GcsClient(address=ray.get_runtime_context().gcs_address)
         client.report_cluster_config(nodes.SerializeToString())  # as an autoscaler does
         assert (cluster_has("GPU"), cluster_has("CPU")) == (8, 16)
+        assert cluster_has("CPU", beside_gpus=False) == 1
         assert uses_gpus("auto") and uses_gpus("cuda")
 
 
 @pytest.fixture(scope="module")
 def logical_gpu() -> Iterator[None]:
-    with ray_session("local", cpus=3, gpus=1):
-        yield
+    """A head with a processor, and a node with one more and a GPU that is none."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
+    try:
+        cluster.add_node(num_cpus=2, num_gpus=1)
+        cluster.wait_for_nodes()
+        with ray_session(cluster.address):
+            yield
+    finally:
+        cluster.shutdown()
 
 
 @pytest.mark.parametrize(
     ("device", "expected"),
     [("auto", {("auto", True), ("cpu", False)}), ("cuda", {("cuda", True)}), ("cpu", {("cpu", False)})],
 )
-def test_tasks_take_gpus_and_processors_at_once(
+def test_tasks_take_the_gpus_of_some_nodes_and_the_processors_of_others_at_once(
     logical_gpu: None, device: str, expected: set[tuple[str, bool]]
 ) -> None:
     lanes = device_lanes(where, device, 0.5, 0)
@@ -66,8 +75,7 @@ def test_workers_get_as_many_processors_as_fit_on_single_nodes(monkeypatch: pyte
 def test_a_training_worker_takes_a_gpu_and_runs_on_what_its_process_sees(
     logical_gpu: None, tmp_path: Path
 ) -> None:
-    rooms = tmp_path / "rooms.zarr"
-    preprocess(rooms_collection(RoomsConfig(rooms=40, building_windows=0, seed=0)), rooms)
+    balls = write_balls(tmp_path / "balls.zarr", BALLS)
     free: list[float] = []
     ended = threading.Event()
 
@@ -78,7 +86,7 @@ def test_a_training_worker_takes_a_gpu_and_runs_on_what_its_process_sees(
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        assert train(rooms, tmp_path / "run", config(steps=2)).steps == 2
+        assert train(balls, tmp_path / "run", ball_training(steps=2)).steps == 2
     finally:
         ended.set()
         watcher.join()

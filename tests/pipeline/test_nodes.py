@@ -15,16 +15,18 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
+from safetensors.torch import load_file
 
 from pipeline import preprocess, train
 from pipeline.cluster import ray_session
-from preprocessing.dataset import read_layout, read_record
-from preprocessing.sources import RoomsConfig, rooms_collection
-from tests.pipeline.test_training import config
+from preprocessing.dataset import check_shard, read_layout, read_record
+from preprocessing.sources import Collection
+from tests.pipeline.small_runs import ball_training, steady_collection
+from tests.preprocessing.ball_datasets import BALLS, write_balls
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = rooms_collection(RoomsConfig(rooms=40, building_windows=0, seed=0))
 STEPS = 12
 
 pytestmark = pytest.mark.cluster
@@ -32,19 +34,23 @@ pytestmark = pytest.mark.cluster
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What one machine makes."""
+    """What one machine makes of the same units, and of balls."""
 
-    rooms: Path
-    weights: bytes
+    collection: Collection
+    store: Path
+    balls: Path
+    model: Path
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
+    collection, store = steady_collection(folder), folder / "units.zarr"
+    balls = write_balls(folder / "balls.zarr", BALLS)
     with ray_session("local", cpus=2):
-        preprocess(ROOMS, folder / "rooms.zarr")
-        summary = train(folder / "rooms.zarr", folder / "run", config(STEPS, workers=2), device="cpu")
-    return Undisturbed(folder / "rooms.zarr", summary.model.read_bytes())
+        preprocess(collection, store)
+        summary = train(balls, folder / "run", ball_training(STEPS, workers=2), device="cpu")
+    return Undisturbed(collection, store, balls, summary.model)
 
 
 @contextmanager
@@ -106,17 +112,17 @@ def hold_up_a_worker(seconds: float) -> None:
 def test_data_survives_a_node_that_vanishes_one_that_stands_still_and_one_that_comes_late(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    store = tmp_path / "rooms.zarr"
+    store = tmp_path / "units.zarr"
     with cluster_of(2) as cluster:
         (second,) = cluster.worker_nodes
-        thread, done = in_thread(lambda: preprocess(ROOMS, store, address=cluster.address))
-        wait_for(lambda: shards_done(store) >= 1, thread.is_alive)
+        thread, done = in_thread(lambda: preprocess(undisturbed.collection, store, address=cluster.address))
+        wait_for(lambda: shards_done(store) >= 2, thread.is_alive)
         hold_up_a_worker(2.0)
         cluster.remove_node(second, allow_graceful=False)
         cluster.add_node(num_cpus=1)
         thread.join(200)
         assert done
-    check_same_data(store, undisturbed.rooms)
+    check_same_data(store, undisturbed.store)
 
 
 def test_training_survives_a_node_that_vanishes_and_uses_one_that_comes_late(
@@ -125,16 +131,18 @@ def test_training_survives_a_node_that_vanishes_and_uses_one_that_comes_late(
     out = tmp_path / "run"
     with cluster_of(2) as cluster:
         (second,) = cluster.worker_nodes
-        settings = config(STEPS, workers=2)
+        settings = ball_training(STEPS, workers=2)
         thread, done = in_thread(
-            lambda: train(undisturbed.rooms, out, settings, device="cpu", address=cluster.address)
+            lambda: train(undisturbed.balls, out, settings, device="cpu", address=cluster.address)
         )
         wait_for(lambda: has_checkpoint(out), thread.is_alive)
         cluster.remove_node(second, allow_graceful=False)
         cluster.add_node(num_cpus=1)
         thread.join(240)
         assert done
-    assert (out / "model.safetensors").read_bytes() == undisturbed.weights
+    found, expected = load_file(out / "model.safetensors"), load_file(undisturbed.model)
+    assert set(found) == set(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
 
 
 def command(*arguments: str) -> subprocess.Popen[str]:
@@ -145,23 +153,22 @@ def command(*arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def test_when_the_head_is_lost_one_line_says_so_and_the_same_command_finishes(
-    undisturbed: Undisturbed, tmp_path: Path
-) -> None:
+def test_when_the_head_is_lost_one_line_says_so_and_the_same_command_finishes(tmp_path: Path) -> None:
     store = tmp_path / "rooms.zarr"
-    arguments = ["preprocess", "rooms", "--out", str(store), "--rooms", "40", "--building-windows", "0"]
+    arguments = ["preprocess", "rooms", "--out", str(store), "--rooms", "24", "--building-windows", "0"]
     with cluster_of(1) as cluster:
         running = command(*arguments, "--address", cluster.address)
         wait_for(lambda: shards_done(store) >= 1, lambda: running.poll() is None)
         cluster.shutdown()
         _, stderr = running.communicate(timeout=90)
-        assert running.returncode == 1
-        errors = [line for line in stderr.splitlines() if line.startswith("tessera: ")]
-        assert len(errors) == 1 and "run the same command again" in errors[0]
-        assert "Traceback" not in stderr
+    assert running.returncode == 1
+    errors = [line for line in stderr.splitlines() if line.startswith("tessera: ")]
+    assert len(errors) == 1 and "run the same command again" in errors[0]
+    assert "Traceback" not in stderr
     with cluster_of(1) as cluster:
         again = command(*arguments, "--address", cluster.address)
         stdout, stderr = again.communicate(timeout=200)
-        assert again.returncode == 0, stderr
-        assert "shards made" in stdout
-    check_same_data(store, undisturbed.rooms)
+    assert again.returncode == 0, stderr
+    assert "24 of 24 shapes" in stdout and "0 kept" not in stdout
+    layout, _ = read_layout(store)
+    assert all(check_shard(store, shard) == [] for shard in range(layout.shards))

@@ -64,10 +64,17 @@ def test_two_workers_train_a_small_network_given_as_a_configuration(balls: Path,
     with ray_session("local", cpus=2):
         summary = train(balls, tmp_path / "run", config, device="cpu")
         assert summary.steps == 40 and summary.validation_iou is not None and summary.validation_iou > 0.5
+        # Cut short as by a kill, Ray Train's list of checkpoints stops nobody.
+        (tmp_path / "run" / "ray" / "checkpoint_manager_snapshot.json").write_text('{"ray_ver')
         again = train(balls, tmp_path / "run", config, device="cpu")  # finished: nothing is left to do
         assert (again.steps, again.validation_iou) == (40, summary.validation_iou)
         with pytest.raises(RunDirectoryError, match="another configuration"):
             train(balls, tmp_path / "run", replace(config, checkpoint_every=10), device="cpu")
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "checkpoint.partial").touch()  # no folder can be made there
+        with pytest.raises(ClusterError, match=r"no checkpoint can be written .*; free some space") as full:
+            train(balls, tmp_path / "full", replace(config, workers=1, max_failures=0), device="cpu")
+        assert "\n" not in str(full.value) and "Run the same command again" in str(full.value)
     network = load_any_network(str(summary.model))
     assert network.config == TINY and read_header(str(summary.model))["steps"] == "40"
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -171,6 +172,19 @@ def test_a_shard_written_late_is_never_missing_to_a_reader(
         write_shard(store, 0, rows)
     assert check_shard(store, 0) == []
     assert not list(store.rglob(".*partial*"))
+
+
+def test_what_killed_writers_have_left_goes_once_it_is_old(store: Path) -> None:
+    old, fresh = (store / "points" / "c" / "0" / "0" / f".0.partial-{name}" for name in ("old", "fresh"))
+    creating = store.parent / f".{store.name}.creating-x"
+    creating.mkdir()
+    for left in (old, fresh):
+        left.write_bytes(b"half")
+    for left in (old, creating):
+        os.utime(left, (0, 0))
+    create_dataset(store, LAYOUT, {"source": "test"})
+    write_shard(store, 0, [ball(0).row(LAYOUT), ball(1).row(LAYOUT)])
+    assert [left.exists() for left in (old, creating, fresh)] == [False, False, True]
 
 
 def test_commands_that_start_at_once_share_one_store(tmp_path: Path) -> None:
