@@ -51,6 +51,7 @@ _DAMAGE = (
 )
 _ZIP, _NPY = b"PK", b"\x93N"
 _SKIPPED_AT_ONCE = 1 << 16
+LONGEST_REASON = 200
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -135,7 +136,8 @@ def open_arrays(path: Path, chunk_points: int, options: ScanOptions) -> ScanRead
 
 
 def _damaged(path: Path, error: Exception) -> ScanError:
-    return ScanError(f"{path}: cannot be read as NumPy arrays ({error}); save it again")
+    reason = " ".join(str(error).split())[:LONGEST_REASON]  # some quote the whole file
+    return ScanError(f"{path}: cannot be read as NumPy arrays ({reason}); save it again")
 
 
 def _find_arrays(path: Path) -> dict[str, _Array]:

@@ -117,6 +117,16 @@ def test_damage_is_named(name: str, content: bytes, message: str, tmp_path: Path
     assert name in str(error.value)
 
 
+def test_a_damaged_archive_is_told_in_few_words(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", points=POINTS[:100])
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[26:28] = b"\xff\xff"  # a name as long as the file, which zipfile quotes
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(ScanError, match="cannot be read as NumPy arrays") as error:
+        open_scan(tmp_path / "a.npz")
+    assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
 def test_pcd_colours_of_another_size_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.pcd").write_bytes(pcd("x y z rgb", "4 4 4 8", "F F F F", 2, b"1 2 3 4\n5 6 7 8\n"))
     reader = open_scan(tmp_path / "a.pcd")
