@@ -137,9 +137,7 @@ def scene(sides: tuple[float, float, float], count: int) -> np.ndarray:
     return points[clear][:count]
 
 
-def check_against_the_original(
-    mesh: Path, lowest: np.ndarray, logits: np.ndarray, spacing: float
-) -> None:
+def check_against_the_original(mesh: Path, lowest: np.ndarray, logits: np.ndarray, spacing: float) -> None:
     """Every vertex lies where the reference crosses the threshold's logit 0, to 1e-4 of a logit; few crossings lack."""
     vertices = (read_mesh(mesh).vertices - lowest) / spacing
     last = np.array(logits.shape) - 1
