@@ -172,10 +172,11 @@ def reconstruct_as_the_original(scan: Path, out: Path, model: Path, *more: str) 
 
 
 def centred(state: dict[str, Tensor], logits: np.ndarray) -> np.ndarray:
-    """Shift the last bias so that half of the lattice is occupied, and the logits with it."""
-    middle = float(np.nanmedian(logits))
-    state["decoder.fc_out.bias"] = state["decoder.fc_out.bias"] - middle
-    return logits - middle
+    """Shift and scale the last layer so that half of the lattice is occupied, by logits about 1, and these with it."""
+    middle, spread = float(np.nanmedian(logits)), float(np.nanstd(logits))
+    state["decoder.fc_out.bias"] = (state["decoder.fc_out.bias"] - middle) / spread
+    state["decoder.fc_out.weight"] = state["decoder.fc_out.weight"] / spread
+    return (logits - middle) / spread
 
 
 def test_imported_weights_of_the_published_size_give_the_original_s_window(tmp_path: Path) -> None:
