@@ -33,8 +33,8 @@ from benchmarks.probe_surfaces import (
     slab,
     sphere,
 )
+from convonet.crop_network import CropNetwork
 from convonet.precision import network_precision
-from convonet.volume_network import VolumeNetwork
 from convonet.weights import DEFAULT_MODEL, load_network
 
 SEARCH = 1.5  # voxels to both sides of the exact surface
@@ -86,14 +86,14 @@ class Row:
         return self.rms <= self.rms_bound and self.lost <= self.lost_bound
 
 
-def crop_side(network: VolumeNetwork) -> int:
+def crop_side(network: CropNetwork) -> int:
     """Voxels along a crop, so that no answer near the feet depends on what lies beyond its border."""
     needed = 2 * (FEET_RADIUS + SEARCH + network.receptive_radius) + network.pooling_factor
     return int(np.ceil(needed / network.pooling_factor)) * network.pooling_factor
 
 
 def crossings(
-    network: VolumeNetwork, level: float, probe: Probe, noise: float, rng: np.random.Generator
+    network: CropNetwork, level: float, probe: Probe, noise: float, rng: np.random.Generator
 ) -> Floats:
     """Signed distance (K,) of the field's surface from the exact one at each foot; NaN where it has none.
 
@@ -164,7 +164,7 @@ def curved(rng: np.random.Generator, repeats: int) -> Iterator[list[ProbeSurface
 
 
 def measure(
-    network: VolumeNetwork,
+    network: CropNetwork,
     threshold: float,
     surfaces: list[ProbeSurface],
     density: float,

@@ -35,12 +35,12 @@ from scipy.spatial import cKDTree
 from benchmarks.machine import machine, tell
 from benchmarks.poisson import PoissonMesh, poisson_meshes, within_reach
 from benchmarks.seen_surface import SeenSurface, seen_surface
+from benchmarks.surface_scores import SurfaceReference
 from benchmarks.virtual_scenes import BUILDINGS, VirtualScene, held_out_building, scanned, showroom
 from pipeline import reconstruct
 from pipeline.cluster import ray_session
 from pipeline.reconstruction import ReconstructConfig
 from preprocessing.mesh_files import read_mesh, write_mesh
-from preprocessing.metrics import evaluate_mesh
 from preprocessing.scan_files import write_scan_ply
 from preprocessing.scanner import ScannerConfig
 
@@ -114,27 +114,25 @@ class Cell:
     peer_seconds: float
 
 
-def score(vertices: Floats, faces: Faces, reference: tuple[Floats, Faces], voxel: float) -> Score:
+def score(vertices: Floats, faces: Faces, reference: SurfaceReference, voxel: float) -> Score:
     """Measure a mesh; one without faces scores 0."""
-    metrics = evaluate_mesh(
-        vertices, faces, *reference, sample_count=SAMPLES, thresholds_m=(0.5 * voxel, voxel, *FIXED_M)
-    )
-    half, one, *fixed = metrics.thresholds[1:]
+    found = reference.score(vertices, faces, (0.5 * voxel, voxel, *FIXED_M))
+    half, one, *fixed = found.f_score
     return Score(
-        f_half_voxel=half.f_score,
-        f_voxel=one.f_score,
-        precision_half_voxel=half.precision,
-        recall_half_voxel=half.recall,
-        f_1cm=fixed[0].f_score,
-        f_2_5cm=fixed[1].f_score,
-        f_5cm=fixed[2].f_score,
-        normal_consistency=metrics.normal_consistency,
-        normal_consistency_signed=metrics.normal_consistency_signed,
+        f_half_voxel=half,
+        f_voxel=one,
+        precision_half_voxel=found.precision[0],
+        recall_half_voxel=found.recall[0],
+        f_1cm=fixed[0],
+        f_2_5cm=fixed[1],
+        f_5cm=fixed[2],
+        normal_consistency=found.normal_consistency,
+        normal_consistency_signed=found.normal_consistency_signed,
     )
 
 
 def best_poisson(
-    points: Floats, normals: Floats, tree: cKDTree, reference: tuple[Floats, Faces], voxel: float
+    points: Floats, normals: Floats, tree: cKDTree, reference: SurfaceReference, voxel: float
 ) -> tuple[PoissonMesh, Score]:
     """The variant with the best rank; deeper octrees are tried until the rank falls."""
     best: tuple[PoissonMesh, Score] | None = None
@@ -168,7 +166,8 @@ def measure(
     if stored.exists():
         return _read_cell(stored)
     scene, surface = prepared()
-    seen, whole = (surface.vertices, surface.seen), (scene.vertices, scene.faces)
+    seen = SurfaceReference(surface.vertices, surface.seen, SAMPLES)
+    whole = SurfaceReference(scene.vertices, scene.faces, SAMPLES)
     cloud = scanned(scene, points, noise_m, seed=round(1e4 * noise_m))
     folder.mkdir(parents=True, exist_ok=True)
     write_scan_ply(folder / "scan.ply", cloud.points)
@@ -295,7 +294,9 @@ def main() -> None:
             ) -> tuple[VirtualScene, SeenSurface]:
                 scene = make()
                 scanner = ScannerConfig()
-                surface = seen_surface(scene.vertices, scene.faces, scene.stations, scanner, LONGEST_EDGE_M)
+                surface = seen_surface(
+                    scene.vertices, scene.faces, scene.every_station, scanner, LONGEST_EDGE_M
+                )
                 return scene, surface
 
             for (points, noise_m), measured in cells.items():

@@ -42,6 +42,8 @@ FURNITURE = (  # one row of the showroom after the other
     "objects_kaykit/cactus_medium_A",
 )
 COLUMNS, PITCH = 4, 2.9  # metres between the middles of the furniture; aisles for the stations between
+OUTER_RAYS = 7  # as many as an inner station casts
+PROBE_RAYS = 2_000  # of an inner station, to find how many give the points asked for
 WALL_HEIGHT, WALL = 2.8, 0.2
 LARGEST_PIECE = 2.1  # metres; larger pieces, and those in arbitrary units, are scaled down to it
 SUNK_M = 0.002  # that pieces reach into the floor, so that the union is one solid
@@ -54,20 +56,27 @@ class VirtualScene:
     Attributes:
         name: unique.
         vertices, faces: watertight, facing out, metres, z up.
-        stations: (S, 3) where scanners stand.
+        stations: (S, 3) where scanners stand; outer_stations: (T, 3) those that cast `OUTER_RAYS` times as many
+            rays, because they look from farther away.
     """
 
     name: str
     vertices: Floats
     faces: Faces
     stations: Floats
+    outer_stations: Floats
+
+    @property
+    def every_station(self) -> Floats:
+        """(S + T, 3)."""
+        return np.concatenate([self.stations, self.outer_stations])
 
 
 def held_out_building(config: BuildingConfig) -> VirtualScene:
     """A furnished building, scanned from its rooms and from a ring around it."""
     made = building(config)
-    stations = np.concatenate(demo_stations(made, np.random.default_rng([config.seed, 12])))
-    return VirtualScene(made.name, *made.mesh(), stations)
+    inside, ring = demo_stations(made, np.random.default_rng([config.seed, 12]))
+    return VirtualScene(made.name, *made.mesh(), inside, ring)
 
 
 def showroom(meshes: Path, cache: Path) -> VirtualScene:
@@ -100,9 +109,8 @@ def showroom(meshes: Path, cache: Path) -> VirtualScene:
     whole = trimesh.boolean.union(parts, engine="manifold")
     aisles = [(i * PITCH, j * PITCH) for i in range(1, COLUMNS) for j in range(1, rows)]
     stations = np.array([(a, b, 1.5 + 0.1 * (number % 3)) for number, (a, b) in enumerate(aisles)])
-    return VirtualScene(
-        "showroom", np.asarray(whole.vertices, np.float64), np.asarray(whole.faces, np.int64), stations
-    )
+    vertices, faces = np.asarray(whole.vertices, np.float64), np.asarray(whole.faces, np.int64)
+    return VirtualScene("showroom", vertices, faces, stations, np.zeros((0, 3)))
 
 
 def _standing(piece: ClosedSolid, place: Floats, angle: float) -> trimesh.Trimesh:
@@ -119,7 +127,17 @@ def scanned(scene: VirtualScene, points: int, noise_m: float, seed: int) -> Scan
     Normals are those of the surface hit, turned to the station.
     """
     rng = np.random.default_rng([seed, points])
-    probe = ScannerConfig(rays_per_station=2_000, noise_base_m=noise_m, noise_per_metre=0.0)
-    returns = len(scan(scene.vertices, scene.faces, scene.stations, probe, rng).points)
-    rays = round(points * probe.rays_per_station / returns)
-    return scan(scene.vertices, scene.faces, scene.stations, replace(probe, rays_per_station=rays), rng)
+    probe = ScannerConfig(rays_per_station=PROBE_RAYS, noise_base_m=noise_m, noise_per_metre=0.0)
+    rays = round(PROBE_RAYS * points / len(_from_all_stations(scene, probe, rng).points))
+    return _from_all_stations(scene, replace(probe, rays_per_station=rays), rng)
+
+
+def _from_all_stations(scene: VirtualScene, config: ScannerConfig, rng: np.random.Generator) -> Scan:
+    outer = replace(config, rays_per_station=OUTER_RAYS * config.rays_per_station)
+    near = scan(scene.vertices, scene.faces, scene.stations, config, rng)
+    far = scan(scene.vertices, scene.faces, scene.outer_stations, outer, rng)
+    return Scan(
+        np.concatenate([near.points, far.points]),
+        np.concatenate([near.normals, far.normals]),
+        np.concatenate([near.station, far.station + len(scene.stations)]),
+    )

@@ -69,7 +69,17 @@ class CropNetwork(nn.Module, ABC):
     @property
     def threshold(self) -> float:
         """Occupancy probability at the surface, unless the user wants another."""
-        return 0.4
+        return 0.5 if self.logits_per_voxel else 0.4
+
+    @property
+    def knows_levels(self) -> bool:
+        """Whether it was trained for every level of a pyramid: with hints, and sheets of every thickness."""
+        return False
+
+    @property
+    def logits_per_voxel(self) -> float:
+        """Slope of the logit across a surface; 0 where the logit is not a distance."""
+        return 0.0
 
     @property
     def voxel_side(self) -> float | None:

@@ -76,6 +76,16 @@ class VolumeNetwork(CropNetwork):
         return self.unet.receptive_radius + 1
 
     @property
+    def knows_levels(self) -> bool:
+        """See `CropNetwork`."""
+        return self.config.has_hints
+
+    @property
+    def logits_per_voxel(self) -> float:
+        """See `CropNetwork`."""
+        return self.config.logits_per_voxel
+
+    @property
     def pooling_factor(self) -> int:
         """Crop origins and sides are multiples of this number of voxels."""
         return self.unet.pooling_factor

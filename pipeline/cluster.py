@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from pipeline.errors import ClusterError
 
@@ -17,14 +20,17 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks withou
 import ray
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
+
+from pipeline.cluster_watch import watched
+from pipeline.devices import assigned_device, available_cpus, cluster_has, uses_gpus
 
 Item = TypeVar("Item")
 
 # Large feature volumes are freed and allocated again for every crop: without these, glibc returns them
 # to the system each time and the page faults cost more than the convolutions (2.5 times at 160^3).
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
-TASKS_IN_FLIGHT_PER_CPU = 2
+TASKS_IN_FLIGHT = 2  # for each that runs at once
 PROBE_TIMEOUT_S = 5.0
 AUTH_MODE, AUTH_TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 # Switched off, as it is on Windows and macOS, a node's address is 127.0.0.1 and all of its servers bind to that.
@@ -45,7 +51,7 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
         cpus, gpus: processors and GPUs of a private Ray; all of the machine's by default.
 
     Raises:
-        ClusterError: if the cluster does not answer, or refuses the token.
+        ClusterError: if the cluster does not answer, refuses the token, or is lost on the way.
     """
     if ray.is_initialized():
         yield
@@ -60,20 +66,33 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
             with _guarded():
                 _start(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        reason = str(error).splitlines()[0]
         raise ClusterError(
-            f"cannot reach Ray at {address}: {reason}; check --address and RAY_AUTH_MODE"
+            f"cannot reach Ray at {address}: {_first_line(error)}; check --address and RAY_AUTH_MODE"
         ) from error
     try:
-        yield
+        with watched(is_private=not joins):
+            yield
+    except RayError as error:
+        raise ClusterError(
+            f"Ray lost too many of its processes ({type(error).__name__}: {_first_line(error)}); "
+            "what is finished is kept: run the same command again"
+        ) from error
     finally:
         ray.shutdown()
         if not joins:
             _reload_authentication()
 
 
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
 def _start(**options: Any) -> None:
+    """Start or join Ray; a handler of SIGTERM that the program has set stays."""
+    handler = signal.getsignal(signal.SIGTERM)
     ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": ALLOCATOR}, **options)
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
@@ -115,10 +134,48 @@ def _probe(address: str) -> None:
         ) from error
 
 
-def available_cpus() -> int:
-    """Processors that Ray schedules on, over the whole cluster."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return max(1, int(resources.get("CPU", 1)))
+@dataclass(frozen=True)
+class Lane(Generic[Item]):
+    """One way to run an item, of several that run at once.
+
+    Attributes:
+        submit: starts a task for an item.
+        window: how many tasks may be submitted at a time, asked again and again: nodes come and go.
+    """
+
+    submit: Callable[[Item], ray.ObjectRef[Any]]
+    window: Callable[[], int]
+
+
+def device_lanes(
+    work: Callable[..., Any], device: str, gpus_each: float, retries: int, *arguments: Any
+) -> list[Lane[Any]]:
+    """Lanes of the tasks `work(device, *arguments, item)`: on processors, on GPUs, or on both at once with `auto`.
+
+    A task on a GPU takes a processor too. `device` is what the task's own process shall use.
+
+    Raises:
+        ClusterError: if GPUs are asked for and there are none.
+    """
+
+    def lane(gpus: float, window: Callable[[], int]) -> Lane[Any]:
+        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=retries)(_on_assigned_device)
+        return Lane(lambda item: task.remote(work, device, *arguments, item), window)
+
+    if not uses_gpus(device):
+        return [lane(0, lambda: TASKS_IN_FLIGHT * available_cpus())]
+
+    def gpu_tasks() -> int:
+        return min(int(cluster_has("GPU") / gpus_each), available_cpus())
+
+    lanes = [lane(gpus_each, lambda: TASKS_IN_FLIGHT * max(1, gpu_tasks()))]
+    if device == "auto":
+        lanes.append(lane(0, lambda: TASKS_IN_FLIGHT * (available_cpus() - gpu_tasks())))
+    return lanes
+
+
+def _on_assigned_device(work: Callable[..., Any], device: str, *arguments: Any) -> Any:
+    return work(assigned_device(device), *arguments)
 
 
 def run_windowed(
@@ -129,18 +186,33 @@ def run_windowed(
     Yields:
         (item, result); a task's own exception is raised here, after Ray's retries are spent.
     """
-    waiting: dict[ray.ObjectRef[Any], Item] = {}
+    return run_in_lanes([Lane(submit, lambda: window)], items)
+
+
+def run_in_lanes(lanes: Sequence[Lane[Item]], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
+    """Run one task for each item in whichever lane has room first; see `run_windowed`."""
+    waiting: dict[ray.ObjectRef[Any], tuple[int, Item]] = {}
+    submitted = [0] * len(lanes)
     queue = iter(items)
-    exhausted = False
-    while waiting or not exhausted:
-        while not exhausted and len(waiting) < window:
-            try:
-                item = next(queue)
-            except StopIteration:
-                exhausted = True
-            else:
-                waiting[submit(item)] = item
+    is_exhausted = False
+    while waiting or not is_exhausted:
+        for number, lane in enumerate(lanes):
+            room = 0 if is_exhausted else lane.window()
+            while not is_exhausted and submitted[number] < room:
+                try:
+                    item = next(queue)
+                except StopIteration:
+                    is_exhausted = True
+                else:
+                    waiting[lane.submit(item)] = number, item
+                    submitted[number] += 1
         if waiting:
             ready, _ = ray.wait(list(waiting), num_returns=1)
             for reference in ready:
-                yield waiting.pop(reference), ray.get(reference)
+                number, item = waiting.pop(reference)
+                submitted[number] -= 1
+                try:
+                    result = ray.get(reference)
+                except RayTaskError as error:
+                    raise error.cause from error  # what the task itself raised
+                yield item, result

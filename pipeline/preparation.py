@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 
 import ray
-from tqdm import tqdm
 
-from pipeline.cluster import available_cpus, ray_session, run_windowed
+from pipeline.cluster import TASKS_IN_FLIGHT, Lane, ray_session, run_in_lanes
+from pipeline.devices import available_cpus
 from pipeline.isolation import CallCrashedError, CallFailedError, CallLimits, IsolatedProcess
+from pipeline.progress import Progress
 from pipeline.version import software_version
 from preprocessing.dataset import (
     DatasetLayout,
@@ -25,6 +26,7 @@ from preprocessing.dataset import (
     read_record,
     write_shard,
 )
+from preprocessing.errors import DatasetError
 from preprocessing.sources import Collection, Unit
 
 ATTEMPTS = 2  # a unit that crashes is tried once more: the machine may have been at fault
@@ -98,18 +100,25 @@ def preprocess(
     shards = collection.shards()
     kept = finished_shards(out, layout)
     missing = sorted(set(range(layout.shards)) - set(kept))
-    with ray_session(address), tqdm(total=layout.shapes, unit="shape", desc="preprocess") as bar:
-        bar.update(sum(len(layout.shard_shapes(shard)) for shard in kept))
+    done = sum(len(layout.shard_shapes(shard)) for shard in kept)
+    with ray_session(address), Progress("preprocess", layout.shapes, "shape", done) as progress:
         rejected = {shard: read_record(out, shard).rejected for shard in kept}
         task = ray.remote(num_cpus=1, max_retries=TASK_RETRIES)(prepare_shard)
-        window = 2 * available_cpus()
         chosen = limits or CallLimits()
-        for shard, record in run_windowed(
-            lambda shard: task.remote(out, shard, shards[shard], chosen), missing, window
-        ):
-            rejected[shard] = record.rejected
-            bar.set_postfix(rejected=sum(map(len, rejected.values())), refresh=False)
-            bar.update(len(record.names))
+        lane: Lane[int] = Lane(
+            lambda shard: task.remote(out, shard, shards[shard], chosen),
+            lambda: TASKS_IN_FLIGHT * available_cpus(),
+        )
+        try:
+            for shard, record in run_in_lanes([lane], missing):
+                rejected[shard] = record.rejected
+                count = sum(map(len, rejected.values()))
+                progress.update(len(record.names), f"{count} rejected" if count else "")
+        except OSError as error:
+            raise DatasetError(
+                f"{error.filename or out}: cannot be written ({error.strerror or error}); finished shards are kept: "
+                "free some space or mend the file system, then run the same command again"
+            ) from error
     finish_dataset(out)
     entries = tuple(entry for shard in range(layout.shards) for entry in rejected[shard])
     return PreprocessSummary(layout.shapes, entries, len(missing), len(kept))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
+import threading
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from ray.train import (
     ScalingConfig,
     TrainingFailedError,
 )
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from torch import nn
 
 from convonet.errors import WeightsError
@@ -39,15 +39,20 @@ from convonet.training import (
 )
 from convonet.volume_network import VolumeNetworkConfig
 from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
-from pipeline.cluster import available_cpus, ray_session
+from pipeline.cluster import ray_session
+from pipeline.devices import assigned_device, check_device, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.overwriting import refuse_overwriting
+from pipeline.process_group import process_group
+from pipeline.progress import Progress
 from pipeline.version import software_version
 from preprocessing.training_crops import CropConfig, CropSource
 from preprocessing.training_sequences import SequenceConfig, SequenceSource
 from preprocessing.training_shapes import ShapeConfig, ShapeSource
 
 CHECKPOINT_FILE = "state.pt"
+METRICS_FILE = "metrics.jsonl"
+FOLLOW_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -184,21 +189,20 @@ def _checkpoint(state: TrainingState, config: TrainConfig, out: Path, metrics: d
 
 def _train_worker(job: dict[str, Any]) -> None:
     """One process of the training run."""
-    try:
-        _fit(job)
-    finally:
-        # The distributed wrapper holds itself in a circle. Freed after its process group, it would keep the
-        # interpreter's lock while it waits for gloo's threads, and those may wait for that lock. Here the group
-        # still stands.
-        gc.collect()
+    context = ray.train.get_context()
+    device = choose_device(assigned_device("auto"))
+    if context.get_world_size() == 1:
+        _fit(job, device)
+        return
+    with process_group(context.get_world_rank(), context.get_world_size(), device):
+        _fit(job, device)
 
 
-def _fit(job: dict[str, Any]) -> None:
+def _fit(job: dict[str, Any], device: torch.device) -> None:
     """Train; continues from the run's last checkpoint by itself."""
     config: TrainConfig = job["config"]
     data, out = Path(job["data"]), Path(job["out"])
     context = ray.train.get_context()
-    device = choose_device("auto" if job["use_gpu"] else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(job["threads"])
     torch.manual_seed(config.training.seed)
@@ -220,7 +224,7 @@ def _fit(job: dict[str, Any]) -> None:
         objective = WrappedObjective(objective)
     validation = config.source(data, config.validation_split, seed=1)
     started, first_step = time.monotonic(), state.step
-    log = out / "metrics.jsonl"
+    log = out / METRICS_FILE
 
     def on_step(current: TrainingState, metrics: dict[str, float]) -> None:
         is_last = current.step == config.training.steps
@@ -239,6 +243,45 @@ def _fit(job: dict[str, Any]) -> None:
     Fit(source, config.training, device, context.get_world_rank(), on_step, objective).run(model, state)
 
 
+def _fit_and_follow(trainer: DataParallelTrainer, log: Path, steps: int) -> None:
+    """Run a trainer in a thread, where it leaves Ctrl-C to us, and report the steps that its workers have logged."""
+    failures: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    before = _last_step(log)
+    with Progress("train", steps, "step", before) as progress:
+        thread.start()
+        while thread.is_alive():
+            thread.join(FOLLOW_S)
+            reached = _last_step(log)
+            progress.update(max(0, reached - before))
+            before = max(before, reached)
+        if failures:
+            raise failures[0]
+
+
+def _last_step(log: Path) -> int:
+    metrics = read_metrics(log) if log.exists() else []
+    return int(metrics[-1]["step"]) if metrics else 0
+
+
+def read_metrics(log: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics.jsonl; one that a full disk or a kill has cut short is left out."""
+    found = []
+    for line in log.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
 def train(
     data: Path, out: Path, config: TrainConfig | None = None, device: str = "auto", address: str = "auto"
 ) -> TrainSummary:
@@ -252,6 +295,7 @@ def train(
         RunDirectoryError: if `out` holds a training run of another configuration.
         ClusterError: if Ray cannot be reached or the workers failed too often.
     """
+    check_device(device)
     config = config or TrainConfig()
     data, out = Path(data).absolute(), Path(out).absolute()
     given = [name for name in (config.initial_model, config.imagenet) if name is not None]
@@ -264,23 +308,24 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     stored = out / "config.json"
     description = json.dumps({"data": str(data), "config": asdict(config)}, indent=1)
-    if stored.exists() and stored.read_text() != description:
+    if not stored.exists():
+        partial = stored.with_suffix(".partial")
+        partial.write_text(description)
+        partial.replace(stored)
+    elif stored.read_text() != description:
         raise RunDirectoryError(f"{out}: holds a training run of another configuration; choose another --out")
-    stored.write_text(description)
     started = time.monotonic()
-    use_gpu = choose_device(device).type == "cuda"
     with ray_session(address):
-        threads = max(1, available_cpus() // config.workers)
-        trainer = TorchTrainer(
+        use_gpu = uses_gpus(device)
+        threads = cpus_for_each(config.workers, use_gpu)
+        trainer = DataParallelTrainer(
             _train_worker,
             train_loop_config={
                 "config": config,
                 "data": str(data),
                 "out": str(out),
-                "use_gpu": use_gpu,
                 "threads": threads,
             },
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=use_gpu,
@@ -294,11 +339,14 @@ def train(
             ),
         )
         try:
-            trainer.fit()
+            _fit_and_follow(trainer, out / METRICS_FILE, config.training.steps)
         except TrainingFailedError as error:
             reason = str(error).strip().splitlines()[-1]  # the lines above are the worker's traceback
-            raise ClusterError(f"training failed ({reason}); logs are in {out}/ray") from error
-    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+            raise ClusterError(
+                f"training failed ({reason}); logs are in {out}/ray. Run the same command again to continue from "
+                "the last checkpoint"
+            ) from error
+    last = read_metrics(out / METRICS_FILE)[-1]
     return TrainSummary(
         out / "model.safetensors",
         int(last["step"]),

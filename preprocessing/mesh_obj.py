@@ -116,7 +116,7 @@ def _index(word: str, count: int) -> int:
 
 def _normals(parts: _Parts) -> NDArray[np.float64] | None:
     """One normal for each vertex, where the faces agree about it."""
-    if not parts.has_one_normal or len(parts.normal_of) != len(parts.vertices):
+    if not parts.normal_of or not parts.has_one_normal or len(parts.normal_of) != len(parts.vertices):
         return None
     places = [parts.normal_of[vertex] for vertex in range(len(parts.vertices))]
     if max(places) >= len(parts.normals) or any(len(normal) != 3 for normal in parts.normals):

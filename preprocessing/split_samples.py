@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from preprocessing.dataset import BLOCK, SPLITS, BlockReader, DatasetLayout, rows
+from preprocessing.dataset import BLOCK, SPLITS, BlockReader, DatasetLayout, check_complete, rows
 from preprocessing.errors import DatasetError
 
 
@@ -54,6 +54,7 @@ class SplitSamples:
                 f"{path}: holds no {' and '.join(absent)} queries with occupancy; make a dataset that does with "
                 "`tessera preprocess meshes`, `shapenet` or `rooms` (`bodies` or `humans` for sequences)"
             )
+        check_complete(path, layout)
         group = zarr.open_group(str(path), mode="r")
         wanted = rows(group, "valid") & (rows(group, "split") == SPLITS.index(split))
         self.shapes = np.flatnonzero(wanted)

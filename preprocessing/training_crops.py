@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from preprocessing.dataset import SPLITS, read_layout, rows
+from preprocessing.dataset import SPLITS, check_complete, read_layout, rows
 from preprocessing.dataset.samples import NORMAL_STEPS
 from preprocessing.errors import DatasetError
 from preprocessing.rotations import log_uniform, random_rotation, turn_about_z
@@ -79,6 +79,7 @@ class CropSource:
                 f"{path}: holds sequences, or shapes without signed distances; crops train on stores made by "
                 "`tessera preprocess rooms` or `meshes`"
             )
+        check_complete(path, layout)
         self.group = zarr.open_group(str(path), mode="r")
         wanted = rows(self.group, "valid") & (rows(self.group, "split") == SPLITS.index(split))
         self.shapes = np.flatnonzero(wanted)
@@ -122,20 +123,22 @@ class CropSource:
         every = to_crop(stored.points)
         start = int(rng.integers(count))
         cloud = np.take(every, np.arange(start, start + min(kept, count)), axis=0, mode="wrap")
-        directions = np.zeros_like(cloud)
+        directions: NDArray[np.float32] = np.zeros_like(cloud)
         if rng.random() < config.directions_share:
             normals = np.take(stored.normals, np.arange(start, start + len(cloud)), axis=0, mode="wrap")
-            directions = (normals.astype(np.float32) / NORMAL_STEPS) @ rotation.T
+            units = normals.astype(np.float32) / np.float32(NORMAL_STEPS)
+            directions = (units @ rotation.T).astype(np.float32)
         sigma = rng.uniform(0, config.scan_noise if stored.has_scan_noise else config.noise)
-        cloud += (rng.standard_normal(cloud.shape, dtype=np.float32)) * np.float32(sigma)
+        cloud += rng.standard_normal(cloud.shape, dtype=np.float32) * np.float32(sigma)
         stray = rng.random(len(cloud)) < rng.uniform(0, config.outliers) * (rng.random() < 0.5)
         cloud[stray] = rng.uniform(0, grid, (int(stray.sum()), 3))
         inside = ((cloud >= 0) & (cloud < grid)).all(axis=1)
 
-        queries, distances = [], []
+        queries: list[NDArray[np.float32]] = []
+        distances: list[NDArray[np.float32]] = []
         near = round(config.queries * config.near_share)
         for kind, wanted in (("near", near), ("uniform", config.queries - near)):
-            asked, away = stored.queries[kind]
+            asked, stored_away = stored.queries[kind]
             local = to_crop(asked)
             margin = 0.0 if is_whole else config.context
             usable = ((local > margin) & (local < grid - margin)).all(axis=1)
@@ -143,13 +146,13 @@ class CropSource:
                 usable &= np.abs(asked).max(axis=1) < 0.5 - margin / scale
             chosen = rng.permutation(np.flatnonzero(usable))[:wanted]
             queries.append(local[chosen])
-            distances.append(away[chosen].astype(np.float32) * np.float32(scale))
+            distances.append(stored_away[chosen].astype(np.float32) * np.float32(scale))
         asked, away = np.concatenate(queries), np.concatenate(distances)
         if stored.has_scan_noise:
             seen = every[((every >= 0) & (every < grid)).all(axis=1)]
             away, is_certain = SeenVoxels.of_points(seen, grid).labels(asked, away)
             asked, away = asked[is_certain], away[is_certain]
-        return TrainingCrop(cloud[inside], directions[inside].astype(np.float32), asked, away)
+        return TrainingCrop(cloud[inside], directions[inside], asked, away)
 
     def _rotation(self, is_whole: bool, rng: np.random.Generator) -> NDArray[np.float32]:
         """A rotation or mirror image; whole shapes, which fill their crop, turn by quarters about z."""

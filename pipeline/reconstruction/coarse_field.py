@@ -62,6 +62,13 @@ class CoarseBlock:
         """Values (N,) at positions (N, 3) in voxels of the finer level; beyond the block its border's."""
         return sample_grid(self.values, positions * self.scale + (self.shift - self.low))
 
+    def holds_solid(self, low: NDArray[np.int64], high: NDArray[np.int64], cells_per_voxel: int) -> bool:
+        """Whether any value is solid in the closed box between two lattice points of the finer level."""
+        first = np.floor(low / cells_per_voxel * self.scale + self.shift).astype(np.int64) - self.low
+        last = np.ceil(high / cells_per_voxel * self.scale + self.shift).astype(np.int64) - self.low
+        box = tuple(slice(max(int(a), 0), int(b) + 1) for a, b in zip(first, last, strict=True))
+        return bool((self.values[box] > 0).any())
+
     def directions(self, positions: NDArray[np.float64]) -> Floats:
         """Unit vectors (N, 3) from points (N, 3) to their free side, zero where this level is not sure of it.
 

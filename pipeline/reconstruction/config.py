@@ -34,6 +34,7 @@ class ReconstructConfig:
             about its box, as the original's sliding window does.
         tiling: "lattice" puts tiles on multiples of the voxel size, with free space around the scan; "box" begins at
             the lowest corner of the scan's bounding box with boxes of exactly `query_voxels`, as the original does.
+        fit_radius: voxels over which scan points are averaged to place the surface; 0 leaves it to the network.
         drop_invalid: ignore points that are not finite instead of refusing the scan.
         reading: how the scan's files are read: unit, axes, columns, classes, stations.
     """
@@ -46,6 +47,7 @@ class ReconstructConfig:
     max_tile_voxels: int = 112
     query_voxels: int | None = None
     blend_voxels: int = 4
+    fit_radius: float = 0.6
     tiling: Tiling = "lattice"
     drop_invalid: bool = False
     reading: ScanOptions = field(default_factory=ScanOptions)
@@ -59,6 +61,8 @@ class ReconstructConfig:
             raise ValueError("the voxel size follows from the scene size; pass --voxel-size or --scene-size")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ValueError(f"threshold is a probability between 0 and 1, not {self.threshold}")
+        if not 0 <= self.fit_radius <= 1:
+            raise ValueError(f"fit_radius must lie between 0 and 1 voxel, not {self.fit_radius}")
         if self.cells_per_voxel not in (1, 2, 4, 8):
             raise ValueError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
         if self.tiling not in get_args(Tiling):

@@ -32,7 +32,7 @@ def measure_coverage(store: RunStore, plan: ScenePlan, finished: list[int]) -> f
     there = set(finished)
     weight = covered = 0.0
     for tile in chosen.tolist():
-        points, _ = read_points(store, [tile], has_colors=False)
+        points = read_points(store, [tile]).positions
         points = points[np.unique(np.linspace(0, len(points) - 1, min(POINTS, len(points))).astype(int))]
         local = plan.voxel_position(points)
         missed = np.ones(len(local), np.bool_)

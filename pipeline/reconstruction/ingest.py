@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.reconstruction.crop_field import thin_points
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.scan_summary import Sides, finite_chunks
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet
 from preprocessing.scan_files import ScanChunk
+from preprocessing.scan_files.chunks import join_chunks
 
 INDEX = "points/index.parquet"
 COLOR_NAMES = ("red", "green", "blue")
 DIRECTION_NAMES = ("ux", "uy", "uz")
+MOST_PENDING = 4_000_000  # points of a coarse level that wait to be thinned together
 
 
 @dataclass(frozen=True)
@@ -35,27 +39,74 @@ class BucketContents:
     drop_origin: bool = False
 
 
-def bucket_points(scan: ScanSet, plan: ScenePlan, store: RunStore, contents: BucketContents) -> None:
-    """Write every point into `points/`, each chunk sorted by tile with one row group for each tile.
+def bucket_points(
+    scan: ScanSet, plans: Sequence[ScenePlan], store: RunStore, contents: BucketContents
+) -> None:
+    """Write the points of every level of the pyramid, bucketed by the level's tiles.
 
-    The index (tile, chunk, row group, count) is written last: its presence says that all points are there.
+    The finest level has all points. A coarser one has at most a few for each cell of its lattice, thinned as they come;
+    what is pending of it stays in memory up to `MOST_PENDING` points, so a cell may get more in a scan of many.
+
+    The index of the finest level is written last: its presence says that all points are there.
     """
-    index: list[tuple[int, int, int, int]] = []
-    for number, (chunk, _) in enumerate(finite_chunks(scan, contents.drop_origin)):
-        if not len(chunk.points):
-            continue
-        tiles = plan.tile_of_points(chunk.points)
+    finest = _Buckets(plans[0], store, contents)
+    coarser = [_Buckets(plan, store, replace(contents, has_colors=False)) for plan in plans[1:]]
+    for chunk, _ in finite_chunks(scan, contents.drop_origin):
+        if len(chunk.points):
+            finest.write(chunk)
+            for level in coarser:
+                chunk = level.add(chunk)
+    for level in (*coarser, finest):
+        level.finish()
+
+
+class _Buckets:
+    """The points of one level on their way into its files: sorted by tile, one row group for each tile."""
+
+    def __init__(self, plan: ScenePlan, store: RunStore, contents: BucketContents) -> None:
+        self.plan, self.store, self.contents = plan, store, contents
+        self.index: list[tuple[int, int, int, int]] = []
+        self.files = 0
+        self.pending: list[ScanChunk] = []
+
+    def add(self, chunk: ScanChunk) -> ScanChunk:
+        """Thin a chunk to this level's lattice and keep it for later; returns it, for the next level to thin."""
+        thinned = self._thinned(chunk)
+        self.pending.append(thinned)
+        if sum(len(part.points) for part in self.pending) > MOST_PENDING:
+            joined = self._thinned(join_chunks(self.pending))
+            self.pending = [joined]
+            if len(joined.points) > MOST_PENDING // 2:
+                self.write(joined)
+                self.pending = []
+        return thinned
+
+    def finish(self) -> None:
+        """Write what is pending, then the index."""
+        if self.pending:
+            self.write(self._thinned(join_chunks(self.pending)))
+        columns = np.asarray(self.index, dtype=np.int64).reshape(-1, 4).T
+        names = ("tile", "chunk", "row_group", "count")
+        self.store.write_tables(
+            index_file(self.plan.level), [pa.table(dict(zip(names, columns, strict=True)))]
+        )
+
+    def write(self, chunk: ScanChunk) -> None:
+        """Write a chunk as one file."""
+        tiles = self.plan.tile_of_points(chunk.points)
         order = np.argsort(tiles, kind="stable")
         present, starts = np.unique(tiles[order], return_index=True)
         groups = []
         for group, rows in enumerate(np.split(order, starts[1:])):
-            groups.append(_point_table(chunk, rows, contents))
-            index.append((int(present[group]), number, group, len(rows)))
-        store.write_tables(f"points/chunk-{number:06d}.parquet", groups)
-    columns = np.asarray(index, dtype=np.int64).reshape(-1, 4).T
-    store.write_tables(
-        INDEX, [pa.table(dict(zip(("tile", "chunk", "row_group", "count"), columns, strict=True)))]
-    )
+            groups.append(_point_table(chunk, rows, self.contents))
+            self.index.append((int(present[group]), self.files, group, len(rows)))
+        self.store.write_tables(_chunk_file(self.plan.level, self.files), groups)
+        self.files += 1
+
+    def _thinned(self, chunk: ScanChunk) -> ScanChunk:
+        kept = np.zeros(len(chunk.points), np.bool_)
+        kept[thin_points(self.plan.voxel_position(chunk.points) * self.plan.cells_per_voxel)] = True
+        return chunk.only(kept, "thinned")
 
 
 def _point_table(chunk: ScanChunk, rows: NDArray[np.int64], contents: BucketContents) -> pa.Table:
@@ -72,45 +123,60 @@ def _point_table(chunk: ScanChunk, rows: NDArray[np.int64], contents: BucketCont
     return pa.table(columns)
 
 
-def occupied_tiles(store: RunStore) -> NDArray[np.int64]:
-    """Tiles that hold points, ascending."""
-    with store.open_table(INDEX) as file:
+def index_file(level: int) -> str:
+    """Name of the index (tile, chunk, row group, count) of a level's points."""
+    return INDEX if level == 0 else f"levels/{level}/points/index.parquet"
+
+
+def _chunk_file(level: int, number: int) -> str:
+    return index_file(level).replace("index", f"chunk-{number:06d}")
+
+
+def occupied_tiles(store: RunStore, level: int = 0) -> NDArray[np.int64]:
+    """Tiles of a level that hold points, ascending."""
+    with store.open_table(index_file(level)) as file:
         return np.unique(file.read(["tile"])["tile"].to_numpy())
 
 
+@dataclass(frozen=True)
+class BucketedPoints:
+    """Points of some tiles, in the scan's order.
+
+    Attributes:
+        positions: (N, 3) float64, world.
+        colors: (N, 3) uint8; None where they were not asked for.
+        directions: (N, 3) float32 unit vectors toward the scanner, or normals; zero where a point has none.
+    """
+
+    positions: NDArray[np.float64]
+    colors: NDArray[np.uint8] | None
+    directions: NDArray[np.float32]
+
+
 def read_points(
-    store: RunStore, tiles: list[int], has_colors: bool
-) -> tuple[NDArray[np.float64], NDArray[np.uint8] | None]:
-    """World positions (N, 3) and colours (N, 3) of the points of some tiles, in the scan's order."""
-    with store.open_table(INDEX) as file:
+    store: RunStore, tiles: list[int], level: int = 0, has_colors: bool = False
+) -> BucketedPoints:
+    """The points of some tiles of a level; colors of the finest level only, and only of scans that have them."""
+    with store.open_table(index_file(level)) as file:
         index = file.read()
     wanted = np.isin(index["tile"].to_numpy(), tiles)
     chunks, groups = index["chunk"].to_numpy()[wanted], index["row_group"].to_numpy()[wanted]
     points, colors = [np.zeros((0, 3))], [np.zeros((0, 3), np.uint8)]
+    directions = [np.zeros((0, 3), np.float32)]
     for chunk in np.unique(chunks):
-        with store.open_table(f"points/chunk-{chunk:06d}.parquet") as file:
+        with store.open_table(_chunk_file(level, int(chunk))) as file:
             table = file.read_row_groups(sorted(groups[chunks == chunk].tolist()))
-        points.append(np.stack([table[axis].to_numpy() for axis in "xyz"], axis=1))
+        points.append(_columns(table, "xyz"))
+        has_directions = DIRECTION_NAMES[0] in table.column_names
+        directions.append(
+            _columns(table, DIRECTION_NAMES) if has_directions else np.zeros((table.num_rows, 3), np.float32)
+        )
         if has_colors:
-            colors.append(np.stack([table[name].to_numpy() for name in COLOR_NAMES], axis=1))
-    return np.concatenate(points), np.concatenate(colors) if has_colors else None
+            colors.append(_columns(table, COLOR_NAMES))
+    return BucketedPoints(
+        np.concatenate(points), np.concatenate(colors) if has_colors else None, np.concatenate(directions)
+    )
 
 
-def read_directions(store: RunStore, tiles: list[int]) -> NDArray[np.float32]:
-    """Directions (N, 3) of the points that `read_points` gives for the same tiles, in its order.
-
-    Unit vectors toward the scanner, or normals; zero where a point has none. Only of runs with
-    `BucketContents.sides`.
-    """
-    with store.open_table(INDEX) as file:
-        index = file.read()
-    wanted = np.isin(index["tile"].to_numpy(), tiles)
-    chunks, groups = index["chunk"].to_numpy()[wanted], index["row_group"].to_numpy()[wanted]
-    found = [np.zeros((0, 3), np.float32)]
-    for chunk in np.unique(chunks):
-        with store.open_table(f"points/chunk-{chunk:06d}.parquet") as file:
-            table = file.read_row_groups(
-                sorted(groups[chunks == chunk].tolist()), columns=list(DIRECTION_NAMES)
-            )
-        found.append(np.stack([table[name].to_numpy() for name in DIRECTION_NAMES], axis=1))
-    return np.concatenate(found)
+def _columns(table: pa.Table, names: Sequence[str]) -> NDArray[Any]:
+    return np.stack([table[name].to_numpy() for name in names], axis=1)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
+from pipeline.reconstruction.support import VertexSupport
 from pipeline.reconstruction.tile_surface import TileSurface, owner_of
 from preprocessing.mesh_files import open_mesh_writer
 
@@ -46,7 +47,7 @@ def vertices_file(tile: int) -> str:
 
 
 def write_tile(
-    store: RunStore, tile: int, surface: TileSurface, colors: NDArray[np.uint8] | None, facts: dict[str, Any]
+    store: RunStore, tile: int, surface: TileSurface, support: VertexSupport, facts: dict[str, Any]
 ) -> None:
     """Write a tile's faces, open edges and vertices, in this order."""
     keys = dict(zip("abc", surface.faces.T, strict=True))
@@ -56,8 +57,9 @@ def write_tile(
     columns: dict[str, NDArray[Any]] = {"key": surface.keys}
     columns |= dict(zip(("x", "y", "z"), surface.positions.T, strict=True))
     columns |= dict(zip(("nx", "ny", "nz"), surface.normal_sums.T, strict=True))
-    if colors is not None:
-        columns |= dict(zip(COLOR_NAMES, colors.T, strict=True))
+    columns |= {"distance": support.distances, "confidence": support.confidence}
+    if support.colors is not None:
+        columns |= dict(zip(COLOR_NAMES, support.colors.T, strict=True))
     table = pa.table(columns)
     cuts = (0, surface.owned_border, surface.owned, len(surface.keys))
     groups = [table.slice(start, stop - start) for start, stop in pairwise(cuts)]

@@ -19,8 +19,9 @@ UNBLENDED_VOXELS = (
     4  # a crop is as large without blending as with the usual band: as the original's, for its weights
 )
 LARGEST_CELLS = 1 << 19  # lattice keys hold 20 bits for each axis
-# The pyramid ends where the network sees a whole scene from anywhere inside it: its sight is 20 voxels.
-COARSEST_VOXELS = 32
+# The pyramid ends where the network tells a closed surface from a sheet from anywhere inside it. (It could see 20
+# voxels far; spheres of radius 6 it fills without hints, of 11 it does not.)
+COARSEST_VOXELS = 12
 
 Triple = tuple[int, int, int]
 

@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from tqdm import tqdm
 
-from convonet.precision import choose_device
 from convonet.weights import load_network, model_file
-from pipeline.cluster import TASKS_IN_FLIGHT_PER_CPU, available_cpus, ray_session, run_windowed
+from pipeline.cluster import device_lanes, ray_session, run_in_lanes
+from pipeline.devices import check_device
 from pipeline.errors import ClusterError, NoSurfaceError, RunDirectoryError
 from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
+from pipeline.progress import Progress
+from pipeline.reconstruction.coarse_field import level_file
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.ingest import INDEX, BucketContents, bucket_points, occupied_tiles
 from pipeline.reconstruction.merge import MeshSummary, finished_tiles, merge_tiles
-from pipeline.reconstruction.plan import ScenePlan, make_plan
+from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
 from pipeline.reconstruction.scan_summary import check_voxel_size, default_voxel_size, summarise_scan
-from pipeline.reconstruction.stages import TileJob, TileRecord, sample_tile, surface_tile
+from pipeline.reconstruction.stages import TileJob, TileRecord, level_tile, sample_tile, surface_tile
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
 from pipeline.version import software_version
@@ -33,6 +34,8 @@ from preprocessing.mesh_files import MESH_SUFFIXES
 from preprocessing.scan_files import scan_kind
 
 MANIFEST = "manifest.json"
+GPUS_PER_TILE = 0.5
+TASK_RETRIES = 5
 
 
 @dataclass(frozen=True)
@@ -111,22 +114,26 @@ def reconstruct(
         raise RunDirectoryError(f"{out}: is a file, and a run needs a folder; choose another --out")
     outputs = [path] + ([store.local_path] if store.is_local else [])
     refuse_overwriting(outputs, [*files.files, model_file(config.model)])
-    choose_device(device)
+    check_device(device)
     seconds: dict[str, float] = {}
     with MemoryWatch() as memory:
         with _timed(seconds, "plan"):
             manifest = _open_run(store, files, config)
-        plan = ScenePlan(**{name: _tupled(value) for name, value in manifest["plan"].items()})
+        plans = tuple(
+            ScenePlan(**{name: _tupled(value) for name, value in plan.items()}) for plan in manifest["plans"]
+        )
+        plan = plans[0]
         with _timed(seconds, "points"):
             if not store.exists(INDEX):
-                bucket_points(files, plan, store, BucketContents(**manifest["contents"]))
+                bucket_points(files, plans, store, BucketContents(**manifest["contents"]))
         job = TileJob(
             store=store,
-            plan=plan,
+            plans=plans,
             model=str(model_file(config.model).absolute()),
             threshold=manifest["threshold"],
             device=device,
             has_colors=manifest["contents"]["has_colors"],
+            fit_radius=config.fit_radius,
         )
         stages = _Stages(job, manifest, seconds, show_progress)
         if not stages.is_complete():
@@ -178,7 +185,9 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
     settings = config.for_network(network, float((summary.high - summary.low).max()))
     voxel_size = settings.voxel_size or default_voxel_size(scan, summary)
     notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
-    plan = make_plan(
+    has_levels = network.knows_levels and settings.blend_voxels > 0 and settings.tiling == "lattice"
+    make = make_pyramid if has_levels else _one_level
+    plans = make(
         summary.low,
         summary.high,
         voxel_size,
@@ -199,7 +208,7 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
         "notes": notes,
         "config": asdict(config),
         "threshold": settings.threshold,
-        "plan": asdict(plan),
+        "plans": [asdict(plan) for plan in plans],
         "surface_tiles": None,
         "runs": [],
     }
@@ -250,9 +259,9 @@ class _Stages:
     def run(self) -> None:
         """Compute what is missing and note it in the manifest."""
         job, plan = self.job, self.job.plan
-        candidates = sorted(
-            {tile for occupied in occupied_tiles(job.store) for tile in plan.under_crop(int(occupied))}
-        )
+        with _timed(self.seconds, "levels"):
+            solid = self._levels()
+        candidates = _reached(plan, [*occupied_tiles(job.store).tolist(), *solid])
         done = set(finished_tiles(job.store))
         unfinished = [tile for tile in candidates if tile not in done]
         needed = sorted({near for tile in unfinished for near in plan.around(tile)} & set(candidates))
@@ -266,21 +275,32 @@ class _Stages:
         self.manifest["surface_tiles"] = wanted
         self.manifest["runs"].append(asdict(self.counts))
         job.store.write_json(MANIFEST, self.manifest)
-        job.store.delete_folder("fields")
+        for folder in ("fields", "levels"):
+            job.store.delete_folder(folder)
+
+    def _levels(self) -> list[int]:
+        """Compute the coarser levels, coarsest first; returns the finest level's tiles that they find solid."""
+        below: list[int] = []
+        for level in range(len(self.job.plans) - 1, 0, -1):
+            plan = self.job.plans[level]
+            tiles = _reached(plan, [*occupied_tiles(self.job.store, level).tolist(), *below])
+            self._each(level_tile, [(level, tile) for tile in tiles], f"level {level}")
+            facts = (self.job.store.read_facts(level_file(level, tile)) for tile in tiles)
+            below = sorted({tile for fact in facts for tile in fact["below"]})
+        return below
 
     def _each(
-        self, work: Callable[[TileJob, int], TileRecord], tiles: list[int], title: str
+        self, work: Callable[[TileJob, Any], TileRecord], tiles: Sequence[Any], title: str
     ) -> tuple[int, int]:
         """Run one task for each tile; returns how many computed theirs and how many found it finished."""
-        task = ray.remote(num_cpus=1, num_gpus=_gpu_share(self.job.device), max_retries=5)(work)
-        job = ray.put(self.job)
-        window = TASKS_IN_FLIGHT_PER_CPU * available_cpus()
+        device = self.job.device if work is not surface_tile else "cpu"  # surfaces need no network
+        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, TASK_RETRIES, work, ray.put(self.job))
         kept = 0
-        with tqdm(total=len(tiles), unit="tile", desc=title, disable=not self.show_progress) as bar:
+        with Progress(title, len(tiles), "tile", is_shown=self.show_progress) as progress:
             try:
-                for _, record in run_windowed(lambda tile: task.remote(job, tile), tiles, window):
+                for _, record in run_in_lanes(lanes, tiles):
                     kept += record.was_finished
-                    bar.update()
+                    progress.update()
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except ray.exceptions.RayError as error:
@@ -291,8 +311,19 @@ class _Stages:
         return len(tiles) - kept, kept
 
 
-def _gpu_share(device: str) -> float:
-    return 0.5 if choose_device(device).type == "cuda" else 0.0
+def _reached(plan: ScenePlan, tiles: Sequence[int]) -> list[int]:
+    """All tiles whose crops cover any of these, ascending."""
+    return sorted({near for tile in tiles for near in plan.under_crop(tile)})
+
+
+def _one_level(*arguments: Any) -> tuple[ScenePlan, ...]:
+    return (make_plan(*arguments),)
+
+
+def _on_device(
+    device: str, work: Callable[[TileJob, Any], TileRecord], job: TileJob, tile: Any
+) -> TileRecord:
+    return work(replace(job, device=device), tile)
 
 
 def _of_coverage(coverage: float) -> str:

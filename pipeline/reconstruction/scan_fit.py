@@ -1,9 +1,9 @@
 """The fit to the scan: near its points they decide where the surface lies; the network decides everything else.
 
-Implicit moving least squares (Kolluri 2005): at a place x the signed distance is the weighted mean of n_i . (x - p_i) over
-the points near x, with normals n_i that the network's own field gives. A second weight compares each point's plane with the
-network's distance at x (as robust implicit moving least squares does, Oztireli et al. 2009), so that points on the other side of
-a thin wall, or off the surface altogether, count for nothing.
+Implicit moving least squares (Kolluri 2005): at a place x the signed distance is the weighted mean of n_i . (x - p_i)
+over the points near x, with normals n_i that the network's own field gives. A second weight compares each point's plane
+with the network's distance at x (as robust implicit moving least squares does, Oztireli et al. 2009), so that points on
+the other side of a thin wall, or off the surface altogether, count for nothing.
 """
 
 from __future__ import annotations
@@ -88,7 +88,12 @@ def fit_distances(
     shape = np.asarray(network.shape)
     cells = np.floor(points).astype(np.int64)
     normals, is_usable = _normals(network, points, cells)
-    points, cells, normals, counts = (part[is_usable] for part in (points, cells, normals, counts))
+    points, cells, normals, counts = (
+        points[is_usable],
+        cells[is_usable],
+        normals[is_usable],
+        counts[is_usable],
+    )
     sums, weights = np.zeros(network.size, np.float32), np.zeros(network.size, np.float32)
     flat = network.ravel()
     strides = np.array([shape[1] * shape[2], shape[2], 1])
@@ -114,7 +119,7 @@ def fit_distances(
         weights[index] += weight
     fitted = (sums / np.maximum(weights, 1e-12)).reshape(network.shape)
     share = _smooth(weights.reshape(network.shape) / np.float32(FULL_SUPPORT))
-    share = share * (1 - _smooth((np.abs(network) - NEAR_VOXELS) / (FAR_VOXELS - NEAR_VOXELS)))
+    share = share * _smooth((np.float32(FAR_VOXELS) - np.abs(network)) / np.float32(FAR_VOXELS - NEAR_VOXELS))
     return np.asarray(network + share * (fitted - network), np.float32)
 
 

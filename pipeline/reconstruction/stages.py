@@ -11,15 +11,37 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from convonet.mise import SampledField, refine
-from pipeline.reconstruction.crop_field import QUERY_BATCH, CropField, network_on, thin_points
+from pipeline.reconstruction.coarse_field import (
+    CoarseBlock,
+    grid_box,
+    level_file,
+    read_block,
+    tiles_below,
+    write_level_tile,
+)
+from pipeline.reconstruction.crop_field import (
+    QUERY_BATCH,
+    CropField,
+    CropPoints,
+    LatticeField,
+    network_on,
+)
 from pipeline.reconstruction.field_store import field_file, read_field, write_field
 from pipeline.reconstruction.ingest import read_points
 from pipeline.reconstruction.merge import vertices_file, write_tile
 from pipeline.reconstruction.plan import MISE, ScenePlan
 from pipeline.reconstruction.store import RunStore
+from pipeline.reconstruction.support import (
+    LARGEST_DISTANCE,
+    SUPPORTING_POINTS,
+    VertexSupport,
+    confidence,
+)
 from pipeline.reconstruction.tile_surface import tile_surface
 
-REACH_VOXELS = 16  # a crop is encoded if a scan point lies this near to its tile; farther away all is free
+REACH_VOXELS = 16  # without a coarser level, a crop is encoded if a scan point lies this near to its tile
+TRUSTED_VOXELS = 12  # with one: the blending band, and as far as a level is believed at all
+NO_POINTS = CropPoints(np.zeros((0, 3)), np.zeros((0, 3), np.float32))
 
 
 @dataclass(frozen=True)
@@ -28,19 +50,26 @@ class TileJob:
 
     Attributes:
         store: the run directory.
-        plan: the scene's plan.
+        plans: of the levels, finest first.
         model: weights file.
         threshold: occupancy probability at the surface.
         device: auto, cpu or cuda.
         has_colors: whether the scan's points carry colours.
+        fit_radius: of the fit to the scan, in voxels; 0 for none.
     """
 
     store: RunStore
-    plan: ScenePlan
+    plans: tuple[ScenePlan, ...]
     model: str
     threshold: float
     device: str
     has_colors: bool
+    fit_radius: float
+
+    @property
+    def plan(self) -> ScenePlan:
+        """That of the finest level, whose surface becomes the mesh."""
+        return self.plans[0]
 
 
 @dataclass(frozen=True)
@@ -84,25 +113,72 @@ def sample_tile(job: TileJob, tile: int) -> TileRecord:
 
 def _sample(job: TileJob, tile: int) -> SampledField | None:
     plan = job.plan
-    world, _ = read_points(job.store, plan.under_crop(tile), has_colors=False)
-    positions = plan.voxel_position(world)
+    region = plan.region_box(tile)
+    coarse = _coarse_block(job, 0, tile)
+    points = _crop_points(job, plan, tile, reach=_reach(plan, coarse))
+    low, high = np.asarray(region.low), np.asarray(region.high)
+    if points is None and (coarse is None or not coarse.holds_solid(low, high, plan.cells_per_voxel)):
+        return None
+    every = points or NO_POINTS
+    thinned = every.thinned(plan.cells_per_voxel)
+    network, device = network_on(job.model, job.device)
+    values = LatticeField(CropField(network, device, plan, tile, thinned, coarse), plan, tile, job.threshold)
+    if points is not None and network.logits_per_voxel and job.fit_radius:
+        values.fit(every.positions, network.logits_per_voxel, job.fit_radius)
+    seeds = np.floor(thinned.positions * plan.cells_per_voxel).astype(np.int64)
+    seeds = seeds[((seeds >= low) & (seeds < high)).all(axis=1)]
+    return refine(values, low, high, seeds, MISE, QUERY_BATCH)
+
+
+def _coarse_block(job: TileJob, level: int, tile: int) -> CoarseBlock | None:
+    if level + 1 == len(job.plans):
+        return None
+    return read_block(job.store, job.plans[level + 1], job.plans[level], tile)
+
+
+def _crop_points(job: TileJob, plan: ScenePlan, tile: int, reach: float) -> CropPoints | None:
+    """The points of a tile's crop; None where none is within `reach` voxels of the tile."""
+    read = read_points(job.store, plan.under_crop(tile), plan.level)
+    positions = plan.voxel_position(read.positions)
     low = np.asarray(plan.crop_low(tile), np.float64)
     high = low + np.asarray(plan.crop_shape[::-1])
-    positions = positions[((positions >= low) & (positions < high)).all(axis=1)]
+    inside = ((positions >= low) & (positions < high)).all(axis=1)
+    positions, directions = positions[inside], read.directions[inside]
     tile_low, tile_high = low + plan.halo_voxels, high - plan.halo_voxels
-    reach = REACH_VOXELS if plan.blend_voxels else plan.halo_voxels  # without blending, as the original
     near = (positions >= tile_low - reach) & (positions < tile_high + reach)
-    if not near.all(axis=1).any():
-        return None
-    lattice_positions = positions * plan.cells_per_voxel
-    kept = thin_points(lattice_positions)
-    positions, lattice_positions = positions[kept], lattice_positions[kept]
-    network, device = network_on(job.model, job.device)
-    values = CropField(network, device, plan, tile, positions, job.threshold)
-    region = plan.region_box(tile)
-    seeds = np.floor(lattice_positions).astype(np.int64)
-    seeds = seeds[((seeds >= region.low) & (seeds < region.high)).all(axis=1)]
-    return refine(values, np.asarray(region.low), np.asarray(region.high), seeds, MISE, QUERY_BATCH)
+    return CropPoints(positions, directions) if near.all(axis=1).any() else None
+
+
+def level_tile(job: TileJob, place: tuple[int, int]) -> TileRecord:
+    """Compute one tile (level, tile) of a coarser level. Does nothing if the file is there already."""
+    started = time.monotonic()
+    level, tile = place
+    plan = job.plans[level]
+    was_finished = job.store.exists(level_file(level, tile))
+    if not was_finished:
+        coarse = _coarse_block(job, level, tile)
+        points = _crop_points(job, plan, tile, reach=_reach(plan, coarse))
+        network, device = network_on(job.model, job.device)
+        thinned = (points or NO_POINTS).thinned(plan.cells_per_voxel)
+        field = CropField(network, device, plan, tile, thinned, coarse)
+        first, last = grid_box(plan, tile)
+        shape = tuple((last - first + 1).tolist())
+        values = np.empty(shape, np.float32)
+        corners = np.stack(np.meshgrid(*map(np.arange, shape[1:]), indexing="ij"), axis=-1).reshape(-1, 2)
+        for x in range(shape[0]):  # slab by slab, so that memory stays that of a slab
+            slab = np.column_stack([np.full(len(corners), x), corners]) + first
+            values[x] = field.at(slab.astype(np.float64)).reshape(shape[1:])
+        below = tiles_below(job.plans[level - 1], plan, tile, values)
+        kept = values if (values > 0).any() else None
+        write_level_tile(job.store, plan, tile, kept, below, time.monotonic() - started)
+    return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
+
+
+def _reach(plan: ScenePlan, coarse: CoarseBlock | None) -> float:
+    """Voxels around a tile within which a scan point has its crop encoded."""
+    if coarse is not None:
+        return TRUSTED_VOXELS
+    return REACH_VOXELS if plan.blend_voxels else plan.halo_voxels  # without blending, as the original
 
 
 def load_fields(job: TileJob, tile: int) -> dict[int, SampledField]:
@@ -121,22 +197,28 @@ def surface_tile(job: TileJob, tile: int) -> TileRecord:
     was_finished = job.store.exists(vertices_file(tile))
     if not was_finished:
         surface = tile_surface(job.plan, tile, load_fields(job, tile))
-        colors = _vertex_colors(job, tile, surface.positions) if job.has_colors else None
+        support = vertex_support(job, tile, surface.positions)
         facts = {"seconds": time.monotonic() - started}
-        write_tile(job.store, tile, surface, colors, facts)
+        write_tile(job.store, tile, surface, support, facts)
     return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
 
 
-def _vertex_colors(job: TileJob, tile: int, positions: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Colour (V, 3) of the scan point nearest to each vertex (in lattice units)."""
-    world, colors = read_points(job.store, job.plan.around(tile), has_colors=True)
-    if not len(positions) or colors is None or not len(world):
-        return np.zeros((len(positions), 3), np.uint8)
-    scaled = job.plan.voxel_position(world) * job.plan.cells_per_voxel
-    margin = job.plan.halo_voxels * job.plan.cells_per_voxel
-    near = ((scaled >= positions.min(axis=0) - margin) & (scaled <= positions.max(axis=0) + margin)).all(
-        axis=1
-    )
-    chosen = np.flatnonzero(near) if near.any() else np.arange(len(scaled))
-    _, nearest = cKDTree(scaled[chosen]).query(positions)
-    return np.asarray(colors[chosen[nearest]])
+def vertex_support(job: TileJob, tile: int, positions: NDArray[np.float64]) -> VertexSupport:
+    """What the scan says of vertices (V, 3) in lattice units: see `VertexSupport`."""
+    read = read_points(job.store, job.plan.around(tile), has_colors=job.has_colors)
+    scaled = job.plan.voxel_position(read.positions)
+    vertices = positions / job.plan.cells_per_voxel
+    if not len(vertices) or not len(scaled):
+        colors = np.zeros((len(vertices), 3), np.uint8) if job.has_colors else None
+        return VertexSupport(
+            np.full(len(vertices), np.inf, np.float32), np.zeros(len(vertices), np.float32), colors
+        )
+    low, high = vertices.min(axis=0) - job.plan.halo_voxels, vertices.max(axis=0) + job.plan.halo_voxels
+    chosen = np.flatnonzero(((scaled >= low) & (scaled <= high)).all(axis=1))
+    if not len(chosen):
+        chosen = np.arange(len(scaled))
+    away, nearest = cKDTree(scaled[chosen]).query(vertices, k=SUPPORTING_POINTS)
+    away = np.where(np.isfinite(away), away, np.float64(LARGEST_DISTANCE))
+    nearest = np.where(nearest < len(chosen), nearest, 0)
+    colors = None if read.colors is None else read.colors[chosen[nearest[:, 0]]]
+    return VertexSupport(away[:, 0].astype(np.float32), confidence(away[:, 0], away[:, -1]), colors)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.reconstruction.coarse_field import sample_grid
 
 # By steps of a voxel from the nearest occupied one; the sheet behind a surface seen from one side ends at 3.
-TRUST_BY_DISTANCE = (1.0, 1.0, 1.0, 1.0, 0.67, 0.33, 0.0)
+TRUST_BY_DISTANCE = (1.0, 1.0, 1.0, 0.5, 0.0)
 
 
 class Trust:

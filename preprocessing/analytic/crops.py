@@ -71,7 +71,7 @@ class AnalyticCrops:
     def batch(self, step: int, batch_size: int, rank: int = 0) -> TrainingCrops:
         """Batch number `step`."""
         rng = np.random.default_rng([self.seed, step, rank, 1])
-        crops = []
+        crops: list[TrainingCrop] = []
         while len(crops) < batch_size:
             # Scenes come in a window that moves with the steps, so that each is met `uses` times on average.
             first = step * batch_size // self.config.uses
@@ -150,8 +150,12 @@ class AnalyticCrops:
         offsets[:near] /= np.linalg.norm(offsets[:near], axis=1, keepdims=True)
         offsets[:near] *= rng.uniform(0, config.near_reach, (near, 1)).astype(np.float32)
         offsets[near:] *= rng.uniform(1, 6, (middle, 1)).astype(np.float32)
-        uniform = rng.uniform(0, config.grid, (config.queries - near - middle, 3)).astype(np.float32)
-        queries = np.concatenate([around + offsets, uniform])
+        wanted = config.queries - near - middle
+        uniform = rng.uniform(0, config.grid, (3 * wanted, 3)).astype(np.float32)
+        # As many inside as outside, where there is so much: the insides of solids are small in a crop.
+        is_inside = prepared.scene.label.distance(uniform) < 0
+        inside, outside = uniform[is_inside][: wanted // 2], uniform[~is_inside]
+        queries = np.concatenate([around + offsets, inside, outside[: wanted - len(inside)]])
         margin = config.context if prepared.scene.is_cut else 0.0
         kept = ((queries > margin) & (queries < config.grid - margin)).all(axis=1)
         return queries[kept]
@@ -173,7 +177,7 @@ def _directions(points: Floats, normals: Floats, origin: Floats, rng: np.random.
             towards[((points - centre) ** 2).sum(axis=1) < rng.uniform(2, 12) ** 2] = 0
     wrong = rng.random(len(points)) < rng.choice([0.0, 0.02, 0.1])
     towards[wrong] *= -1
-    return towards.astype(np.float32)
+    return np.asarray(towards, np.float32)
 
 
 def analytic_source(path: Path, seed: int) -> AnalyticCrops:

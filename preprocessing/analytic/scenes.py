@@ -12,6 +12,7 @@ from enum import Enum
 from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from preprocessing.analytic.solids import (
     Blob,
@@ -89,7 +90,7 @@ def random_sheet(rng: np.random.Generator) -> float:
     return SHEET_VOXELS / 2.0**level
 
 
-def _at(solid: Solid, position: Floats, rotation: Floats | None = None) -> Placed:
+def _at(solid: Solid, position: ArrayLike, rotation: Floats | None = None) -> Placed:
     turn = np.eye(3, dtype=np.float32) if rotation is None else rotation
     return Placed(solid, turn, np.asarray(position, np.float32))
 

@@ -148,7 +148,7 @@ class Hull:
         farthest = points @ self.normals[0] - self.offsets[0]
         for normal, offset in zip(self.normals[1:], self.offsets[1:], strict=True):
             np.maximum(farthest, points @ normal - offset, out=farthest)
-        return farthest
+        return np.asarray(farthest, np.float32)
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ class Sheet:
     def distance(self, points: Floats) -> Floats:
         """See `Solid`."""
         outer = self.solid.distance(points)
-        return np.maximum(outer, -np.float32(self.thickness) - outer)
+        return np.asarray(np.maximum(outer, -np.float32(self.thickness) - outer), np.float32)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def surface_points(solid: Solid, side: int, count: int, rng: np.random.Generator
     points = np.concatenate(found)
     slope = gradient(solid, points)
     normals = slope / np.maximum(length(slope), 1e-3)[:, None]
-    points = points - solid.distance(points)[:, None] * normals
+    points = (points - solid.distance(points)[:, None] * normals).astype(np.float32)
     return points, normals.astype(np.float32)
 
 
@@ -54,14 +54,14 @@ def is_seen(
     """
     away = station - points
     far = length(away)
-    directions = away / np.maximum(far, 1e-6)[:, None]
+    directions = (away / np.maximum(far, 1e-6)[:, None]).astype(np.float32)
     seen: NDArray[np.bool_] = (directions * normals).sum(axis=1) > 0.05
     walked = np.full(len(points), start, np.float32)
     rows = np.flatnonzero(seen)
     for _ in range(STEPS_TO_STATION):
         if not len(rows):
             break
-        room = solid.distance(points[rows] + walked[rows, None] * directions[rows])
+        room = solid.distance(np.asarray(points[rows] + walked[rows, None] * directions[rows], np.float32))
         seen[rows[room < 0.02]] = False
         walked[rows] += np.maximum(room, 0.15)
         rows = rows[(room >= 0.02) & (walked[rows] < far[rows])]

@@ -5,6 +5,7 @@ from preprocessing.dataset.layout import BLOCK, SPLITS, DatasetLayout
 from preprocessing.dataset.samples import RejectedShape, ShapeRow, ShapeSamples, Views
 from preprocessing.dataset.store import (
     ShardRecord,
+    check_complete,
     check_shard,
     create_dataset,
     finish_dataset,
@@ -26,6 +27,7 @@ __all__ = [
     "ShapeSamples",
     "ShardRecord",
     "Views",
+    "check_complete",
     "check_shard",
     "create_dataset",
     "finish_dataset",

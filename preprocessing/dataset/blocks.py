@@ -18,6 +18,8 @@ from numcodecs import zstd
 from numpy.typing import NDArray
 
 from preprocessing.dataset.layout import DatasetLayout
+from preprocessing.dataset.store import ABSENT as NO_FILE
+from preprocessing.dataset.store import read_record, record_path
 from preprocessing.errors import DatasetError
 
 INDEX_ENTRY = np.dtype([("offset", "<u8"), ("length", "<u8")])
@@ -38,6 +40,7 @@ class BlockReader:
 
     def __init__(self, path: Path, layout: DatasetLayout, name: str) -> None:
         spec = layout.arrays[name]
+        self._path, self._name = path, name
         self._folder = path / name / "c"
         self._shapes_per_shard = layout.shapes_per_shard
         self._dtype = np.dtype(spec.dtype)
@@ -90,7 +93,12 @@ class BlockReader:
         if len(self._open) >= MOST_OPEN_SHARDS:
             self._close(next(iter(self._open)))
         path = self._folder.joinpath(str(shard), *["0"] * len(self._blocks))
-        if not path.exists():  # every value of the shard is zero
+        if not path.exists():
+            is_finished = record_path(self._path, shard).exists()
+            if is_finished and read_record(self._path, shard).checksums[self._name] != NO_FILE:
+                raise DatasetError(
+                    f"{path}: shard {shard} is missing; run the `tessera preprocess` command that made it again"
+                )
             self._open[shard] = None
             return
         chunks = self._shapes_per_shard * int(np.prod(self._blocks))

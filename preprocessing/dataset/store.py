@@ -10,8 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import time
+import uuid
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +23,15 @@ from typing import Any
 import numpy as np
 import zarr
 import zarr.codecs
+import zarr.storage
 from numpy.typing import NDArray
 
 from preprocessing.dataset.layout import FORMAT_VERSION, DatasetLayout
 from preprocessing.dataset.samples import Provenance, RejectedShape, ShapeRow
 from preprocessing.errors import DatasetError
+
+ABSENT = "absent"
+LITTER_AGE_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -64,23 +72,46 @@ def create_dataset(path: Path, layout: DatasetLayout, provenance: dict[str, Any]
             raise DatasetError(
                 f"{path}: holds a dataset made with other settings; choose another --out or delete it"
             )
+        _remove_litter(path)
+        for name in layout.arrays:  # one that was lost says nothing that the layout does not
+            if not (path / name / "zarr.json").exists():
+                _create_array(zarr.open_group(str(path), mode="r+", use_consolidated=False), layout, name)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.creating-{os.getpid()}")
-    group = zarr.create_group(str(building), overwrite=True)
-    shard = layout.shapes_per_shard
-    for name, spec in layout.arrays.items():
-        sharding: dict[str, Any] = {"chunks": (shard, *spec.tail)}
-        if spec.chunk:
-            sharding = {
-                "chunks": (1, *spec.chunk),
-                "shards": (shard, *spec.tail),
-                "compressors": zarr.codecs.ZstdCodec(level=1, checksum=True),
-            }
-        group.create_array(name, shape=(layout.shapes, *spec.tail), dtype=spec.dtype, **sharding)
+    building = path.with_name(f".{path.name}.creating-{uuid.uuid4().hex}")
+    group = zarr.create_group(str(building))
+    for name in layout.arrays:
+        _create_array(group, layout, name)
     group.attrs["tessera"] = description
     (building / "records").mkdir()
-    building.replace(path)
+    try:
+        building.replace(path)
+    except OSError:  # another command was faster
+        shutil.rmtree(building)
+        if not path.is_dir():
+            raise
+        create_dataset(path, layout, provenance)
+
+
+def _create_array(group: zarr.Group, layout: DatasetLayout, name: str) -> zarr.Array[Any]:
+    """An array of the layout, without values."""
+    spec, shard = layout.arrays[name], layout.shapes_per_shard
+    sharding: dict[str, Any] = {"chunks": (shard, *spec.tail)}
+    if spec.chunk:
+        sharding = {
+            "chunks": (1, *spec.chunk),
+            "shards": (shard, *spec.tail),
+            "compressors": zarr.codecs.ZstdCodec(level=1, checksum=True),
+        }
+    return group.create_array(name, shape=(layout.shapes, *spec.tail), dtype=spec.dtype, **sharding)
+
+
+def _remove_litter(path: Path) -> None:
+    """What commands that were killed while they created this store have left beside it."""
+    for left in path.parent.glob(f".{path.name}.creating-*"):
+        with suppress(OSError):  # another command may be removing it, or still creating
+            if time.time() - left.stat().st_mtime > LITTER_AGE_S:
+                shutil.rmtree(left)
 
 
 def read_layout(path: Path) -> tuple[DatasetLayout, dict[str, Any]]:
@@ -116,8 +147,37 @@ def record_path(path: Path, shard: int) -> Path:
 
 
 def finished_shards(path: Path, layout: DatasetLayout) -> list[int]:
-    """Numbers of the shards that are completely written."""
-    return [shard for shard in range(layout.shards) if record_path(path, shard).exists()]
+    """Numbers of the shards that are completely written: they have a record, and the files that it lists."""
+    recorded = [shard for shard in range(layout.shards) if record_path(path, shard).exists()]
+    lost = _lost_files(path, layout, recorded)
+    return [shard for shard in recorded if shard not in lost]
+
+
+def check_complete(path: Path, layout: DatasetLayout) -> None:
+    """Refuse a store that has lost files, before their values are taken for zeros.
+
+    Raises:
+        DatasetError: if an array's description, or a shard that its record lists, is missing.
+    """
+    cure = "run the `tessera preprocess` command that made it again: it makes what is missing"
+    for name in layout.arrays:
+        if not (path / name / "zarr.json").exists():
+            raise DatasetError(f"{path}: {name}/zarr.json is missing; {cure}")
+    recorded = [shard for shard in range(layout.shards) if record_path(path, shard).exists()]
+    for shard, file in _lost_files(path, layout, recorded).items():
+        raise DatasetError(f"{path}: {file.relative_to(path)} of shard {shard} is missing; {cure}")
+
+
+def _lost_files(path: Path, layout: DatasetLayout, shards: Sequence[int]) -> dict[int, Path]:
+    """A missing file of each of these shards that has lost some."""
+    lost = {}
+    for shard in shards:
+        for name, checksum in read_record(path, shard).checksums.items():
+            file = _shard_file(path, name, shard, 1 + len(layout.arrays[name].tail))
+            if checksum != ABSENT and not file.exists():
+                lost[shard] = file
+                break
+    return lost
 
 
 def read_record(path: Path, shard: int) -> ShardRecord:
@@ -132,6 +192,9 @@ def read_record(path: Path, shard: int) -> ShardRecord:
 def write_shard(path: Path, shard: int, shapes: Sequence[ShapeRow | RejectedShape]) -> ShardRecord:
     """Write one shard's arrays, then its record. Writing a shard again gives the same bytes.
 
+    Each file appears whole, in place of one of the same content if there is any, so that a writer that comes late harms
+    nobody.
+
     Raises:
         DatasetError: if these are not as many shapes as the shard holds.
     """
@@ -139,26 +202,50 @@ def write_shard(path: Path, shard: int, shapes: Sequence[ShapeRow | RejectedShap
     rows = layout.shard_shapes(shard)
     if len(shapes) != len(rows):
         raise DatasetError(f"{path}: shard {shard} takes {len(rows)} shapes, got {len(shapes)}")
-    values = {name: np.zeros((len(rows), *spec.tail), spec.dtype) for name, spec in layout.arrays.items()}
-    for row, shape in enumerate(shapes):
-        if not isinstance(shape, RejectedShape):
-            for name, value in shape.arrays.items():
-                values[name][row] = value
-    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     checksums = {}
-    for name, value in values.items():
-        # What a killed writer left half done must not be read back to fill up the last, shorter shard.
-        _shard_file(path, name, shard, value.ndim).unlink(missing_ok=True)
-        group[name][rows.start : rows.stop] = value  # type: ignore[index]
-        checksums[name] = _shard_checksum(path, name, shard, value.ndim)
+    for name, spec in layout.arrays.items():
+        value = np.zeros((len(rows), *spec.tail), spec.dtype)
+        for row, shape in enumerate(shapes):
+            if not isinstance(shape, RejectedShape):
+                value[row] = shape.arrays[name]
+        data = _encode_shard(layout, name, shard, value)
+        target = _shard_file(path, name, shard, value.ndim)
+        if data is None:
+            target.unlink(missing_ok=True)
+            checksums[name] = ABSENT
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write_file(target, data)
+            checksums[name] = hashlib.sha256(data).hexdigest()
     rejected = tuple(shape for shape in shapes if isinstance(shape, RejectedShape))
     provenance = tuple({} if isinstance(shape, RejectedShape) else shape.provenance for shape in shapes)
     record = ShardRecord(shard, tuple(shape.name for shape in shapes), rejected, provenance, checksums)
-    target = record_path(path, shard)
-    temporary = target.with_suffix(f".tmp-{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(record), indent=1))
-    temporary.replace(target)
+    _write_file(record_path(path, shard), json.dumps(asdict(record), indent=1).encode())
     return record
+
+
+def _encode_shard(layout: DatasetLayout, name: str, shard: int, value: NDArray[Any]) -> bytes | None:
+    """The bytes that zarr keeps of one shard of an array; None where all values are zero and it keeps nothing."""
+    memory = zarr.storage.MemoryStore()
+    array = _create_array(zarr.create_group(memory), layout, name)
+    start = layout.shard_shapes(shard).start
+    array[start : start + len(value)] = value
+    key = "/".join([name, "c", str(shard), *["0"] * (value.ndim - 1)])
+    buffer = memory._store_dict.get(key)
+    return None if buffer is None else buffer.to_bytes()
+
+
+def _write_file(target: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    partial = target.with_name(f".{target.name}.partial-{uuid.uuid4().hex}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def check_shard(path: Path, shard: int) -> list[str]:
@@ -187,4 +274,4 @@ def _shard_file(path: Path, name: str, shard: int, ndim: int) -> Path:
 def _shard_checksum(path: Path, name: str, shard: int, ndim: int) -> str:
     """SHA-256 of a shard's file, or 'absent'."""
     file = _shard_file(path, name, shard, ndim)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "absent"
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ABSENT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,21 @@ def directions_to(points: NDArray[np.float64], stations: NDArray[np.float64]) ->
     lengths = np.linalg.norm(towards, axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         return np.asarray(towards / np.where(lengths > 0, lengths, 1.0), np.float32)
+
+
+def join_chunks(chunks: Sequence[ScanChunk]) -> ScanChunk:
+    """Chunks of one scan as one; they all have the same columns."""
+
+    def joined(name: str) -> Any:
+        parts = [getattr(chunk, name) for chunk in chunks]
+        return None if any(part is None for part in parts) else np.concatenate(parts)
+
+    counts: Mapping[str, int] = {}
+    for chunk in chunks:
+        counts = add_counts(counts, chunk.left_out)
+    return ScanChunk(
+        joined("points"), joined("normals"), joined("colors"), joined("directions"), joined("classes"), counts
+    )
 
 
 def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES
 
 DARKEST_COLORS = 15  # three columns of whole numbers up to this are counts or labels (LAS returns, classes)
 MOST_LABELS = 64
+WIDEST = 16  # columns; wider tables are features of points, among which any three may look like colors
 UNIX_TIME = (1e9, 1e19)  # seconds to nanoseconds since 1970
 
 
@@ -32,7 +33,7 @@ def guess_columns(values: NDArray[np.float64], intensity_first: bool = False) ->
         if count > 3 and len(finite) >= 3:
             _refuse_other_first_columns(finite)
         roles = dict(zip(AXES, range(3), strict=True))
-        if not len(finite) or count < 6:
+        if not len(finite) or not 6 <= count <= WIDEST:
             return roles
         start = 4 if _has_one_before(finite, intensity_first) else 3
         while start + 3 <= count:

@@ -46,7 +46,12 @@ class Dialect:
                 else line.split()
             )
         else:
-            words = next(csv.reader([line], delimiter=self.separator, skipinitialspace=True), [])
+            is_quoted = '"' in line
+            words = (
+                next(csv.reader([line], delimiter=self.separator, skipinitialspace=True), [])
+                if is_quoted
+                else (line.split(self.separator))
+            )
             words = [word.strip() for word in words]
         return [word.replace(",", ".") for word in words] if self.has_decimal_commas else words
 

@@ -35,9 +35,9 @@ def text_encoding(path: Path) -> str:
     if b"\0" not in head:
         return "utf-8"
     odd, even = head[1::2], head[0::2]
-    if odd.count(0) > 0.4 * len(odd) and 0 not in even:
+    if odd.count(0) > 0.7 * len(odd) and 0 not in even:
         return "utf-16-le"
-    if even.count(0) > 0.4 * len(even) and 0 not in odd:
+    if even.count(0) > 0.7 * len(even) and 0 not in odd:
         return "utf-16-be"
     raise ScanError(
         f"{path}: holds no points that can be read as text: it is a binary file; check its suffix"

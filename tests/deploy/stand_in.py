@@ -20,7 +20,7 @@ SSH = """#!/bin/bash
 while [[ "$1" != *@* ]]; do shift; done
 shift
 if [[ $# -eq 0 ]]; then exit 0; fi
-export HOME={home} PATH={bin}:$PATH
+export HOME={home}
 exec bash -c "$*"
 """
 RSYNC = """#!{python}
@@ -43,7 +43,7 @@ exit {code}
 PYTHON = """#!/bin/bash
 if [[ "$1 $2 $3" == "-m pip install" ]]; then
     echo pip "${{@:3}}" >>{log}
-    exec {python} -m pip install --dry-run --no-deps --no-build-isolation --no-index "${{@:4}}" >>{log} 2>&1
+    exec {python} -m pip install --dry-run --no-deps --no-build-isolation --no-index -v "${{@:4}}" >>{log} 2>&1
 fi
 exec {python} "$@"
 """
@@ -65,6 +65,7 @@ class StandIn:
         log: what was called.
         temporary: where its Ray lives; short, as sockets lie below it.
         port: in place of 6379.
+        is_mounted: whether the shared file system is there already.
     """
 
     home: Path
@@ -72,6 +73,7 @@ class StandIn:
     log: Path
     temporary: Path
     port: int
+    is_mounted: bool
 
     def install(self) -> None:
         """Write the programs."""
@@ -83,9 +85,11 @@ class StandIn:
         }  # fmt: skip
         for path, text in programs.items():
             self._write(path, text.format(**names))
-        for name, code in (("sudo", 0), ("mountpoint", 1)):
+        for name, code in (("sudo", 0), ("mountpoint", int(not self.is_mounted))):
             self._write(self.bin / name, NOTED.format(name=name, code=code, log=self.log))
-        (self.home / ".bashrc").touch()
+        (self.home / ".bashrc").write_text(
+            f"export PATH={self.bin}:$PATH\n"
+        )  # a login shell sets its own first
 
     def _write(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +105,7 @@ class StandIn:
         """A command as the launcher would send it."""
         exports = "".join(f"export {name}={shlex.quote(value)}; " for name, value in variables.items())
         return subprocess.run(
-            [str(self.bin / "ssh"), "user@machine", f"{exports}{command}"],
+            [str(self.bin / "ssh"), "user@machine", f"source ~/.bashrc; {exports}{command}"],
             env=self.environment(self.home), capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
 

@@ -45,9 +45,16 @@ def played(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[StandIn]:
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StandIn]:
     temporary = Path("/tmp") / f"ray-up-{os.getpid()}"
-    stand_in = StandIn(tmp_path / "node", tmp_path / "bin", tmp_path / "log", temporary, free_port())
+    stand_in = StandIn(
+        tmp_path / "node",
+        tmp_path / "bin",
+        tmp_path / "log",
+        temporary,
+        free_port(),
+        is_mounted="premise" in request.node.name,
+    )
     stand_in.install()
     yield stand_in
     stand_in.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -137,3 +138,45 @@ def test_without_the_token_nothing_is_accepted(head: Head, working_dir: Path) ->
     refused = subprocess.run(job, env=environment, capture_output=True, text=True, timeout=120)
     assert refused.returncode != 0
     assert "succeeded" not in refused.stdout
+
+
+def output(head: Head, *command: str, timeout: float = 120) -> str:
+    done = subprocess.run(
+        [RAY, "job", *command[:1], "--address", head.url, *command[1:]],
+        env=head.environment, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+@pytest.mark.cluster
+def test_a_stopped_job_goes_on_where_it_stopped_and_its_log_is_lines_with_a_summary(
+    head: Head, working_dir: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "rooms.zarr"
+    entry = ["--working-dir", str(working_dir), "--", "python", "-m", "jobs.preprocess", "rooms"]
+    entry += ["--out", str(store), "--rooms", "24", "--building-windows", "0"]
+    output(head, "submit", "--submission-id", "first", "--no-wait", *entry)
+    deadline = time.monotonic() + 120
+    while not list(store.glob("records/*.json")):
+        assert time.monotonic() < deadline, output(head, "logs", "first")
+        time.sleep(0.2)
+    output(head, "stop", "first")
+    assert "STOPPED" in output(head, "status", "first")
+    output(head, "submit", "--submission-id", "second", *entry, timeout=240)
+    assert "SUCCEEDED" in output(head, "status", "second")
+    log = output(head, "logs", "second")
+    assert "\r" not in log
+    assert "preprocess: 24 of 24 shapes" in log
+    made, kept = re.search(r"24 of 24 shapes \((\d) shards made, (\d) kept\)", log).groups()
+    assert int(made) + int(kept) == 3 and int(kept) >= 1
+
+
+@pytest.mark.parametrize("name", ["evaluate", "generate", "info", "preprocess", "reconstruct", "train"])
+def test_there_is_a_job_for_each_command(name: str) -> None:
+    program = [sys.executable, "-m", f"jobs.{name}"]
+    shown = subprocess.run([*program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"tessera {name}" in shown.stdout
+    wrong = subprocess.run(
+        [*program, "--no-such-option"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert wrong.returncode == 2

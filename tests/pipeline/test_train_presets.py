@@ -211,9 +211,9 @@ def test_workers_in_other_directories_find_the_weights_and_their_failure_is_one_
     network = TINY.build()
     save_network(tmp_path / "start.safetensors", network, network.state_dict(), {})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipeline.training.TorchTrainer", FailingTrainer)
+    monkeypatch.setattr("pipeline.training.DataParallelTrainer", FailingTrainer)
     monkeypatch.setattr("pipeline.training.ray_session", lambda address: nullcontext())
-    monkeypatch.setattr("pipeline.training.available_cpus", lambda: 1)
+    monkeypatch.setattr("pipeline.training.cpus_for_each", lambda workers, use_gpu: 1)
     for name, expected in (
         ("start.safetensors", str(tmp_path / "start.safetensors")),
         ("volume-default", "volume-default"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,12 @@ import zarr
 
 from preprocessing.dataset import (
     BLOCK,
+    BlockReader,
     DatasetLayout,
     RejectedShape,
     ShapeSamples,
     Views,
+    check_complete,
     check_shard,
     create_dataset,
     finish_dataset,
@@ -109,6 +113,77 @@ def test_a_flipped_byte_is_found(store: Path) -> None:
     data[len(data) // 3] ^= 1
     file.write_bytes(bytes(data))
     assert check_shard(store, 0) == ["points"]
+
+
+@pytest.mark.parametrize("name", ["points", "near_occupancy", "is_window"])
+def test_a_shard_that_was_lost_is_named_before_training_and_made_again(store: Path, name: str) -> None:
+    if read_record(store, 1).checksums[name] == "absent":
+        name = "valid"  # all of is_window is zero: nothing to lose
+    file = (store / name / "c" / "1").joinpath(*["0"] * len(LAYOUT.arrays[name].tail))
+    file.unlink()
+    where = f"{name}/c/1.* of shard 1 is missing; run the `tessera preprocess` command that made it again"
+    with pytest.raises(DatasetError, match=where):
+        check_complete(store, LAYOUT)
+    assert finished_shards(store, LAYOUT) == [0, 2]
+    before = read_record(store, 1).checksums
+    rows = [ball(2).row(LAYOUT), RejectedShape(3, "ball-3", "has no volume")]
+    assert write_shard(store, 1, rows).checksums == before
+    check_complete(store, LAYOUT)
+    assert check_shard(store, 1) == []
+
+
+def test_a_lost_description_of_an_array_is_named_and_written_again(store: Path) -> None:
+    before = (store / "points" / "zarr.json").read_text()
+    (store / "points" / "zarr.json").unlink()
+    with pytest.raises(
+        DatasetError, match=r"points/zarr\.json is missing; run the `tessera preprocess` command"
+    ):
+        check_complete(store, LAYOUT)
+    create_dataset(store, LAYOUT, {"source": "test"})
+    assert (store / "points" / "zarr.json").read_text() == before
+    check_complete(store, LAYOUT)
+    assert all(check_shard(store, shard) == [] for shard in range(3))
+
+
+def test_a_reader_does_not_take_a_shard_that_is_gone_for_zeros(store: Path) -> None:
+    reader = BlockReader(store, LAYOUT, "points")
+    (store / "points" / "c" / "0" / "0" / "0").unlink()
+    with pytest.raises(DatasetError, match="shard 0 is missing; run the `tessera preprocess`"):
+        reader.read(0, 0)
+
+
+def test_a_shard_written_late_is_never_missing_to_a_reader(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow writer of an older command that is killed anywhere leaves the finished shard as it was."""
+    rows = [ball(0).row(LAYOUT), ball(1).row(LAYOUT)]
+    replace, seen = Path.replace, []
+
+    def killed(partial: Path, target: Path) -> Path:
+        seen.append(target)
+        assert check_shard(store, 0) == []
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return replace(partial, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_shard(store, 0, rows)
+    assert check_shard(store, 0) == []
+    assert not list(store.rglob(".*partial*"))
+
+
+def test_commands_that_start_at_once_share_one_store(tmp_path: Path) -> None:
+    path, gate = tmp_path / "balls.zarr", threading.Barrier(8)
+
+    def start(_: int) -> None:
+        gate.wait()
+        create_dataset(path, LAYOUT, {"source": "test"})
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(start, range(8)))
+    assert read_layout(path)[0] == LAYOUT
+    assert [entry.name for entry in tmp_path.iterdir()] == ["balls.zarr"]
 
 
 def test_writing_a_shard_again_gives_the_same_bytes(store: Path) -> None:
