@@ -45,7 +45,7 @@ FAMILIES: dict[str, NetworkConfig] = {
     "volume": VolumeNetworkConfig(unet_levels=2, **SMALL),
     "one plane": replace(PLANES, planes=("xz",)),
     "three planes": PLANES,
-    "planes with volume": replace(PLANES, has_volume=True),
+    "planes with volume, fitted to the scan": replace(PLANES, has_volume=True, logits_per_voxel=4.0),
     "original crops": CROPS,
 }
 
@@ -89,16 +89,16 @@ class DriverDiedError(Exception):
 
 
 def stopping_after(tasks: int) -> Callable[..., Iterator[Any]]:
-    """`run_windowed` whose driver dies after some results, whatever is still at work."""
-    whole = run.run_windowed
+    """`run_in_lanes` whose driver dies after some results, whatever is still at work."""
+    whole = run.run_in_lanes
 
-    def windowed(*arguments: Any) -> Iterator[Any]:
+    def in_lanes(*arguments: Any) -> Iterator[Any]:
         for number, result in enumerate(whole(*arguments)):
             if number == tasks:
                 raise DriverDiedError
             yield result
 
-    return windowed
+    return in_lanes
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -117,7 +117,7 @@ def test_every_family_reconstructs_in_one_tile_and_in_eight_and_survives_interru
     out = tmp_path / "again"
     for tasks in (1, 5, 4):  # in the fields, later in the fields, in the surfaces
         with monkeypatch.context() as patched, pytest.raises(DriverDiedError):
-            patched.setattr(run, "run_windowed", stopping_after(tasks))
+            patched.setattr(run, "run_in_lanes", stopping_after(tasks))
             reconstruct(scan, out, settings(model, 20), show_progress=False)
     report = reconstruct(scan, out, settings(model, 20), show_progress=False)
     assert report.fields_kept + report.tiles_kept > 0
