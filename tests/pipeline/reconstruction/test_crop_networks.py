@@ -195,17 +195,17 @@ def test_imported_weights_of_the_published_size_give_the_original_s_window(tmp_p
 
 
 def test_the_voxel_of_imported_weights_follows_from_the_scene_s_size(scan: Path, tmp_path: Path) -> None:
-    half_occupied(replace(CROPS, unit_size=0.03), tmp_path / "w.safetensors")
+    half_occupied(replace(CROPS, unit_size=0.06), tmp_path / "w.safetensors")
     usual = ReconstructConfig(model=str(tmp_path / "w.safetensors"), threshold=0.5)
     report = reconstruct(scan, tmp_path / "a", usual, show_progress=False)
     side = (ball(3000).max(axis=0) - ball(3000).min(axis=0)).max()
-    assert report.voxel_size == pytest.approx(0.03 * side)
-    report = reconstruct(scan, tmp_path / "b", replace(usual, scene_size=4.0), show_progress=False)
+    assert report.voxel_size == pytest.approx(0.06 * side)
+    report = reconstruct(scan, tmp_path / "b", replace(usual, scene_size=2.0), show_progress=False)
     assert report.voxel_size == pytest.approx(0.12)
     with pytest.raises(ValueError, match="--voxel-size or --scene-size"):
-        replace(usual, scene_size=4.0, voxel_size=0.1)
+        replace(usual, scene_size=2.0, voxel_size=0.1)
     with pytest.raises(ValueError, match="was not trained in a unit cube"):
-        reconstruct(scan, tmp_path / "c", ReconstructConfig(scene_size=4.0), show_progress=False)
+        reconstruct(scan, tmp_path / "c", ReconstructConfig(scene_size=2.0), show_progress=False)
     boxes = replace(usual, tiling="box", query_voxels=25, cells_per_voxel=8)
     with pytest.raises(ValueError, match="--query-voxels as a multiple of 2"):
         reconstruct(scan, tmp_path / "d", boxes, show_progress=False)
