@@ -4,7 +4,7 @@
 
 Reads the mesh that `tessera demo` wrote, or runs the demo first. Prints JSON: for each sloped plane of the roof the
 root mean square of the signed distance of the mesh's vertices near it, in voxels (those more than 3 voxels away from
-any other part of the house), and the share of the plane without a vertex near; signed normal consistency over what
+whatever is not parallel to it), and the share of the plane without a vertex near; signed normal consistency over what
 lies nearest to a part of the house that a station saw; IoU with the solid over the places whose nearest part of the
 house a station saw, at any distance and within 3 voxels. Exit code 1 if a bound is missed.
 """
@@ -33,6 +33,7 @@ from preprocessing.surface_sampling import sample_surface
 ROOF_TILT_DEG = (10.0, 80.0)  # between a roof's normal and the vertical
 SMALLEST_ROOF_M2 = 5.0
 CLEAR = 3.0  # voxels to the nearest other part of the house
+PARALLEL = 0.999  # cosine from which two planes count as the two sides of one slope
 NEAR = 1.5  # voxels from a vertex to the plane it belongs to
 SAMPLES = 200_000
 LONGEST_EDGE_M = 0.1  # of the triangles that are seen or not
@@ -86,24 +87,35 @@ def planes_of(vertices: Floats, faces: Faces) -> list[tuple[Floats, float, Faces
 
 def measure_plane(
     vertices: Floats, faces: Faces, plane: tuple[Floats, float, Faces], mesh: Mesh, voxel: float
-) -> RoofPlane:
-    """Compare the mesh's vertices with one exact plane of the house."""
+) -> RoofPlane | None:
+    """Compare the mesh's vertices with one exact plane of the house; None if no place of it is clear."""
     normal, offset, rows = plane
-    of_plane, others = faces[rows], np.delete(faces, rows, axis=0)
+    of_plane = faces[rows]
+    corners = vertices[faces]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    is_parallel = np.abs(cross @ normal) > PARALLEL * np.linalg.norm(cross, axis=1)
+    crossing = faces[~is_parallel]
+    is_parallel[rows] = False
+    parallels = faces[is_parallel]  # the other side of the slope, nearer than anything that ends a plane
 
     def is_clear(places: Floats) -> NDArray[np.bool_]:
-        distance, _ = nearest_on_surface(vertices, others, places)
+        distance, _ = nearest_on_surface(vertices, crossing, places)
         clear: NDArray[np.bool_] = distance > CLEAR * voxel
         return clear
 
+    asked, _ = sample_surface(vertices, of_plane, SAMPLES // 10, np.random.default_rng(0))
+    asked = asked[is_clear(asked)]
+    if not len(asked):
+        return None
     heights = mesh.vertices @ normal - offset
     near = mesh.vertices[np.abs(heights) < NEAR * voxel]
     to_plane, _ = nearest_on_surface(vertices, of_plane, near)
     near = near[to_plane < NEAR * voxel]
+    if len(parallels):
+        to_parallel, _ = nearest_on_surface(vertices, parallels, near)
+        near = near[np.abs(near @ normal - offset) < to_parallel]
     near = near[is_clear(near)]
     distances = (near @ normal - offset) / voxel if len(near) else np.array([np.inf])
-    asked, _ = sample_surface(vertices, of_plane, SAMPLES // 10, np.random.default_rng(0))
-    asked = asked[is_clear(asked)]
     gaps = cKDTree(near).query(asked)[0] if len(near) else np.full(len(asked), np.inf)
     first, second, third = np.moveaxis(vertices[of_plane], 1, 0)
     area = 0.5 * np.linalg.norm(np.cross(second - first, third - first), axis=1).sum()
@@ -165,8 +177,8 @@ def main() -> None:
     vertices, faces = house.mesh()
     stations = np.concatenate(demo_stations(house, np.random.default_rng([given.seed, 11])))
     surface = seen_surface(vertices, faces, stations, ScannerConfig(), LONGEST_EDGE_M)
-    planes = [measure_plane(vertices, faces, plane, mesh, voxel) for plane in planes_of(vertices, faces)]
-    planes = [plane for plane in planes if plane.vertices]
+    measured = [measure_plane(vertices, faces, plane, mesh, voxel) for plane in planes_of(vertices, faces)]
+    planes = [plane for plane in measured if plane is not None]
     outer = [plane for plane in planes if plane.tilt_deg < 90]
     count = sum(plane.vertices for plane in outer)
     rms = float(np.sqrt(sum(plane.vertices * plane.rms**2 for plane in outer) / count)) if count else np.inf

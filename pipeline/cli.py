@@ -331,6 +331,20 @@ class WindowArguments:
     """box begins at the corner of the scan's bounding box with boxes of exactly QUERY_VOXELS, as the original."""
 
 
+@dataclass(frozen=True)
+class SurfaceArguments:
+    """What of the surface goes into the mesh."""
+
+    surface: Literal["closed", "observed"] = "closed"
+    """closed for one watertight mesh; observed leaves out what no scan point supports."""
+    trim: float = 1.5
+    """distance in voxels from every scan point beyond which a vertex counts as guessed."""
+    keep_parts: bool = False
+    """keep floating parts of less than 24 observed voxels."""
+    fit_radius: float = 0.6
+    """voxels over which scan points are averaged to place the surface, at most 1; 0 leaves it to the network."""
+
+
 @app.command
 def reconstruct(
     scans: Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN [SCAN ...]")],
@@ -342,6 +356,7 @@ def reconstruct(
     drop_invalid: bool = False,
     reading: OmitArgPrefixes[ReadingArguments] = ReadingArguments(),
     window: OmitArgPrefixes[WindowArguments] = WindowArguments(),
+    surface: OmitArgPrefixes[SurfaceArguments] = SurfaceArguments(),
     device: Device = "auto",
     address: Address = "auto",
 ) -> None:
@@ -353,6 +368,8 @@ def reconstruct(
     Example: tessera reconstruct house.laz --out runs/house --mesh house.glb
 
     Example: tessera reconstruct 'site/*.laz' station1.e57 --out runs/site
+
+    Example: tessera reconstruct house.laz --out runs/house --surface observed --mesh house_observed.ply
 
     Example: tessera reconstruct part.csv --columns id,x,y,z --unit mm --out runs/part
 
@@ -369,7 +386,9 @@ def reconstruct(
         drop_invalid: ignore points that are not finite instead of refusing the scan.
         device: where the network runs.
     """
-    commands.reconstruct(scans, out, model, voxel_size, mesh, drop_invalid, reading, window, device, address)
+    commands.reconstruct(
+        scans, out, model, voxel_size, mesh, drop_invalid, reading, window, surface, device, address
+    )
 
 
 @app.command

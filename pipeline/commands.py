@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from pipeline.cli import MeshArguments, ReadingArguments, WindowArguments
+    from pipeline.cli import MeshArguments, ReadingArguments, SurfaceArguments, WindowArguments
     from pipeline.generation.config import GenerateConfig
     from pipeline.isolation import CallLimits
     from preprocessing.scan_files import ScanOptions
@@ -185,6 +185,7 @@ def reconstruct(
     drop_invalid: bool,
     reading: ReadingArguments,
     window: WindowArguments,
+    surface: SurfaceArguments,
     device: str,
     address: str,
 ) -> None:
@@ -198,14 +199,28 @@ def reconstruct(
         voxel_size=voxel_size,
         drop_invalid=drop_invalid,
         reading=_scan_options(reading),
+        fit_radius=surface.fit_radius,
+        trim=surface.trim,
         **asdict(window),
     )
-    report = run(scans, out, config, mesh, device, address)
+    report = run(
+        scans,
+        out,
+        config,
+        mesh,
+        device,
+        address,
+        surface=surface.surface,
+        keep_parts=surface.keep_parts,
+    )
     side = load_network(model).voxel_side
     rule = "three times the median point spacing" if side is None else f"{side:g} of the scene's size"
     chosen = "" if voxel_size else f" ({rule})"
     print(f"{report.mesh}: {report.vertices:,} vertices, {report.faces:,} faces")
-    print(f"watertight: {'yes' if report.is_watertight else 'NO'}")
+    open_border = f" (its border has {report.open_edges:,} edges)" if surface.surface == "observed" else ""
+    print(f"watertight: {'yes' if report.is_watertight else 'NO'}{open_border}")
+    print(f"parts: {report.parts:,}; {report.removed_parts:,} floating parts left out as too small")
+    print(f"area: {report.observed_area:,.4g} m2 observed, {report.guessed_area:,.4g} m2 guessed")
     print(f"voxel size: {report.voxel_size:.4g} m{chosen}; surface lattice {report.spacing:.4g} m")
     print(f"covers {report.coverage:.0%} of the scan's points")
     for note in report.notes:

@@ -336,7 +336,12 @@ _WRITERS: dict[str, type[MeshWriter]] = {
 
 @contextmanager
 def open_mesh_writer(
-    path: Path, vertex_count: int, face_count: int, has_colors: bool, origin: Iterable[float]
+    path: Path,
+    vertex_count: int,
+    face_count: int,
+    has_colors: bool,
+    origin: Iterable[float],
+    has_confidence: bool = False,
 ) -> Iterator[MeshWriter]:
     """Write a mesh block by block; it appears at `path` when the block ends without an error.
 
@@ -345,6 +350,7 @@ def open_mesh_writer(
         vertex_count, face_count: what will be written.
         has_colors: whether vertices carry colours (dropped by OFF and STL, which have none).
         origin: a point near the mesh, metres; GLB stores positions relative to it.
+        has_confidence: whether vertices carry a confidence (only PLY keeps it).
 
     Raises:
         MeshError: if the suffix is unknown, the format cannot hold the mesh, or the disk is full.
@@ -360,7 +366,8 @@ def open_mesh_writer(
     try:
         with writing_to(path):
             start = np.asarray(tuple(origin), np.float64)
-            writer = _WRITERS[path.suffix.lower()](path, file, vertex_count, face_count, has_colors, start)
+            make = _WRITERS[path.suffix.lower()]
+            writer = make(path, file, vertex_count, face_count, has_colors, start, has_confidence)
         yield writer  # the caller's own errors pass as they are
         with writing_to(path):
             writer.finish()

@@ -42,17 +42,25 @@ class MeshWriter:
         face_count: int,
         has_colors: bool,
         origin: NDArray[np.float64],
+        has_confidence: bool = False,
     ) -> None:
         self.path, self.file = path, file
         self.vertex_count, self.face_count = vertex_count, face_count
-        self.has_colors, self.origin = has_colors, origin
+        self.has_colors, self.origin, self.has_confidence = has_colors, origin, has_confidence
         self.vertices_written = self.faces_written = 0
+        self._confidence: NDArray[np.float32] | None = None
         self._begin()
 
     def vertices(
-        self, positions: NDArray[np.float64], normals: NDArray[np.float32], colors: NDArray[np.uint8] | None
+        self,
+        positions: NDArray[np.float64],
+        normals: NDArray[np.float32],
+        colors: NDArray[np.uint8] | None,
+        confidence: NDArray[np.float32] | None = None,
     ) -> None:
         """Write the next vertices: positions (N, 3), unit normals (N, 3), colours (N, 3) where declared.
+
+        A confidence (N,) between 0 and 1, where declared, goes into formats that can hold it: PLY.
 
         Raises:
             MeshError: if the disk is full, or the format cannot hold the positions.
@@ -60,7 +68,9 @@ class MeshWriter:
         assert not self.faces_written, "vertices come before faces"
         assert (colors is not None) == self.has_colors, "colours must be as declared"
         assert self.vertices_written + len(positions) <= self.vertex_count, "more vertices than declared"
+        assert (confidence is not None) == self.has_confidence, "confidence must be as declared"
         with writing_to(self.path):
+            self._confidence = confidence
             self._write_vertices(positions, normals, colors)
         self.vertices_written += len(positions)
 
@@ -108,6 +118,8 @@ class PlyWriter(MeshWriter):
         names = {"<f8": "double", "<f4": "float", "u1": "uchar"}
         if self.has_colors:
             fields += [(name, "u1") for name in ("red", "green", "blue")]
+        if self.has_confidence:
+            fields += [("confidence", "<f4")]
         self._vertex = np.dtype(fields)
         self._index, index_name = ("<u4", "uint") if self.vertex_count > 2**31 else ("<i4", "int")
         header = ["ply", "format binary_little_endian 1.0", "comment made by Tessera, metres"]
@@ -126,6 +138,8 @@ class PlyWriter(MeshWriter):
         if colors is not None:
             for channel, name in enumerate(("red", "green", "blue")):
                 rows[name] = colors[:, channel]
+        if self._confidence is not None:
+            rows["confidence"] = self._confidence
         self.file.write(rows.tobytes())
 
     def _write_faces(self, faces: NDArray[np.int64]) -> None:

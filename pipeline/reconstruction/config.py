@@ -35,6 +35,7 @@ class ReconstructConfig:
         tiling: "lattice" puts tiles on multiples of the voxel size, with free space around the scan; "box" begins at
             the lowest corner of the scan's bounding box with boxes of exactly `query_voxels`, as the original does.
         fit_radius: voxels over which scan points are averaged to place the surface; 0 leaves it to the network.
+        trim: a vertex farther than so many voxels from every scan point counts as guessed.
         drop_invalid: ignore points that are not finite instead of refusing the scan.
         reading: how the scan's files are read: unit, axes, columns, classes, stations.
     """
@@ -48,6 +49,7 @@ class ReconstructConfig:
     query_voxels: int | None = None
     blend_voxels: int = 4
     fit_radius: float = 0.6
+    trim: float = 1.5
     tiling: Tiling = "lattice"
     drop_invalid: bool = False
     reading: ScanOptions = field(default_factory=ScanOptions)
@@ -63,6 +65,8 @@ class ReconstructConfig:
             raise ValueError(f"threshold is a probability between 0 and 1, not {self.threshold}")
         if not 0 <= self.fit_radius <= 1:
             raise ValueError(f"fit_radius must lie between 0 and 1 voxel, not {self.fit_radius}")
+        if not 0 < self.trim <= 100:
+            raise ValueError(f"trim must be a positive number of voxels, at most 100, not {self.trim}")
         if self.cells_per_voxel not in (1, 2, 4, 8):
             raise ValueError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
         if self.tiling not in get_args(Tiling):

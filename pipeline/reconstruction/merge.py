@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.reconstruction.parts import SceneParts, TileParts, join_parts
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
 from pipeline.reconstruction.tile_surface import TileSurface, owner_of
 from preprocessing.mesh_files import open_mesh_writer
 
+Surface = Literal["closed", "observed"]
 COLOR_NAMES = ("red", "green", "blue")
 TILES_IN_MEMORY = 64
 OWNED_BORDER, OWNED_INSIDE, FOREIGN = range(3)  # row groups of a tile's vertices, present though empty
@@ -31,7 +33,9 @@ class MeshSummary:
     Attributes:
         vertices, faces: counts.
         is_watertight: every edge had exactly two faces, of opposite direction.
-        open_edges, bad_edges: edges that had not.
+        open_edges, bad_edges: edges that had not; an observed surface has open edges at its border.
+        parts, removed_parts: connected parts in the mesh, and those left out for having too few observed voxels.
+        observed_area, guessed_area: square metres of the surface with and without points, before any trimming.
     """
 
     vertices: int
@@ -39,6 +43,10 @@ class MeshSummary:
     is_watertight: bool
     open_edges: int
     bad_edges: int
+    parts: int
+    removed_parts: int
+    observed_area: float
+    guessed_area: float
 
 
 def vertices_file(tile: int) -> str:
@@ -47,17 +55,21 @@ def vertices_file(tile: int) -> str:
 
 
 def write_tile(
-    store: RunStore, tile: int, surface: TileSurface, support: VertexSupport, facts: dict[str, Any]
+    store: RunStore,
+    tile: int,
+    surface: TileSurface,
+    support: VertexSupport,
+    parts: TileParts,
+    facts: dict[str, Any],
 ) -> None:
-    """Write a tile's faces, open edges and vertices, in this order."""
+    """Write a tile's faces, then its vertices."""
     keys = dict(zip("abc", surface.faces.T, strict=True))
     store.write_tables(f"tiles/{tile:08d}.faces.parquet", [pa.table(keys)])
-    edges = dict(zip("ab", surface.open_edges.T, strict=True))
-    store.write_tables(f"tiles/{tile:08d}.edges.parquet", [pa.table(edges)])
     columns: dict[str, NDArray[Any]] = {"key": surface.keys}
     columns |= dict(zip(("x", "y", "z"), surface.positions.T, strict=True))
     columns |= dict(zip(("nx", "ny", "nz"), surface.normal_sums.T, strict=True))
     columns |= {"distance": support.distances, "confidence": support.confidence}
+    columns |= {"part": parts.part, "in_observed_face": parts.in_observed_face}
     if support.colors is not None:
         columns |= dict(zip(COLOR_NAMES, support.colors.T, strict=True))
     table = pa.table(columns)
@@ -69,8 +81,26 @@ def write_tile(
         "vertices": len(surface.keys),
         "faces": len(surface.faces),
         "bad_edges": surface.bad_edges,
+        "observed_voxels": parts.observed_voxels,
+        "observed_area": parts.observed_area,
+        "guessed_area": parts.guessed_area,
     }
     store.write_tables(vertices_file(tile), groups, counts | facts)
+
+
+@dataclass(frozen=True)
+class SurfaceChoice:
+    """Which of the surface goes into the mesh.
+
+    Attributes:
+        surface: closed, the watertight mesh; observed, without the faces that no point supports.
+        trim_voxels: a face is observed if none of its corners is farther than this from every point.
+        fewest_voxels: parts with fewer observed voxels are left out, except the largest.
+    """
+
+    surface: Surface = "closed"
+    trim_voxels: float = 1.5
+    fewest_voxels: int = 24
 
 
 @dataclass(frozen=True)
@@ -80,26 +110,50 @@ class _Vertices:
     keys: NDArray[np.int64]
     positions: NDArray[np.float64]
     normal_sums: NDArray[np.float64]
+    confidence: NDArray[np.float32]
     colors: NDArray[np.uint8] | None
+
+    def only(self, rows: NDArray[np.bool_]) -> _Vertices:
+        """Some of the rows."""
+        colors = None if self.colors is None else self.colors[rows]
+        return _Vertices(
+            self.keys[rows], self.positions[rows], self.normal_sums[rows], self.confidence[rows], colors
+        )
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The rows of vertices that a tile owns: their keys, whether each is in the mesh, and its number there."""
+
+    keys: NDArray[np.int64]
+    is_kept: NDArray[np.bool_]
+    number: NDArray[np.int64]
 
 
 class TileReader:
     """Reads finished tiles, keeping the borders of the latest ones."""
 
-    def __init__(self, store: RunStore, plan: ScenePlan, tiles: list[int]) -> None:
+    def __init__(
+        self, store: RunStore, plan: ScenePlan, tiles: list[int], choice: SurfaceChoice | None = None
+    ) -> None:
         self.store, self.plan, self.tiles = store, plan, tiles
+        self.choice = choice or SurfaceChoice()
         self.facts = {tile: store.read_facts(vertices_file(tile)) for tile in tiles}
-        owned = np.array([self.facts[tile]["owned"] for tile in tiles], np.int64)
-        self.vertex_count = int(owned.sum())
-        self.face_count = sum(int(self.facts[tile]["faces"]) for tile in tiles)
-        self._first = dict(zip(tiles, np.cumsum(np.r_[0, owned])[:-1].tolist(), strict=True))
-        self.owned_border_keys = lru_cache(maxsize=TILES_IN_MEMORY)(self._owned_border_keys)
         self.foreign = lru_cache(maxsize=TILES_IN_MEMORY)(self._foreign)
+        self.border = lru_cache(maxsize=TILES_IN_MEMORY)(self._border)
+        self.parts = self._parts()
+        kept = [int(self._is_kept(tile).sum()) for tile in tiles]
+        self._first = dict(zip(tiles, np.cumsum([0, *kept])[:-1].tolist(), strict=True))
+        self.vertex_count = sum(kept)
+        self.face_count = sum(int(self._kept_faces(tile)[1].sum()) for tile in tiles)
 
-    def _rows(self, tile: int, groups: list[int]) -> _Vertices:
+    def _table(self, tile: int, groups: list[int], columns: list[str] | None = None) -> pa.Table:
         """Some of a tile's three groups of vertices: owned on the border, owned inside, foreign."""
         with self.store.open_table(vertices_file(tile)) as file:
-            table = file.read_row_groups(groups)
+            return file.read_row_groups(groups, columns=columns)
+
+    def _rows(self, tile: int, groups: list[int]) -> _Vertices:
+        table = self._table(tile, groups)
         colors = None
         if COLOR_NAMES[0] in table.column_names:
             colors = np.stack([table[name].to_numpy() for name in COLOR_NAMES], axis=1)
@@ -107,59 +161,123 @@ class TileReader:
             table["key"].to_numpy(),
             np.stack([table[name].to_numpy() for name in ("x", "y", "z")], axis=1),
             np.stack([table[name].to_numpy() for name in ("nx", "ny", "nz")], axis=1),
+            table["confidence"].to_numpy(),
             colors,
         )
 
-    def _owned_border_keys(self, tile: int) -> NDArray[np.int64]:
-        return self._rows(tile, [OWNED_BORDER]).keys
+    def _foreign(self, tile: int) -> tuple[_Vertices, NDArray[np.int32], NDArray[np.bool_]]:
+        """Rows of vertices that neighbours own, their parts, and whether a face of this tile shows them."""
+        table = self._table(tile, [FOREIGN], ["part", "in_observed_face"])
+        return (
+            self._rows(tile, [FOREIGN]),
+            table["part"].to_numpy(),
+            table["in_observed_face"].to_numpy(zero_copy_only=False),
+        )
 
-    def _foreign(self, tile: int) -> _Vertices:
-        return self._rows(tile, [FOREIGN])
+    def _parts(self) -> SceneParts:
+        """The parts of the scene: two tiles' parts are one where they share a vertex."""
+        same: set[tuple[tuple[int, int], tuple[int, int]]] = set()
+        for tile in self.tiles:
+            rows, part, _ = self.foreign(tile)
+            owners = owner_of(rows.keys, self.plan)
+            for owner in np.unique(owners):
+                mine = owners == owner
+                keys, parts = self.border(int(owner))
+                there = parts[np.searchsorted(keys, rows.keys[mine])]
+                pairs = np.unique(np.column_stack([part[mine], there]), axis=0)
+                same |= {((tile, int(p)), (int(owner), int(q))) for p, q in pairs}
+        nothing = np.zeros(0, np.int32)
+        sums = [
+            TileParts(
+                nothing,
+                nothing.astype(np.bool_),
+                facts["observed_voxels"],
+                facts["observed_area"],
+                facts["guessed_area"],
+            )
+            for facts in self.facts.values()
+        ]
+        return join_parts(self.tiles, sums, sorted(same), self.choice.fewest_voxels)
+
+    def _border(self, tile: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Keys and parts of a tile's own vertices on its border."""
+        table = self._table(tile, [OWNED_BORDER], ["key", "part"])
+        return table["key"].to_numpy(), table["part"].to_numpy()
+
+    def _is_kept(self, tile: int) -> NDArray[np.bool_]:
+        """Which of a tile's own vertices are in the mesh."""
+        table = self._table(tile, [OWNED_BORDER, OWNED_INSIDE], ["key", "part", "in_observed_face"])
+        kept: NDArray[np.bool_] = self.parts.is_kept[tile][table["part"].to_numpy()]
+        if self.choice.surface == "closed":
+            return kept
+        shown = table["in_observed_face"].to_numpy(zero_copy_only=False).copy()
+        border = table["key"].to_numpy()[: self.facts[tile]["owned_border"]]
+        for other in self._neighbours(tile):
+            rows, _, is_shown = self.foreign(other)
+            place, hit = _find(border, rows.keys[is_shown])
+            shown[place[hit]] = True
+        return np.asarray(kept & shown)
+
+    @lru_cache(maxsize=TILES_IN_MEMORY)  # noqa: B019 (a reader lives as long as its merge)
+    def _numbers(self, tile: int) -> _Numbers:
+        """Of a tile's own vertices on its border, which neighbours name too."""
+        keys, _ = self.border(tile)
+        kept = self._is_kept(tile)[: len(keys)]
+        return _Numbers(keys, kept, self._first[tile] + np.cumsum(kept) - 1)
 
     def _neighbours(self, tile: int) -> list[int]:
         return [other for other in self.plan.around(tile) if other in self.facts and other != tile]
 
     def owned_vertices(self, tile: int) -> _Vertices:
-        """A tile's own vertices in their final order, with the normals' shares of all neighbours added."""
+        """A tile's own vertices in the mesh, in their final order, with the normals' shares of all neighbours added."""
         facts = self.facts[tile]
         rows = self._rows(tile, [OWNED_BORDER, OWNED_INSIDE])
         border = rows.keys[: facts["owned_border"]]
-        sums = rows.normal_sums.copy()
         for other in self._neighbours(tile):
-            shared = self.foreign(other)
-            place = np.searchsorted(border, shared.keys)
-            hit = np.flatnonzero(place < len(border))
-            hit = hit[border[place[hit]] == shared.keys[hit]]
-            sums[place[hit]] += shared.normal_sums[hit]
-        return _Vertices(rows.keys, rows.positions, sums, rows.colors)
+            shared, _, _ = self.foreign(other)
+            place, hit = _find(border, shared.keys)
+            rows.normal_sums[place[hit]] += shared.normal_sums[hit]
+        return rows.only(self._is_kept(tile))
+
+    def _kept_faces(self, tile: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """A tile's faces (F, 3) as rows of its vertices, and which of them are in the mesh."""
+        table = self._table(tile, [OWNED_BORDER, OWNED_INSIDE, FOREIGN], ["key", "part", "distance"])
+        keys = table["key"].to_numpy()
+        with self.store.open_table(f"tiles/{tile:08d}.faces.parquet") as file:
+            stored = file.read()
+        faces = np.stack([stored[name].to_numpy() for name in "abc"], axis=1)
+        order = np.argsort(keys, kind="stable")
+        faces = order[np.searchsorted(keys[order], faces)]
+        kept = self.parts.is_kept[tile][table["part"].to_numpy()[faces[:, 0]]]
+        if self.choice.surface == "observed":
+            observed = table["distance"].to_numpy() <= self.choice.trim_voxels
+            kept = kept & observed[faces].all(axis=1)
+        return faces, kept
 
     def final_faces(self, tile: int) -> NDArray[np.int64]:
-        """A tile's faces (F, 3) as final vertex numbers."""
+        """A tile's faces (F, 3) in the mesh, as final vertex numbers."""
         facts = self.facts[tile]
-        rows = self._rows(tile, [OWNED_BORDER, OWNED_INSIDE, FOREIGN])
-        final = np.empty(len(rows.keys), np.int64)
-        final[: facts["owned"]] = self._first[tile] + np.arange(facts["owned"])
-        foreign = rows.keys[facts["owned"] :]
+        rows, kept = self._kept_faces(tile)
+        final = np.empty(facts["vertices"], np.int64)
+        final[: facts["owned"]] = self._first[tile] + np.cumsum(self._is_kept(tile)) - 1
+        foreign = self.foreign(tile)[0].keys
         owners = owner_of(foreign, self.plan)
         for owner in np.unique(owners):
             mine = np.flatnonzero(owners == owner)
-            keys = self.owned_border_keys(int(owner))
-            place = np.searchsorted(keys, foreign[mine])
-            assert np.array_equal(keys[np.minimum(place, len(keys) - 1)], foreign[mine]), (
-                "a shared vertex is missing"
-            )
-            final[facts["owned"] + mine] = self._first[int(owner)] + place
-        with self.store.open_table(f"tiles/{tile:08d}.faces.parquet") as file:
-            table = file.read()
-        faces = np.stack([table[name].to_numpy() for name in "abc"], axis=1)
-        order = np.argsort(rows.keys, kind="stable")
-        return np.asarray(final[order[np.searchsorted(rows.keys[order], faces)]])
+            numbers = self._numbers(int(owner))
+            place, hit = _find(numbers.keys, foreign[mine])
+            assert hit.all(), "a shared vertex is missing"
+            final[facts["owned"] + mine] = numbers.number[place]
+        return np.asarray(final[rows[kept]])
 
-    def open_edges(self, tile: int) -> NDArray[np.int64]:
-        """A tile's directed edges (E, 2) that its neighbours must complete."""
-        with self.store.open_table(f"tiles/{tile:08d}.edges.parquet") as file:
-            table = file.read()
-        return np.stack([table["a"].to_numpy(), table["b"].to_numpy()], axis=1)
+
+def _find(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Places of wanted keys among ascending keys, and which of them are there."""
+    place = np.searchsorted(keys, wanted)
+    inside = place < len(keys)
+    hit = inside.copy()
+    hit[inside] = keys[place[inside]] == wanted[inside]
+    return place, hit
 
 
 def cancel_opposites(open_edges: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -185,7 +303,9 @@ def finished_tiles(store: RunStore) -> list[int]:
     return [int(name.split(".")[0]) for name in names if name.endswith(".vertices.parquet")]
 
 
-def merge_tiles(store: RunStore, plan: ScenePlan, path: Path, has_colors: bool) -> MeshSummary:
+def merge_tiles(
+    store: RunStore, plan: ScenePlan, path: Path, has_colors: bool, choice: SurfaceChoice
+) -> MeshSummary:
     """Write the final mesh from the finished tiles.
 
     Args:
@@ -193,25 +313,48 @@ def merge_tiles(store: RunStore, plan: ScenePlan, path: Path, has_colors: bool) 
         plan: the scene's plan.
         path: the mesh file; its suffix chooses the format.
         has_colors: whether tiles carry colours.
+        choice: what of the surface goes into it.
 
     Raises:
         MeshError: if the file cannot be written.
     """
-    reader = TileReader(store, plan, finished_tiles(store))
+    reader = TileReader(store, plan, finished_tiles(store), choice)
     origin = np.asarray(plan.origin)
     remaining = np.zeros((0, 2), np.int64)
-    for tile in reader.tiles:
-        remaining = cancel_opposites(remaining, reader.open_edges(tile))
-    bad_edges = sum(int(facts["bad_edges"]) for facts in reader.facts.values())
-    with open_mesh_writer(path, reader.vertex_count, reader.face_count, has_colors, plan.origin) as writer:
+    counts = reader.vertex_count, reader.face_count
+    with open_mesh_writer(path, *counts, has_colors, plan.origin, has_confidence=True) as writer:
         for vertices in _each(reader):
             lengths = np.linalg.norm(vertices.normal_sums, axis=1, keepdims=True)
             normals = (vertices.normal_sums / np.maximum(lengths, 1e-300)).astype(np.float32)
-            writer.vertices(origin + plan.spacing * vertices.positions, normals, vertices.colors)
+            places = origin + plan.spacing * vertices.positions
+            writer.vertices(places, normals, vertices.colors, vertices.confidence)
         for tile in reader.tiles:
-            writer.faces(reader.final_faces(tile))
+            faces = reader.final_faces(tile)
+            remaining = cancel_opposites(remaining, _unpaired(faces, reader.vertex_count))
+            writer.faces(faces)
+    bad_edges = sum(int(facts["bad_edges"]) for facts in reader.facts.values())
     is_watertight = not len(remaining) and not bad_edges and reader.face_count > 0
-    return MeshSummary(reader.vertex_count, reader.face_count, is_watertight, len(remaining), bad_edges)
+    square = plan.voxel_size**2
+    return MeshSummary(
+        *counts,
+        is_watertight,
+        len(remaining),
+        bad_edges,
+        reader.parts.count,
+        reader.parts.removed,
+        reader.parts.observed_area * square,
+        reader.parts.guessed_area * square,
+    )
+
+
+def _unpaired(faces: NDArray[np.int64], vertex_count: int) -> NDArray[np.int64]:
+    """Directed edges (E, 2) of a tile's faces, as vertex numbers, whose opposite is not among them."""
+    if not len(faces):
+        return np.zeros((0, 2), np.int64)
+    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    base = vertex_count + 1
+    forward, backward = directed[:, 0] * base + directed[:, 1], directed[:, 1] * base + directed[:, 0]
+    return np.asarray(directed[~np.isin(forward, backward)])
 
 
 def _each(reader: TileReader) -> Iterator[_Vertices]:

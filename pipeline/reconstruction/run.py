@@ -23,7 +23,13 @@ from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.ingest import INDEX, BucketContents, bucket_points, occupied_tiles
-from pipeline.reconstruction.merge import MeshSummary, finished_tiles, merge_tiles
+from pipeline.reconstruction.merge import (
+    MeshSummary,
+    Surface,
+    SurfaceChoice,
+    finished_tiles,
+    merge_tiles,
+)
 from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
 from pipeline.reconstruction.scan_summary import check_voxel_size, default_voxel_size, summarise_scan
 from pipeline.reconstruction.stages import TileJob, TileRecord, level_tile, sample_tile, surface_tile
@@ -45,6 +51,8 @@ class ReconstructReport:
     Attributes:
         mesh: the file written.
         vertices, faces, is_watertight, open_edges, bad_edges: of that mesh.
+        parts, removed_parts: connected parts of the mesh, and floating parts left out as too small.
+        observed_area, guessed_area: square metres of the surface with and without scan points nearby.
         voxel_size, spacing: metres.
         tiles: tiles in the plan that could hold surface.
         tiles_computed, tiles_kept: of their surfaces, in this run and from earlier ones.
@@ -62,6 +70,10 @@ class ReconstructReport:
     is_watertight: bool
     open_edges: int
     bad_edges: int
+    parts: int
+    removed_parts: int
+    observed_area: float
+    guessed_area: float
     voxel_size: float
     spacing: float
     points: int
@@ -85,6 +97,8 @@ def reconstruct(
     device: str = "auto",
     address: str = "auto",
     show_progress: bool = True,
+    surface: Surface = "closed",
+    keep_parts: bool = False,
 ) -> ReconstructReport:
     """Turn a scan into one watertight mesh. Run it again to finish an interrupted run.
 
@@ -96,6 +110,9 @@ def reconstruct(
         device: auto, cpu or cuda.
         address: of Ray; see `ray_session`.
         show_progress: draw progress bars on stderr.
+        surface: closed, the watertight mesh; observed, without what no scan point supports. Either can be had from the
+            same run directory, without computing anything again.
+        keep_parts: keep floating parts however small.
 
     Raises:
         ScanError: if the scan cannot be read or reconstructed.
@@ -134,13 +151,16 @@ def reconstruct(
             device=device,
             has_colors=manifest["contents"]["has_colors"],
             fit_radius=config.fit_radius,
+            trim_voxels=config.trim,
         )
         stages = _Stages(job, manifest, seconds, show_progress)
         if not stages.is_complete():
             with ray_session(address):
                 stages.run()
         with _timed(seconds, "merge"):
-            merged = merge_tiles(store, plan, path, job.has_colors)
+            fewest = 0 if keep_parts else SurfaceChoice.fewest_voxels
+            choice = SurfaceChoice(surface, config.trim, fewest)
+            merged = merge_tiles(store, plan, path, job.has_colors, choice)
         coverage = measure_coverage(store, plan, finished_tiles(store))
     report = _report(stages, merged, path, memory.peak_bytes, coverage)
     store.write_json("report.json", asdict(report))
@@ -345,6 +365,10 @@ def _report(
         is_watertight=merged.is_watertight,
         open_edges=merged.open_edges,
         bad_edges=merged.bad_edges,
+        parts=merged.parts,
+        removed_parts=merged.removed_parts,
+        observed_area=round(merged.observed_area, 4),
+        guessed_area=round(merged.guessed_area, 4),
         voxel_size=plan.voxel_size,
         spacing=plan.spacing,
         points=stages.manifest["points"],

@@ -29,6 +29,7 @@ from pipeline.reconstruction.crop_field import (
 from pipeline.reconstruction.field_store import field_file, read_field, write_field
 from pipeline.reconstruction.ingest import read_points
 from pipeline.reconstruction.merge import vertices_file, write_tile
+from pipeline.reconstruction.parts import tile_parts
 from pipeline.reconstruction.plan import MISE, ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import (
@@ -56,6 +57,7 @@ class TileJob:
         device: auto, cpu or cuda.
         has_colors: whether the scan's points carry colours.
         fit_radius: of the fit to the scan, in voxels; 0 for none.
+        trim_voxels: vertices farther than this from every point are guessed.
     """
 
     store: RunStore
@@ -65,6 +67,7 @@ class TileJob:
     device: str
     has_colors: bool
     fit_radius: float
+    trim_voxels: float
 
     @property
     def plan(self) -> ScenePlan:
@@ -199,7 +202,8 @@ def surface_tile(job: TileJob, tile: int) -> TileRecord:
         surface = tile_surface(job.plan, tile, load_fields(job, tile))
         support = vertex_support(job, tile, surface.positions)
         facts = {"seconds": time.monotonic() - started}
-        write_tile(job.store, tile, surface, support, facts)
+        parts = tile_parts(surface, support, job.plan.cells_per_voxel, job.trim_voxels)
+        write_tile(job.store, tile, surface, support, parts, facts)
     return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
 
 
