@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="presets of networks of crops")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--held-out", type=int, default=50, help="batches of held-out crops")
@@ -158,7 +160,7 @@ def main() -> None:
     source, load = AnalyticCrops(CROPS, HELD_OUT_SEED), CropObjective().load
     held_out = [load(source.batch(number, options.batch_size), CPU) for number in range(options.held_out)]
     figures: dict[str, Any] = {}
-    for name in NETWORKS:
+    for name in options.networks:
         network, seconds = train(name, config)
         figures[name] = {
             "parameters": sum(value.numel() for value in network.parameters()),
@@ -166,6 +168,7 @@ def main() -> None:
             **quality(network, held_out),
             "tile": tile_cost(name, options.threads),
         }
+        print(f"{name}: {figures[name]}", file=sys.stderr, flush=True)
     tell({"machine": machine(), "steps": options.steps, "networks": figures}, options.output)
 
 
