@@ -168,6 +168,7 @@ def check_against_the_original(mesh: Path, lowest: np.ndarray, logits: np.ndarra
 def reconstruct_as_the_original(scan: Path, out: Path, model: Path, *more: str) -> None:
     files = ["reconstruct", str(scan), "--out", str(out), "--model", str(model)]
     scheme = ["--voxel-size", str(VOXEL), "--blend-voxels", "0", "--tiling", "box", "--threshold", "0.5"]
+    scheme.append("--keep-parts")
     main([*files, *scheme, *more])
 
 
