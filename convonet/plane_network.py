@@ -19,6 +19,7 @@ from convonet.decoder import LocalDecoder
 from convonet.point_encoder import PointHints
 from convonet.pooling import OccupiedVoxels
 from convonet.sampling import sample_trilinear
+from convonet.training import LOGITS_PER_VOXEL
 from convonet.unet3d import UNet3D
 
 Plane = Literal["xz", "xy", "yz"]
@@ -74,9 +75,9 @@ class PlaneNetworkConfig:
 
 
 PRESETS: dict[str, PlaneNetworkConfig] = {
-    "crop_1plane": PlaneNetworkConfig(("xz",)),
-    "crop_3plane": PlaneNetworkConfig(),
-    "crop_combine": PlaneNetworkConfig(has_volume=True),
+    "crop_1plane": PlaneNetworkConfig(("xz",), logits_per_voxel=LOGITS_PER_VOXEL),
+    "crop_3plane": PlaneNetworkConfig(logits_per_voxel=LOGITS_PER_VOXEL),
+    "crop_combine": PlaneNetworkConfig(has_volume=True, logits_per_voxel=LOGITS_PER_VOXEL),
 }
 
 
@@ -117,6 +118,16 @@ class PlaneNetwork(CropNetwork):
     def pooling_factor(self) -> int:
         """Crop origins and sides are multiples of this number of voxels."""
         return self.plane_unet.pooling_factor
+
+    @property
+    def knows_levels(self) -> bool:
+        """See `CropNetwork`."""
+        return self.config.has_hints
+
+    @property
+    def logits_per_voxel(self) -> float:
+        """See `CropNetwork`."""
+        return self.config.logits_per_voxel
 
     @property
     def tile_voxels(self) -> int:

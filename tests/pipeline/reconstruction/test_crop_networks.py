@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from convonet.checkpoints import import_original
 from convonet.conv_onet import ConvOnetConfig, from_original
 from convonet.plane_network import PlaneNetworkConfig
 from convonet.registry import NetworkConfig
@@ -44,7 +45,7 @@ FAMILIES: dict[str, NetworkConfig] = {
     "volume": VolumeNetworkConfig(unet_levels=2, **SMALL),
     "one plane": replace(PLANES, planes=("xz",)),
     "three planes": PLANES,
-    "planes with volume": replace(PLANES, has_volume=True),
+    "planes with volume, fitted to the scan": replace(PLANES, has_volume=True, logits_per_voxel=4.0),
     "original crops": CROPS,
 }
 
@@ -88,16 +89,16 @@ class DriverDiedError(Exception):
 
 
 def stopping_after(tasks: int) -> Callable[..., Iterator[Any]]:
-    """`run_windowed` whose driver dies after some results, whatever is still at work."""
-    whole = run.run_windowed
+    """`run_in_lanes` whose driver dies after some results, whatever is still at work."""
+    whole = run.run_in_lanes
 
-    def windowed(*arguments: Any) -> Iterator[Any]:
+    def in_lanes(*arguments: Any) -> Iterator[Any]:
         for number, result in enumerate(whole(*arguments)):
             if number == tasks:
                 raise DriverDiedError
             yield result
 
-    return windowed
+    return in_lanes
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -116,7 +117,7 @@ def test_every_family_reconstructs_in_one_tile_and_in_eight_and_survives_interru
     out = tmp_path / "again"
     for tasks in (1, 5, 4):  # in the fields, later in the fields, in the surfaces
         with monkeypatch.context() as patched, pytest.raises(DriverDiedError):
-            patched.setattr(run, "run_windowed", stopping_after(tasks))
+            patched.setattr(run, "run_in_lanes", stopping_after(tasks))
             reconstruct(scan, out, settings(model, 20), show_progress=False)
     report = reconstruct(scan, out, settings(model, 20), show_progress=False)
     assert report.fields_kept + report.tiles_kept > 0
@@ -167,14 +168,49 @@ def check_against_the_original(mesh: Path, lowest: np.ndarray, logits: np.ndarra
 def reconstruct_as_the_original(scan: Path, out: Path, model: Path, *more: str) -> None:
     files = ["reconstruct", str(scan), "--out", str(out), "--model", str(model)]
     scheme = ["--voxel-size", str(VOXEL), "--blend-voxels", "0", "--tiling", "box", "--threshold", "0.5"]
+    scheme.append("--keep-parts")
     main([*files, *scheme, *more])
 
 
 def centred(state: dict[str, Tensor], logits: np.ndarray) -> np.ndarray:
-    """Shift the last bias so that half of the lattice is occupied, and the logits with it."""
-    middle = float(np.nanmedian(logits))
-    state["decoder.fc_out.bias"] = state["decoder.fc_out.bias"] - middle
-    return logits - middle
+    """Shift and scale the last layer so that half of the lattice is occupied, by logits about 1, and these with it."""
+    middle, spread = float(np.nanmedian(logits)), float(np.nanstd(logits))
+    state["decoder.fc_out.bias"] = (state["decoder.fc_out.bias"] - middle) / spread
+    state["decoder.fc_out.weight"] = state["decoder.fc_out.weight"] / spread
+    return (logits - middle) / spread
+
+
+def test_imported_weights_of_the_published_size_give_the_original_s_window(tmp_path: Path) -> None:
+    """Two boxes; a crop is 72 voxels wide. What more boxes do, the small network's test shows."""
+    state = conv.random_state(conv.ORIGINALS["crop_room_grid64"])
+    points = scene((3.3, 3.7, 9.6), 150)
+    lowest, logits = window_logits(state, points, VOXEL, 8, levels=4, cells_per_voxel=1)
+    assert logits.shape == (9, 9, 17)
+    logits = centred(state, logits)
+    torch.save({"model": state, "epoch_it": 3}, tmp_path / "room.pt")
+    import_original(tmp_path / "room.pt", "crop_room_grid64", tmp_path / "room.safetensors")
+    write_scan_ply(tmp_path / "s.ply", points)
+    model, options = tmp_path / "room.safetensors", ("--query-voxels", "8", "--cells-per-voxel", "1")
+    reconstruct_as_the_original(tmp_path / "s.ply", tmp_path / "run", model, *options)
+    check_against_the_original(tmp_path / "run" / "mesh.ply", lowest, logits, VOXEL)
+
+
+def test_the_voxel_of_imported_weights_follows_from_the_scene_s_size(scan: Path, tmp_path: Path) -> None:
+    half_occupied(replace(CROPS, unit_size=0.06), tmp_path / "w.safetensors")
+    usual = ReconstructConfig(model=str(tmp_path / "w.safetensors"), threshold=0.5)
+    report = reconstruct(scan, tmp_path / "a", usual, show_progress=False)
+    side = (ball(3000).max(axis=0) - ball(3000).min(axis=0)).max()
+    assert report.voxel_size == pytest.approx(0.06 * side)
+    report = reconstruct(scan, tmp_path / "b", replace(usual, scene_size=2.0), show_progress=False)
+    assert report.voxel_size == pytest.approx(0.12)
+    with pytest.raises(ValueError, match="--voxel-size or --scene-size"):
+        replace(usual, scene_size=2.0, voxel_size=0.1)
+    with pytest.raises(ValueError, match="was not trained in a unit cube"):
+        reconstruct(scan, tmp_path / "c", ReconstructConfig(scene_size=2.0), show_progress=False)
+    boxes = replace(usual, tiling="box", query_voxels=25, cells_per_voxel=8)
+    with pytest.raises(ValueError, match="--query-voxels as a multiple of 2"):
+        reconstruct(scan, tmp_path / "d", boxes, show_progress=False)
+    assert not any((tmp_path / name).exists() for name in "cd")
 
 
 def test_without_blending_the_window_is_the_original_s(tmp_path: Path) -> None:

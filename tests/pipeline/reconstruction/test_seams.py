@@ -1,5 +1,7 @@
 """The surface does not depend on the tiling: analytic fields in 1, 8, 27 and unequal tiles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,9 +55,12 @@ def test_the_joined_mesh_is_a_closed_manifold(
     assert_closed_manifold(np.array(sorted(whole[name][1])))
 
 
-def test_crops_that_disagree_still_join_into_a_closed_manifold() -> None:
+@pytest.mark.parametrize(("blend_voxels", "grid"), [(4, (3, 3, 3)), (0, (3, 2, 1))])
+def test_crops_that_disagree_still_join_into_a_closed_manifold(
+    blend_voxels: int, grid: tuple[int, int, int]
+) -> None:
     """Each crop sees its own field, as planes or global normalisation would make it; some see nothing."""
-    plan = tiled((3, 3, 3))
+    plan = replace(tiled(grid), blend_voxels=blend_voxels)
     fields: dict[int, SampledField] = {}
     for tile in range(plan.tile_count):
         if tile % 5 != 4:
@@ -71,8 +76,9 @@ def test_crops_that_disagree_still_join_into_a_closed_manifold() -> None:
     assert not len(remaining)
 
 
-def test_the_weights_are_a_partition_of_unity() -> None:
-    plan = tiled((3, 2, 1))
+@pytest.mark.parametrize("blend_voxels", [4, 0])
+def test_the_weights_are_a_partition_of_unity(blend_voxels: int) -> None:
+    plan = replace(tiled((3, 2, 1)), blend_voxels=blend_voxels)
     points = grid_points(np.zeros(3, np.int64), np.array(plan.scene_cells) + 1)[::7]
     total = sum(tile_weight(points, plan, tile) for tile in range(plan.tile_count))
     np.testing.assert_allclose(total, 1.0, rtol=0, atol=1e-15)
