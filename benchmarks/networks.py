@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from benchmarks.machine import machine, tell
 from convonet.conv_onet.scatter import cell_max, cell_mean, occupied_cells
+from convonet.point_encoder import SHEET_VOXELS
 from convonet.precision import cpu_has_bf16_units, network_precision
 from convonet.training import CropBatch, CropObjective, TrainingConfig, TrainingState, train_step
 from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
@@ -184,9 +185,11 @@ def training_batch(side: int) -> CropBatch:
     return CropBatch(
         points=points,
         point_batch=torch.arange(2).repeat_interleave(POINTS),
+        directions=torch.zeros_like(points),
+        sheets=torch.full((len(points),), SHEET_VOXELS),
         queries=queries,
         query_batch=torch.arange(2).repeat_interleave(TRAINING_QUERIES),
-        occupancy=(queries[:, 2] < side / 4).float(),
+        distances=queries[:, 2] - side / 4,
         batch_size=2,
         grid_shape=(side, side, side),
     )

@@ -9,6 +9,7 @@ from torch import nn
 
 from convonet import conv_onet, oflow, onet, plane_network
 from convonet.plane_network import PlaneNetworkConfig
+from convonet.training import LOGITS_PER_VOXEL
 from convonet.volume_network import VolumeNetworkConfig
 
 NetworkConfig = (
@@ -31,7 +32,7 @@ KINDS: dict[str, type[Any]] = {
     "onet4d": oflow.OccupancyNetwork4DConfig,
 }
 PRESETS: dict[str, NetworkConfig] = {
-    "volume": VolumeNetworkConfig(),
+    "volume": VolumeNetworkConfig(has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL),
     **plane_network.PRESETS,
     **conv_onet.PRESETS,
     **onet.PRESETS,

@@ -150,8 +150,9 @@ class CropSource:
         asked, away = np.concatenate(queries), np.concatenate(distances)
         if stored.has_scan_noise:
             seen = every[((every >= 0) & (every < grid)).all(axis=1)]
-            away, is_certain = SeenVoxels.of_points(seen, grid).labels(asked, away)
-            asked, away = asked[is_certain], away[is_certain]
+            labels, is_certain = SeenVoxels.of_points(seen, grid).labels(asked, away)
+            is_certain &= (labels < 0) == (away < 0)  # what lies deep inside may be enclosed: it is not asked
+            asked, away = asked[is_certain], labels[is_certain]
         return TrainingCrop(cloud[inside], directions[inside], asked, away)
 
     def _rotation(self, is_whole: bool, rng: np.random.Generator) -> NDArray[np.float32]:

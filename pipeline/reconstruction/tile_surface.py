@@ -28,7 +28,6 @@ class TileSurface:
         normal_sums: (V, 3) float64 sums of the tile's own area-weighted face normals.
         owned_border, owned: lengths of the first group, and of the first two together.
         faces: (F, 3) int64 vertex keys.
-        open_edges: (E, 2) int64 directed edges (vertex keys) whose opposite is not in this tile.
         bad_edges: undirected edges that no neighbour could complete: more than two faces, or both the same way.
     """
 
@@ -38,7 +37,6 @@ class TileSurface:
     owned_border: int
     owned: int
     faces: NDArray[np.int64]
-    open_edges: NDArray[np.int64]
     bad_edges: int
 
 
@@ -119,7 +117,6 @@ def tile_surface(plan: ScenePlan, tile: int, fields: Mapping[int, SampledField])
     group = np.where(owned, np.where(border, 0, 1), 2)
     order = np.argsort(group, kind="stable")
     rows = index_faces(keys, surface.faces)
-    open_edges, bad_edges = _open_edges(rows)
     return TileSurface(
         keys=keys[order],
         positions=surface.positions[order],
@@ -127,8 +124,7 @@ def tile_surface(plan: ScenePlan, tile: int, fields: Mapping[int, SampledField])
         owned_border=int((group == 0).sum()),
         owned=int(owned.sum()),
         faces=surface.faces,
-        open_edges=keys[open_edges],
-        bad_edges=bad_edges,
+        bad_edges=_bad_edges(rows),
     )
 
 
@@ -155,10 +151,10 @@ def _normal_sums(positions: NDArray[np.float64], faces: NDArray[np.int64]) -> ND
     return sums
 
 
-def _open_edges(faces: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Directed edges (E, 2) without their opposite, and the number of edges that are not manifold."""
+def _bad_edges(faces: NDArray[np.int64]) -> int:
+    """Number of edges with more than two faces, or with two that run the same way."""
     if not len(faces):
-        return np.zeros((0, 2), np.int64), 0
+        return 0
     directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     low, high = directed.min(axis=1), directed.max(axis=1)
     undirected = low * (int(faces.max()) + 1) + high
@@ -167,6 +163,4 @@ def _open_edges(faces: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     first = np.flatnonzero(np.r_[True, sorted_edges[1:] != sorted_edges[:-1]])
     counts = np.diff(np.r_[first, len(sorted_edges)])
     forward = np.add.reduceat((directed[order, 0] < directed[order, 1]).astype(np.int64), first)
-    single = counts == 1
-    bad = int(((counts > 2) | ((counts == 2) & (forward != 1))).sum())
-    return directed[order[first[single]]], bad
+    return int(((counts > 2) | ((counts == 2) & (forward != 1))).sum())

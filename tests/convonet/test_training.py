@@ -1,13 +1,15 @@
 """The plain-torch step learns, and a resumed run is the run itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from convonet.training import (
     CropBatch,
+    CropObjective,
     Fit,
     TrainingConfig,
     TrainingState,
@@ -24,13 +26,15 @@ SMALL = VolumeNetworkConfig(
 
 @dataclass(frozen=True)
 class SphereBatch:
-    """Points on a sphere of random radius; queries labelled by the radius."""
+    """Points on a sphere of random radius; queries labelled by their distance to it."""
 
     points: np.ndarray
     point_batch: np.ndarray
+    directions: np.ndarray
+    sheets: np.ndarray
     queries: np.ndarray
     query_batch: np.ndarray
-    occupancy: np.ndarray
+    distances: np.ndarray
     batch_size: int
     grid_shape: tuple[int, int, int]
 
@@ -46,13 +50,15 @@ class Spheres:
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         points = 8 + directions * radius[index, None]
         queries = rng.uniform(0, 16, (len(index), 3))
-        inside = np.linalg.norm(queries - 8, axis=1) < radius[index]
+        distances = np.linalg.norm(queries - 8, axis=1) - radius[index]
         return SphereBatch(
             points.astype(np.float32),
             index,
+            np.zeros_like(points, np.float32),
+            np.full(len(points), 3.0, np.float32),
             queries.astype(np.float32),
             index,
-            inside.astype(np.float32),
+            distances.astype(np.float32),
             batch_size,
             (16, 16, 16),
         )
@@ -80,6 +86,44 @@ def test_the_step_learns_spheres() -> None:
     batch = CropBatch.from_arrays(Spheres().batch(10_000, 8), torch.device("cpu"))
     with torch.no_grad():
         assert occupancy_iou(batch_logits(network.eval(), batch), batch.occupancy) > 0.8
+
+
+def test_the_loss_is_the_error_of_the_truncated_distance_and_a_share_of_cross_entropy() -> None:
+    """Against the formula written out, for a network that answers with given logits."""
+    distances = np.array([-3.0, -0.5, 0.25, 1.0, 9.0], np.float32)
+    logits = torch.tensor([20.0, 2.0, -3.0, 4.0, -1.0], requires_grad=True)
+    whole = Spheres().batch(0, 1)
+    batch = CropBatch.from_arrays(replace(whole, distances=distances), torch.device("cpu"))
+
+    class Given(torch.nn.Module):
+        def forward(self, *arguments: object) -> torch.Tensor:
+            return logits
+
+    loss, figures = CropObjective(use_bf16=False).loss(Given(), batch)
+    predicted = np.clip(-logits.detach().numpy() / 4, -1.5, 1.5)
+    error = np.abs(predicted - np.clip(distances, -1.5, 1.5)).mean()
+    signed = np.where(distances < 0, 1, -1) * logits.detach().numpy()
+    entropy = np.log1p(np.exp(-signed)).mean()
+    assert loss.item() == pytest.approx(error + 0.25 * entropy, rel=1e-5)
+    assert figures["distance_error"] == pytest.approx(error, rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    # Towards the truth: at -0.5 the logit 2 is right but for the entropy; at 1.0 the logit 4 must fall.
+    assert logits.grad[3] > 0
+    assert logits.grad[2] < 0 or abs(logits.grad[2]) < 0.06
+
+
+def test_hints_that_start_at_zero_leave_the_logits_as_they_were() -> None:
+    torch.manual_seed(0)
+    plain = VolumeNetwork(SMALL).eval()
+    hinted = VolumeNetwork(replace(SMALL, has_hints=True)).eval()
+    hinted.load_state_dict(hinted.state_dict() | plain.state_dict())
+    batch = CropBatch.from_arrays(Spheres().batch(3, 2), torch.device("cpu"))
+    with torch.no_grad():
+        assert torch.equal(batch_logits(plain, batch, False), batch_logits(hinted, batch, False))
+        torch.nn.init.normal_(hinted.encoder.fc_hints.weight)
+        known = replace(batch, directions=torch.ones_like(batch.directions))
+        assert not torch.equal(batch_logits(hinted, known, False), batch_logits(hinted, batch, False))
 
 
 def test_resuming_from_a_checkpoint_gives_the_uninterrupted_weights(tmp_path: Path) -> None:

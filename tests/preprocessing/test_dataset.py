@@ -41,6 +41,7 @@ LAYOUT = DatasetLayout(
     uniform_queries=BLOCK,
     near_queries=2 * BLOCK,
     shapes_per_shard=2,
+    has_distances=True,
 )
 RADIUS = 0.3
 
@@ -61,6 +62,8 @@ def ball(number: int) -> ShapeSamples:
         uniform_occupancy=np.linalg.norm(uniform, axis=1) < RADIUS,
         near_queries=near,
         near_occupancy=np.linalg.norm(near, axis=1) < RADIUS,
+        uniform_distances=np.linalg.norm(uniform, axis=1) - np.float32(RADIUS),
+        near_distances=np.linalg.norm(near, axis=1) - np.float32(RADIUS),
         location=np.array([1.0, 2.0, number]),
         scale=4.0,
         category="ball",
@@ -388,7 +391,7 @@ def test_a_store_of_another_version_is_refused(store: Path) -> None:
     group = zarr.open_group(store, mode="r+", use_consolidated=False)
     group.attrs["tessera"] = {**group.attrs["tessera"], "version": 1}
     finish_dataset(store)
-    with pytest.raises(DatasetError, match="dataset version 1, this program reads 2; preprocess again"):
+    with pytest.raises(DatasetError, match="dataset version 1, this program reads 3; preprocess again"):
         read_layout(store)
 
 
@@ -423,12 +426,12 @@ def test_a_training_batch_depends_on_seed_step_and_rank_alone(store: Path) -> No
     for step, rank in ((5, 0), (5, 1), (6, 0)):
         one, two = first.batch(step, 2, rank), again.batch(step, 2, rank)
         np.testing.assert_array_equal(one.points, two.points)
-        np.testing.assert_array_equal(one.occupancy, two.occupancy)
+        np.testing.assert_array_equal(one.distances, two.distances)
     assert not np.array_equal(first.batch(5, 2, 0).points[:50], first.batch(5, 2, 1).points[:50])
 
 
 def test_points_queries_and_labels_of_a_crop_belong_together(store: Path) -> None:
-    """Whatever the turn and scale, occupied queries lie inside the sphere that the crop's points lie on."""
+    """Whatever the turn and scale, the distances of queries are those to the sphere that the crop's points lie on."""
     config = CropConfig(noise=0.0, outliers=0.0)
     source = CropSource(store, "train", config, seed=0)
     checked = 0
@@ -444,8 +447,14 @@ def test_points_queries_and_labels_of_a_crop_belong_together(store: Path) -> Non
         centre = solution[:3]
         radius = np.sqrt(solution[3] + centre @ centre)
         distance = np.linalg.norm(batch.queries - centre, axis=1)
-        clear = np.abs(distance - radius) > 0.6  # the sampler shakes scanned points by up to 0.15 voxel
-        assert ((distance < radius) == (batch.occupancy > 0.5))[clear].mean() > 0.999
+        near = batch.distances < 3  # beyond, what nobody saw is free however far it is
+        # The sampler shakes scanned points by up to 0.15 voxel, the fit of a cap by more.
+        assert np.median(np.abs(distance - radius - batch.distances)[near]) < 0.2
+        clear = near & (np.abs(distance - radius) > 0.6)
+        assert ((distance < radius) == (batch.distances < 0))[clear].mean() > 0.999
+        known = np.abs(batch.directions).any(axis=1)
+        outward = (batch.points[known] - centre) / radius
+        assert ((outward * batch.directions[known]).sum(axis=1) > 0.9).all()
         checked += 1
     assert checked >= 4
 
