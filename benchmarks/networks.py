@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from benchmarks.machine import machine, tell
 from convonet.conv_onet.scatter import cell_max, cell_mean, occupied_cells
-from convonet.point_encoder import SHEET_VOXELS
+from convonet.point_encoder import SHEET_VOXELS, PointHints
 from convonet.precision import cpu_has_bf16_units, network_precision
 from convonet.training import CropBatch, CropObjective, TrainingConfig, TrainingState, train_step
 from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
@@ -61,7 +61,12 @@ class PlainNetwork(VolumeNetwork):
         self.with_grid_sample = with_grid_sample
 
     def encode(
-        self, points: Tensor, batch_index: Tensor, batch_size: int, grid_shape: tuple[int, int, int]
+        self,
+        points: Tensor,
+        batch_index: Tensor,
+        batch_size: int,
+        grid_shape: tuple[int, int, int],
+        hints: PointHints | None = None,
     ) -> Tensor:
         depth, height, width = grid_shape
         cells = torch.floor(points).long()
@@ -70,6 +75,8 @@ class PlainNetwork(VolumeNetwork):
         counts = torch.zeros(count).index_add_(0, flat, torch.ones(len(flat)))
         index = flat[:, None].expand(-1, self.config.encoder_hidden)
         x = self.encoder.fc_position(2 * (points - torch.floor(points)) - 1)
+        if hints is not None and self.encoder.fc_hints is not None:
+            x = x + self.encoder.fc_hints(torch.cat([hints.directions, 1 - hints.sheets[:, None] / 3], dim=1))
         x = self.encoder.blocks[0](x)
         for block in list(self.encoder.blocks)[1:]:
             largest = torch.zeros(count, x.shape[1]).scatter_reduce(0, index, x, "amax", include_self=False)
@@ -102,8 +109,8 @@ class PlainNetwork(VolumeNetwork):
         return self.decoder.fc_out(torch.relu(x)).squeeze(1)
 
     def forward(self, *inputs: Any) -> Tensor:
-        *encoded, queries, query_batch = inputs
-        return self.decode(self.encode(*encoded), queries, query_batch)
+        *encoded, queries, query_batch, hints = inputs
+        return self.decode(self.encode(*encoded, hints), queries, query_batch)
 
 
 def plain_block(block: nn.Module, x: Tensor) -> Tensor:

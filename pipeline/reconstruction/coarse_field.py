@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,8 @@ Floats = NDArray[np.float32]
 
 PROBE_VOXELS = 0.75  # coarse voxels from a point at which its two sides must differ for a direction to count
 SURE_LOGIT = 1.0  # by which each side must be what it is
+BURIED_LOGIT = 2.0  # half a voxel deep
+MOST_BURIED = 0.01  # share of a level's points
 
 
 def level_file(level: int, tile: int) -> str:
@@ -30,17 +33,58 @@ def grid_box(plan: ScenePlan, tile: int) -> tuple[NDArray[np.int64], NDArray[np.
     return low - plan.blend_voxels, low + sides + plan.blend_voxels
 
 
-def write_level_tile(
-    store: RunStore, plan: ScenePlan, tile: int, values: Floats | None, below: list[int], seconds: float
-) -> None:
-    """Write a tile's values (X, Y, Z) at the corners of `grid_box`; None where all is free.
+@dataclass(frozen=True)
+class LevelFacts:
+    """What a coarse tile tells beside its values.
+
+    Attributes:
+        below: tiles of the next finer level into which something solid reaches.
+        points: of the level that the tile owns.
+        buried: of these, how many lie inside its solid: on no surface of it.
+    """
+
+    below: list[int]
+    points: int
+    buried: int
+
+
+def is_believable(facts: Iterable[LevelFacts]) -> bool:
+    """Whether a level's solids have the scan's points on their surface, so that it may tell which side is free.
+
+    From far enough a room scanned from inside looks like a solid scanned from outside. What gives it away are
+    points inside: inner walls, furniture.
+    """
+    counts = [(fact.points, fact.buried) for fact in facts]
+    return sum(buried for _, buried in counts) <= MOST_BURIED * sum(points for points, _ in counts)
+
+
+def buried_points(
+    plan: ScenePlan, tile: int, values: Floats, positions: NDArray[np.float64]
+) -> tuple[int, int]:
+    """How many points a tile owns, and how many of them lie in its solid by more than `BURIED_LOGIT`.
 
     Args:
-        below: tiles of the next finer level into which something solid reaches.
+        positions: (N, 3) of the crop's points, in voxels of the scene.
     """
+    low = np.asarray(plan.position(tile)) * np.asarray(plan.tile_voxels)
+    own = positions[((positions >= low) & (positions < low + plan.tile_voxels)).all(axis=1)]
+    inside = sample_grid(values, own - grid_box(plan, tile)[0]) > BURIED_LOGIT
+    return len(own), int(inside.sum())
+
+
+def write_level_tile(
+    store: RunStore, plan: ScenePlan, tile: int, values: Floats | None, found: LevelFacts, seconds: float
+) -> None:
+    """Write a tile's values (X, Y, Z) at the corners of `grid_box`; None where all is free."""
     flat = np.zeros(0, np.float16) if values is None else values.astype(np.float16).ravel()
-    facts = {"is_empty": values is None, "below": below, "seconds": seconds}
+    facts = {"is_empty": values is None, "seconds": seconds, **asdict(found)}
     store.write_tables(level_file(plan.level, tile), [pa.table({"value": flat})], facts)
+
+
+def read_level_facts(store: RunStore, level: int, tile: int) -> LevelFacts:
+    """What a finished tile tells beside its values."""
+    facts = store.read_facts(level_file(level, tile))
+    return LevelFacts(facts["below"], facts["points"], facts["buried"])
 
 
 @dataclass(frozen=True)
@@ -50,6 +94,7 @@ class CoarseBlock:
     Attributes:
         values: (X, Y, Z) float32 logits at voxel corners.
         low: (3,) the first corner, in voxels of that level.
+        is_believable: whether this level may tell the finer one which side of its points is free.
         scale, shift: a place at `u` voxels of the finer level is at `u * scale + shift` voxels of this one.
     """
 
@@ -57,6 +102,7 @@ class CoarseBlock:
     low: NDArray[np.int64]
     scale: float
     shift: NDArray[np.float64]
+    is_believable: bool = True
 
     def at(self, positions: NDArray[np.float64]) -> Floats:
         """Values (N,) at positions (N, 3) in voxels of the finer level; beyond the block its border's."""
@@ -75,6 +121,8 @@ class CoarseBlock:
         A level that resolves a surface has solid on one side of it and free space on the other; walls thinner than
         its voxels, and surfaces of which it cannot tell the sides, fail one of the two probes.
         """
+        if not self.is_believable:
+            return np.zeros((len(positions), 3), np.float32)
         local = positions * self.scale + (self.shift - self.low)
         slope = np.empty((len(local), 3), np.float32)
         for axis in range(3):
@@ -106,15 +154,17 @@ def sample_grid(values: Floats, positions: NDArray[np.float64]) -> Floats:
     return result
 
 
-def read_block(store: RunStore, coarse: ScenePlan, fine: ScenePlan, tile: int) -> CoarseBlock:
-    """The coarse level's field over the crop of a finer level's tile."""
+def read_block(
+    store: RunStore, coarse: ScenePlan, fine: ScenePlan, tile: int, is_believable: bool = True
+) -> CoarseBlock:
+    """The coarse level's field over the crop of a finer level's tile; see `CoarseBlock.is_believable`."""
     scale = fine.voxel_size / coarse.voxel_size
     shift = np.asarray(fine.start) * scale - np.asarray(coarse.start)
     crop_low = np.asarray(fine.crop_low(tile))
     crop_high = crop_low + np.asarray(fine.crop_shape[::-1])
     low = np.floor(crop_low * scale + shift).astype(np.int64) - 2
     high = np.ceil(crop_high * scale + shift).astype(np.int64) + 2
-    return CoarseBlock(_blended_box(store, coarse, low, high), low, scale, shift)
+    return CoarseBlock(_blended_box(store, coarse, low, high), low, scale, shift, is_believable)
 
 
 def _blended_box(store: RunStore, plan: ScenePlan, low: NDArray[np.int64], high: NDArray[np.int64]) -> Floats:

@@ -18,7 +18,7 @@ from pipeline.errors import ClusterError, NoSurfaceError, RunDirectoryError
 from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
 from pipeline.progress import Progress
-from pipeline.reconstruction.coarse_field import level_file
+from pipeline.reconstruction.coarse_field import is_believable, read_level_facts
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
 from pipeline.reconstruction.field_store import field_file
@@ -292,6 +292,7 @@ class _Stages:
         job, plan = self.job, self.job.plan
         with _timed(self.seconds, "levels"):
             solid = self._levels()
+        job = self.job
         candidates = _reached(plan, [*occupied_tiles(job.store).tolist(), *solid])
         done = set(finished_tiles(job.store))
         unfinished = [tile for tile in candidates if tile not in done]
@@ -316,8 +317,12 @@ class _Stages:
             plan = self.job.plans[level]
             tiles = _reached(plan, [*occupied_tiles(self.job.store, level).tolist(), *below])
             self._each(level_tile, [(level, tile) for tile in tiles], f"level {level}")
-            facts = (self.job.store.read_facts(level_file(level, tile)) for tile in tiles)
-            below = sorted({tile for fact in facts for tile in fact["below"]})
+            facts = [read_level_facts(self.job.store, level, tile) for tile in tiles]
+            below = sorted({tile for fact in facts for tile in fact.below})
+            # Sides are handed down from the coarsest level on, as far as every level agrees with the scan.
+            are_coarser = len(self.job.believable_levels) == len(self.job.plans) - 1 - level
+            if are_coarser and is_believable(facts):
+                self.job = replace(self.job, believable_levels=self.job.believable_levels | {level})
         return below
 
     def _each(

@@ -13,6 +13,8 @@ from scipy.spatial import cKDTree
 from convonet.mise import SampledField, refine
 from pipeline.reconstruction.coarse_field import (
     CoarseBlock,
+    LevelFacts,
+    buried_points,
     grid_box,
     level_file,
     read_block,
@@ -58,6 +60,7 @@ class TileJob:
         has_colors: whether the scan's points carry colours.
         fit_radius: of the fit to the scan, in voxels; 0 for none.
         trim_voxels: vertices farther than this from every point are guessed.
+        believable_levels: finished levels that may tell finer ones which side of the points is free.
     """
 
     store: RunStore
@@ -68,6 +71,7 @@ class TileJob:
     has_colors: bool
     fit_radius: float
     trim_voxels: float
+    believable_levels: frozenset[int] = frozenset()
 
     @property
     def plan(self) -> ScenePlan:
@@ -136,7 +140,8 @@ def _sample(job: TileJob, tile: int) -> SampledField | None:
 def _coarse_block(job: TileJob, level: int, tile: int) -> CoarseBlock | None:
     if level + 1 == len(job.plans):
         return None
-    return read_block(job.store, job.plans[level + 1], job.plans[level], tile)
+    is_believable = level + 1 in job.believable_levels
+    return read_block(job.store, job.plans[level + 1], job.plans[level], tile, is_believable)
 
 
 def _crop_points(job: TileJob, plan: ScenePlan, tile: int, reach: float) -> CropPoints | None:
@@ -172,8 +177,9 @@ def level_tile(job: TileJob, place: tuple[int, int]) -> TileRecord:
             slab = np.column_stack([np.full(len(corners), x), corners]) + first
             values[x] = field.at(slab.astype(np.float64)).reshape(shape[1:])
         below = tiles_below(job.plans[level - 1], plan, tile, values)
+        found = LevelFacts(below, *buried_points(plan, tile, values, thinned.positions))
         kept = values if (values > 0).any() else None
-        write_level_tile(job.store, plan, tile, kept, below, time.monotonic() - started)
+        write_level_tile(job.store, plan, tile, kept, found, time.monotonic() - started)
     return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
 
 

@@ -77,10 +77,10 @@ def fresh(config: TrainingConfig) -> TrainingState:
 
 
 def test_the_step_learns_spheres() -> None:
-    config = TrainingConfig(steps=100, batch_size=2, learning_rate=5e-3, warmup_steps=10, averaging=0.9)
+    config = TrainingConfig(steps=300, batch_size=2, learning_rate=5e-3, warmup_steps=10, averaging=0.9)
     state = fresh(config)
     Fit(Spheres(), config, torch.device("cpu")).run(state.network, state)
-    assert state.step == 100
+    assert state.step == 300
     network = VolumeNetwork(SMALL)
     network.load_state_dict(state.averaged)
     batch = CropBatch.from_arrays(Spheres().batch(10_000, 8), torch.device("cpu"))

@@ -220,7 +220,9 @@ def test_other_settings_or_other_things_are_refused(store: Path, tmp_path: Path)
         read_layout(tmp_path / "nowhere")
 
 
-MOVING = dataclasses.replace(LAYOUT, shapes=3, frames=4, voxel_side=16, views=2, view_size=12)
+MOVING = dataclasses.replace(
+    LAYOUT, shapes=3, has_distances=False, frames=4, voxel_side=16, views=2, view_size=12
+)
 SEEN = dataclasses.replace(LAYOUT, shapes=2, near_queries=0, voxel_side=24, views=3, view_size=12)
 
 
