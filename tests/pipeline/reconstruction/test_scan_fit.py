@@ -1,0 +1,108 @@
+"""The fit to the scan against exact planes: nearer to them, thin walls kept, nothing changed far away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.reconstruction.scan_fit import band_around, cell_means, fit_distances
+from preprocessing.rotations import random_rotation
+
+CELLS = 2  # per voxel
+SHAPE = (48, 48, 48)
+
+
+def lattice() -> np.ndarray:
+    """(N, 3) positions of all lattice points, in voxels."""
+    return (
+        np.stack(np.meshgrid(*[np.arange(side) for side in SHAPE], indexing="ij"), axis=-1).reshape(-1, 3)
+        / CELLS
+    )
+
+
+def plane_points(rng: np.random.Generator, normal: np.ndarray, offset: float, noise: float) -> np.ndarray:
+    """(N, 3) points on a plane through the box, nine on each voxel face, in voxels."""
+    side = np.linalg.svd(normal[None])[2][1:]
+    flat = rng.uniform(-20, 20, (9 * 1600, 2)) @ side
+    points = flat + np.array(SHAPE) / CELLS / 2 + offset * normal + rng.normal(0, noise, flat.shape)
+    return points[((points > 0) & (points < np.array(SHAPE) / CELLS - 0.5)).all(axis=1)]
+
+
+def fitted(network: np.ndarray, points: np.ndarray, radius: float = 0.6) -> np.ndarray:
+    """The fit over the whole box, where the network is known everywhere."""
+    means, counts = cell_means(points * CELLS)
+    return fit_distances(network.astype(np.float32).reshape(SHAPE), means, counts, CELLS, radius)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_zero_level_comes_nearer_to_the_plane_that_the_points_lie_on(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    normal = random_rotation(rng)[0].astype(np.float64)
+    points = plane_points(rng, normal, 0.3, noise=0.1)
+    places = lattice()
+    exact = (places - np.array(SHAPE) / CELLS / 2) @ normal - 0.3
+    ripple = 0.25 * np.sin(places @ np.array([1.1, 0.9, 1.3]))
+    result = fitted(exact + ripple, points).ravel()
+    inner = ((places > 4) & (places < 19)).all(axis=1) & (np.abs(exact) < 0.5)
+    before, after = np.abs(ripple[inner]), np.abs(result[inner] - exact[inner])
+    # Nine points a voxel face of noise 0.1: their mean over the kernel is good to about 0.1 / sqrt(9 pi 0.36).
+    assert np.sqrt((after**2).mean()) < 0.08
+    assert np.sqrt((after**2).mean()) < 0.5 * np.sqrt((before**2).mean())
+
+
+def test_a_thin_wall_is_not_pulled_to_its_other_side() -> None:
+    rng = np.random.default_rng(7)
+    normal = np.array([1.0, 0.0, 0.0])
+    points = np.concatenate([plane_points(rng, normal, side * 0.5, noise=0.02) for side in (-1, 1)])
+    across = lattice()[:, 0] - SHAPE[0] / CELLS / 2
+    exact = np.abs(across) - 0.5
+    result = fitted(exact + 0.15, points).ravel()  # the network makes the wall 0.3 thinner than it is
+    places = lattice()
+    inner = ((places > 4) & (places < 19)).all(axis=1) & (np.abs(exact) <= 0.5)
+    assert (result[inner & (across == 0)] < -0.3).all()  # still solid in the middle
+    outside = inner & (exact == 0.5)
+    assert np.abs(result[outside] - 0.5).mean() < 0.08
+
+
+def test_far_from_the_points_nothing_changes() -> None:
+    rng = np.random.default_rng(1)
+    points = plane_points(rng, np.array([0.0, 0.0, 1.0]), 0.0, noise=0.05)
+    points = points[points[:, 0] < 8]
+    places = lattice()
+    network = places[:, 2] - SHAPE[2] / CELLS / 2 + 0.2
+    result = fitted(network, points).ravel()
+    away = places[:, 0] > 8 + 2
+    np.testing.assert_array_equal(result[away], network.astype(np.float32)[away])
+    assert np.abs(result[(np.abs(network) > 2)] - network[(np.abs(network) > 2)]).max() < 1e-6
+
+
+def test_a_box_within_gives_the_same_bits_where_the_whole_neighborhood_is_inside() -> None:
+    rng = np.random.default_rng(2)
+    normal = random_rotation(rng)[0].astype(np.float64)
+    points = plane_points(rng, normal, 0.0, noise=0.1)
+    network = ((lattice() - np.array(SHAPE) / CELLS / 2) @ normal + 0.1).astype(np.float32).reshape(SHAPE)
+    whole = fitted(network, points)
+    low = np.array([9, 12, 6])
+    means, counts = cell_means(points * CELLS)
+    part = fit_distances(network[9:41, 12:44, 6:38].copy(), means - low, counts, CELLS, 0.6)
+    np.testing.assert_array_equal(part[6:-6, 6:-6, 6:-6], whole[15:35, 18:38, 12:32])
+
+
+def test_cell_means_are_the_means_of_the_cells() -> None:
+    points = np.random.default_rng(3).uniform(0, 3, (500, 3))
+    means, counts = cell_means(points)
+    cells = np.floor(points).astype(int)
+    assert len(means) == len(np.unique(cells, axis=0))
+    for mean, count in zip(means, counts, strict=True):
+        own = points[(cells == np.floor(mean)).all(axis=1)]
+        np.testing.assert_allclose(mean, own.mean(axis=0))
+        assert count == min(len(own), 4)
+
+
+def test_the_band_is_all_lattice_points_that_a_cell_reaches() -> None:
+    rng = np.random.default_rng(4)
+    cells = rng.integers(-4, 16, (20, 3))
+    band = band_around(cells, (12, 13, 14))
+    points = np.argwhere(np.ones((12, 13, 14), bool))
+    reached = ((points[:, None] >= cells - 2) & (points[:, None] <= cells + 3)).all(axis=2).any(axis=1)
+    np.testing.assert_array_equal(band.ravel(), reached)
