@@ -68,7 +68,7 @@ def describe(path: Path, options: ScanOptions) -> list[str]:
 
 def _run(path: Path) -> list[str]:
     manifest = json.loads((path / "manifest.json").read_text())
-    plan = manifest["plan"]
+    plan = manifest["plans"][0]
     done = len(list((path / "tiles").glob("*.vertices.parquet")))
     lines = [
         f"{path}: reconstruction of {manifest['scan']} ({manifest['points']:,} points)",

@@ -3,7 +3,8 @@
 Implicit moving least squares (Kolluri 2005): at a place x the signed distance is the weighted mean of n_i . (x - p_i)
 over the points near x, with normals n_i that the network's own field gives. A second weight compares each point's plane
 with the network's distance at x (as robust implicit moving least squares does, Oztireli et al. 2009), so that points on
-the other side of a thin wall, or off the surface altogether, count for nothing.
+the other side of a thin wall, or off the surface altogether, count for nothing. Where points are few and noisy the
+network, which looks farther around, knows better: the two are weighed by their precision.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 AGREEMENT_VOXELS = 0.75  # by which a point's plane may differ from the network's distance
-FULL_SUPPORT = 1.0  # sum of weights from which the points alone decide
+NETWORK_ERROR = 0.08  # voxels by which the network's surface is off (benchmarks/planes.py)
+EXPECTED_NOISE = 0.1  # voxels; counts like one more point where there are too few to tell their noise
+FULL_SUPPORT = 1.0  # sum of weights below which the fit is blended out
 NEAR_VOXELS, FAR_VOXELS = 1.0, 2.0  # the network's distances between which the fit is blended out
 REACH_CELLS = 3  # lattice cells around a point's own that its plane reaches at most
 MOST_COUNTED = 4.0  # points of one cell that count each for itself
@@ -95,6 +98,7 @@ def fit_distances(
         counts[is_usable],
     )
     sums, weights = np.zeros(network.size, np.float32), np.zeros(network.size, np.float32)
+    squares = np.zeros(network.size, np.float32)
     flat = network.ravel()
     strides = np.array([shape[1] * shape[2], shape[2], 1])
     offset_in_cell = (points - cells).astype(np.float32)
@@ -117,8 +121,16 @@ def fit_distances(
         weight[np.isnan(weight)] = 0
         sums[index] += weight * plane
         weights[index] += weight
-    fitted = (sums / np.maximum(weights, 1e-12)).reshape(network.shape)
-    share = _smooth(weights.reshape(network.shape) / np.float32(FULL_SUPPORT))
+        squares[index] += weight * np.where(np.isnan(known), 0, (plane - known) ** 2)
+    weight_sums = weights.reshape(network.shape)
+    fitted = sums.reshape(network.shape) / np.maximum(weight_sums, 1e-12)
+    # Both estimates count by their precision: the points' is that of a mean, from how far they scatter here.
+    scatter = np.maximum(
+        squares.reshape(network.shape) - weight_sums * np.nan_to_num(fitted - network) ** 2, 0
+    )
+    variance = (scatter + np.float32(EXPECTED_NOISE**2)) / (weight_sums + 1)
+    share = weight_sums / (weight_sums + variance / np.float32(NETWORK_ERROR**2))
+    share = share * _smooth(weight_sums / np.float32(FULL_SUPPORT))
     share = share * _smooth((np.float32(FAR_VOXELS) - np.abs(network)) / np.float32(FAR_VOXELS - NEAR_VOXELS))
     return np.asarray(network + share * (fitted - network), np.float32)
 

@@ -126,7 +126,7 @@ def test_coverage_is_the_share_of_points_near_a_vertex(tmp_path: Path) -> None:
     assert measure_coverage(store, PLAN, []) == 0.0
     keys = np.arange(300)
     nothing = np.zeros((0, 3), np.int64)
-    surface = TileSurface(keys, 2 * covered + 0.5, np.ones((300, 3)), 0, 300, nothing, nothing[:, :2], 0)
+    surface = TileSurface(keys, 2 * covered + 0.5, np.ones((300, 3)), 0, 300, nothing, 0)
     support = VertexSupport(np.zeros(300, np.float32), np.ones(300, np.float32), None)
     tile_parts = TileParts(np.zeros(300, np.int32), np.ones(300, np.bool_), [300], [300.0], [0.0])
     write_tile(store, 0, surface, support, tile_parts, {})

@@ -68,7 +68,7 @@ def test_the_mesh_is_watertight_oriented_outwards_and_near_the_scan(
 
 def test_27_tiles_give_the_surface_of_one(run: Path, scan: Path, tmp_path: Path) -> None:
     report = reconstruct(scan, tmp_path / "tiled", config(tile=24), show_progress=False)
-    plan = json.loads((tmp_path / "tiled" / "manifest.json").read_text())["plan"]
+    plan = json.loads((tmp_path / "tiled" / "manifest.json").read_text())["plans"][0]
     assert np.prod(plan["grid"]) >= 27
     assert report.is_watertight
     assert (report.open_edges, report.bad_edges) == (0, 0)
