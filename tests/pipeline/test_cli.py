@@ -67,7 +67,7 @@ def test_evaluate_prints_and_stores_the_metrics(tmp_path: Path, capsys: pytest.C
 def test_models_lists_the_default_weights(capsys: pytest.CaptureFixture[str]) -> None:
     main(["models"])
     text = capsys.readouterr().out
-    assert "volume-default (default): 1,040,769 parameters" in text
+    assert "volume-default (default): 1,041,025 parameters" in text
     assert Path(text.split("card: ")[1].strip()).is_file()
 
 

@@ -120,7 +120,7 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(
         time.sleep(0.05)
         for child in psutil.Process(process.pid).children(recursive=True):
             try:
-                busy = "ray::_on_device" in " ".join(child.cmdline())
+                busy = "ray::_on_assigned_device" in " ".join(child.cmdline())
             except psutil.Error:
                 continue
             if busy and killed < 2:
