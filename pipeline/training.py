@@ -28,7 +28,7 @@ from convonet.errors import WeightsError
 from convonet.object_training import objective_of
 from convonet.oflow import FlowLossConfig, OccupancyFlowConfig
 from convonet.precision import choose_device
-from convonet.registry import SCAN_KINDS, NetworkConfig, kind_of
+from convonet.registry import PRESETS, SCAN_KINDS, NetworkConfig, kind_of
 from convonet.resnet18 import load_imagenet_weights
 from convonet.training import (
     BatchSource,
@@ -39,7 +39,6 @@ from convonet.training import (
     TrainingState,
     WrappedObjective,
 )
-from convonet.volume_network import VolumeNetworkConfig
 from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
 from pipeline.cluster import ray_session
 from pipeline.devices import assigned_device, check_device, cpus_for_each, uses_gpus
@@ -78,7 +77,7 @@ class TrainConfig:
         flow_terms: of the loss of an Occupancy Flow; None for its usual ones, and for other networks.
     """
 
-    network: NetworkConfig = field(default_factory=VolumeNetworkConfig)
+    network: NetworkConfig = field(default_factory=lambda: PRESETS["volume"])
     training: TrainingConfig = field(default_factory=TrainingConfig)
     crops: CropConfig = field(default_factory=CropConfig)
     workers: int = 1

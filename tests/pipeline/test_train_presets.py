@@ -18,7 +18,7 @@ from ray.train import WorkerGroupError
 
 from convonet.conv_onet import ConvOnetConfig
 from convonet.oflow import OccupancyFlowConfig
-from convonet.registry import PRESETS
+from convonet.registry import PRESETS, SCAN_KINDS, kind_of
 from convonet.training import TrainingConfig
 from convonet.volume_network import VolumeNetworkConfig
 from convonet.weights import load_any_network, read_header, save_network
@@ -131,8 +131,9 @@ def test_every_preset_has_samples_that_fit_its_network(name: str, balls: Path, m
     data = moving if kind_has_frames else balls
     training = preset_training(name)
     config = preset_config(name, data, training)
-    if name == "volume":
-        assert config == TrainConfig() and training == TrainingConfig()
+    if kind_of(PRESETS[name]) in SCAN_KINDS:
+        assert config == TrainConfig(PRESETS[name]) and training == TrainingConfig()
+        assert TrainConfig().network == PRESETS["volume"]
         return
     assert training.learning_rate == 1e-4
     if kind_has_frames:

@@ -33,8 +33,9 @@ BALLS = DatasetLayout(
     voxel_side=SIDE,
     views=3,
     view_size=PIXELS,
+    has_distances=True,
 )
-MOVING = replace(BALLS, frames=FRAMES, voxel_side=0)
+MOVING = replace(BALLS, frames=FRAMES, voxel_side=0, has_distances=False)
 
 
 def radius_of(ball: int) -> float:
@@ -61,8 +62,11 @@ def make_ball(ball: int, layout: DatasetLayout, has_scan_noise: bool = False) ->
     near = centres + radius_of(ball) * directions(layout.near_queries)
     near = (near + rng.normal(0, 0.02, near.shape)).astype(np.float32)
 
+    def distance(queries: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.asarray(np.linalg.norm(queries - centres, axis=-1) - radius_of(ball))
+
     def inside(queries: NDArray[np.float32]) -> NDArray[np.bool_]:
-        return np.linalg.norm(queries - centres, axis=-1) < radius_of(ball)
+        return distance(queries) < 0
 
     def stored(values: NDArray[Any]) -> NDArray[Any]:
         return values if layout.frames else values[0]
@@ -77,6 +81,8 @@ def make_ball(ball: int, layout: DatasetLayout, has_scan_noise: bool = False) ->
         uniform_occupancy=stored(inside(uniform)),
         near_queries=stored(near),
         near_occupancy=stored(inside(near)),
+        uniform_distances=stored(distance(uniform)) if layout.has_distances else None,
+        near_distances=stored(distance(near)) if layout.has_distances else None,
         location=np.zeros(3),
         scale=1.0,
         category="ball",
