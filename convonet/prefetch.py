@@ -50,10 +50,11 @@ class Prefetched:
         del batch_size, rank
         number = step % len(self._workers)
         while True:
+            was_alive = self._workers[number].is_alive()  # asked first: a last batch may come before the end
             try:
                 made, batch = self._queues[number].get(timeout=SECONDS_BETWEEN_LOOKS)
             except Empty:
-                if not self._workers[number].is_alive():
+                if not was_alive:
                     raise RuntimeError(
                         f"the process that makes training batches died before step {step}; its own message is above"
                     ) from None

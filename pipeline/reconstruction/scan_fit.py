@@ -110,12 +110,12 @@ def fit_distances(
         if np.linalg.norm(nearest) * scale > cutoff:
             continue
         away = (np.asarray(offset, np.float32) - offset_in_cell) * scale  # one point a cell: no target twice
-        squared = (away**2) @ np.ones(3, np.float32)
+        squared = _row_sums(away * away)
         target = cells + np.asarray(offset)
         rows = np.flatnonzero((squared < cutoff**2) & ((target >= 0) & (target < shape)).all(axis=1))
         index = target[rows] @ strides
         known = flat[index]
-        plane = (away[rows] * normals[rows]) @ np.ones(3, np.float32)
+        plane = _row_sums(away[rows] * normals[rows])
         differs = (plane - known) / np.float32(AGREEMENT_VOXELS)
         weight = counts[rows] * np.exp(-squared[rows] / np.float32(radius**2) - differs**2)
         weight[np.isnan(weight)] = 0
@@ -156,6 +156,11 @@ def _normals(
     length = np.linalg.norm(slope, axis=1)
     is_usable &= np.isfinite(length) & (length > 0.2)
     return slope / np.maximum(length, 1e-6)[:, None], is_usable
+
+
+def _row_sums(rows: Floats) -> Floats:
+    """Sums (N,) over three columns, by elementwise additions: a sum does not depend on the other rows."""
+    return np.asarray(rows[:, 0] + rows[:, 1] + rows[:, 2])
 
 
 def _smooth(share: Floats) -> Floats:

@@ -23,11 +23,10 @@ class Trust:
         reached = np.zeros(shape, np.bool_)
         reached[tuple(np.floor(points).astype(np.int64).T)] = True
         self._weights = np.full(shape, TRUST_BY_DISTANCE[0], np.float32)
-        for step, weight in enumerate(TRUST_BY_DISTANCE):
+        for step in range(len(TRUST_BY_DISTANCE) - 1):
             if step:
                 reached = _grown(reached, along_diagonals=step % 2 == 0)
-            self._weights[~reached] = TRUST_BY_DISTANCE[min(step + 1, len(TRUST_BY_DISTANCE) - 1)]
-            del weight
+            self._weights[~reached] = TRUST_BY_DISTANCE[step + 1]
 
     def at(self, positions: NDArray[np.float64]) -> NDArray[np.float32]:
         """Weights (N,) in [0, 1] at positions (N, 3) in voxels of the crop."""
