@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.reconstruction.ingest import INDEX, read_points
+from pipeline.reconstruction.ingest import index_file, read_points
 from pipeline.reconstruction.merge import vertices_file
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
@@ -24,7 +24,7 @@ def measure_coverage(store: RunStore, plan: ScenePlan, finished: list[int]) -> f
     Args:
         finished: tiles that have a surface.
     """
-    with store.open_table(INDEX) as file:
+    with store.open_table(index_file()) as file:
         index = file.read(["tile", "count"])
     tiles, counts = index["tile"].to_numpy(), index["count"].to_numpy()
     occupied = np.unique(tiles)

@@ -18,7 +18,6 @@ from pipeline.scan_reading import ScanSet
 from preprocessing.scan_files import ScanChunk
 from preprocessing.scan_files.chunks import join_chunks
 
-INDEX = "points/index.parquet"
 COLOR_NAMES = ("red", "green", "blue")
 DIRECTION_NAMES = ("ux", "uy", "uz")
 MOST_PENDING = 4_000_000  # points of a coarse level that wait to be thinned together
@@ -123,13 +122,18 @@ def _point_table(chunk: ScanChunk, rows: NDArray[np.int64], contents: BucketCont
     return pa.table(columns)
 
 
-def index_file(level: int) -> str:
+def index_file(level: int = 0) -> str:
     """Name of the index (tile, chunk, row group, count) of a level's points."""
-    return INDEX if level == 0 else f"levels/{level}/points/index.parquet"
+    return f"{_folder(level)}/index.parquet"
 
 
 def _chunk_file(level: int, number: int) -> str:
-    return index_file(level).replace("index", f"chunk-{number:06d}")
+    return f"{_folder(level)}/chunk-{number:06d}.parquet"
+
+
+def _folder(level: int) -> str:
+    """Where a level's points stay for good: a tile that is lost after a run needs those of all levels."""
+    return "points" if level == 0 else f"points/level-{level}"
 
 
 def occupied_tiles(store: RunStore, level: int = 0) -> NDArray[np.int64]:

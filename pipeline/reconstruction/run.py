@@ -23,7 +23,7 @@ from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.here import network_here
-from pipeline.reconstruction.ingest import INDEX, BucketContents, bucket_points, occupied_tiles
+from pipeline.reconstruction.ingest import BucketContents, bucket_points, index_file, occupied_tiles
 from pipeline.reconstruction.merge import (
     MeshSummary,
     Surface,
@@ -143,7 +143,7 @@ def reconstruct(
         )
         plan = plans[0]
         with _timed(seconds, "points"):
-            if not store.exists(INDEX):
+            if not store.exists(index_file()):
                 bucket_points(files, plans, store, BucketContents(**manifest["contents"]))
         job = TileJob(
             store=store,

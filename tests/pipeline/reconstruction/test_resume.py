@@ -15,7 +15,9 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.reconstruction.merge import finished_tiles
+from pipeline import reconstruct
+from pipeline.reconstruction import ReconstructConfig
+from pipeline.reconstruction.merge import finished_tiles, vertices_file
 from pipeline.reconstruction.store import RunStore
 from preprocessing.scan_files import write_scan_ply
 
@@ -131,4 +133,19 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(
     assert killed, "no worker was seen at work"
     computed, _ = finish(process)
     assert computed == tiles
+    assert (tmp_path / "run" / "mesh.ply").read_bytes() == mesh
+
+
+def test_a_tile_that_is_lost_after_the_run_is_computed_again(
+    scene_points: np.ndarray, tmp_path: Path
+) -> None:
+    """Its neighbors' fields and the coarser levels are gone by then, and are made again from the points."""
+    write_scan_ply(tmp_path / "scene.ply", scene_points[:12_000])
+    config = ReconstructConfig(voxel_size=0.125)
+    first = reconstruct(tmp_path / "scene.ply", tmp_path / "run", config, show_progress=False)
+    mesh = (tmp_path / "run" / "mesh.ply").read_bytes()
+    (lost,) = finished_tiles(RunStore(str(tmp_path / "run")))
+    (tmp_path / "run" / vertices_file(lost)).unlink()
+    again = reconstruct(tmp_path / "scene.ply", tmp_path / "run", config, show_progress=False)
+    assert (first.tiles_computed, again.tiles_computed) == (1, 1)
     assert (tmp_path / "run" / "mesh.ply").read_bytes() == mesh
