@@ -12,13 +12,13 @@ from pipeline.reconstruction.crop_field import network_on
 
 @contextmanager
 def network_here(model: str, device: str) -> Iterator[None]:
-    """Load the network that tasks will ask for; it may use as many threads as this program does.
+    """Load the network that tasks will ask for, and give this program its threads back afterwards.
 
-    A worker of Ray has one thread for its one processor; here no other task waits for the rest.
+    The network has one thread here as in a worker of Ray, though no other task waits for the rest: with more, sums
+    are added up in another order, and the mesh would depend on the machine in its last bits.
     """
     threads = torch.get_num_threads()
     network_on(model, device)
-    torch.set_num_threads(threads)
     try:
         yield
     finally:

@@ -56,6 +56,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     options += [
         f"--port={port}",
         "--node-ip-address=127.0.0.1",
+        "--dashboard-agent-listen-port=0",  # the default one may be another cluster's: then no job is accepted
         "--num-cpus=2",
         "--disable-usage-stats",
         "--block",

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from pipeline import reconstruct
 from pipeline.reconstruction import ReconstructConfig
@@ -149,3 +150,21 @@ def test_a_tile_that_is_lost_after_the_run_is_computed_again(
     again = reconstruct(tmp_path / "scene.ply", tmp_path / "run", config, show_progress=False)
     assert (first.tiles_computed, again.tiles_computed) == (1, 1)
     assert (tmp_path / "run" / "mesh.ply").read_bytes() == mesh
+
+
+def test_a_scene_of_one_tile_does_not_depend_on_the_threads_of_the_program(
+    scene_points: np.ndarray, tmp_path: Path
+) -> None:
+    write_scan_ply(tmp_path / "scene.ply", scene_points[:6_000])
+    threads = torch.get_num_threads()
+    meshes = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            run = tmp_path / str(count)
+            reconstruct(tmp_path / "scene.ply", run, ReconstructConfig(voxel_size=0.2), show_progress=False)
+            assert torch.get_num_threads() == count
+            meshes.append((run / "mesh.ply").read_bytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert meshes[0] == meshes[1] == meshes[2]
