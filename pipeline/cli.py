@@ -499,11 +499,13 @@ def info(
 
     Example: tessera info rooms.zarr --check
 
+    Example: tessera info runs/site --check
+
     Example: tessera info survey.csv --columns id,x,y,z
 
     Args:
         path: what to describe.
-        check: verify every shard of a dataset against its recorded checksums; exit code 1 where one differs.
+        check: verify every file of a dataset or a run directory against its checksum; exit code 1 where one differs.
     """
     commands.info(path, check, reading)
 

@@ -338,9 +338,11 @@ def import_model(file: Path, preset: str, out: Path) -> None:
 
 def info(path: Path | None, check: bool, reading: ReadingArguments) -> None:
     """`tessera info`."""
-    from pipeline.description import check_dataset, describe, describe_installation
+    from pipeline import description
 
-    lines = describe_installation() if path is None else describe(path, _scan_options(reading))
-    print("\n".join(lines))
-    if path is not None and check:
-        print(f"  {check_dataset(path)} shards agree with their checksums")
+    if path is None:
+        print("\n".join(description.describe_installation()))
+        return
+    print("\n".join(description.describe(path, _scan_options(reading))))
+    if check:
+        print(f"  {description.check(path)}")

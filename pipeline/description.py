@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, RunDirectoryError
 from pipeline.version import software_version
 from preprocessing.scan_files import ScanOptions
 
@@ -45,7 +45,7 @@ def describe(path: Path, options: ScanOptions) -> list[str]:
         PipelineError: if it is none of the things that Tessera knows.
         DatasetError, ScanError, WeightsError: if it is one, but damaged.
     """
-    if (path / "manifest.json").is_file():
+    if is_run(path):
         return _run(path)
     if (path / "zarr.json").is_file():
         return _dataset(path)
@@ -66,23 +66,63 @@ def describe(path: Path, options: ScanOptions) -> list[str]:
     raise PipelineError(f"{path}: neither a dataset, a run directory, a weights file nor a scan")
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run directory, be it without its manifest."""
+    return (path / "manifest.json").is_file() or (path / "points" / "index.parquet").is_file()
+
+
 def _run(path: Path) -> list[str]:
-    manifest = json.loads((path / "manifest.json").read_text())
-    plan = manifest["plans"][0]
-    done = len(list((path / "tiles").glob("*.vertices.parquet")))
+    from pipeline.reconstruction.manifest import read_manifest
+    from pipeline.reconstruction.merge import finished_tiles
+    from pipeline.reconstruction.report import read_report
+    from pipeline.reconstruction.store import RunStore
+
+    store = RunStore(str(path))
+    manifest = read_manifest(store)
+    plan = manifest.plans[0]
+    total = "" if manifest.surface_tiles is None else f" of {len(manifest.surface_tiles)}"
     lines = [
-        f"{path}: reconstruction of {manifest['scan']} ({manifest['points']:,} points)",
-        f"  voxel size {plan['voxel_size']:.4g} m, grid of {' x '.join(map(str, plan['grid']))} tiles "
-        f"of {' x '.join(map(str, plan['tile_voxels']))} voxels",
-        f"  finished surfaces: {done}",
+        f"{path}: reconstruction of {manifest.scan} ({manifest.points:,} points)",
+        f"  voxel size {plan.voxel_size:.4g} m, grid of {' x '.join(map(str, plan.grid))} tiles "
+        f"of {' x '.join(map(str, plan.tile_voxels))} voxels",
+        f"  finished surfaces: {len(finished_tiles(store))}{total}",
     ]
-    if (path / "report.json").is_file():
-        report = json.loads((path / "report.json").read_text())
+    with suppress(FileNotFoundError):
+        report = read_report(store)
         lines.append(
             f"  mesh {report['mesh']}: {report['vertices']:,} vertices, {report['faces']:,} faces, "
             f"watertight: {'yes' if report['is_watertight'] else 'NO'}"
         )
     return lines
+
+
+def check(path: Path) -> str:
+    """Verify all files of a run or a dataset against their checksums; returns what was found to be right.
+
+    Raises:
+        PipelineError: if files of a run are missing or damaged, or if it is neither; names them and the cure.
+        DatasetError: likewise of a dataset.
+    """
+    if is_run(path):
+        return _check_run(path)
+    if (path / "zarr.json").is_file():
+        return f"{_check_dataset(path)} shards agree with their checksums"
+    raise PipelineError(f"{path}: only datasets and run directories can be checked")
+
+
+def _check_run(path: Path) -> str:
+    from pipeline.reconstruction.check import check_outputs, check_run
+    from pipeline.reconstruction.manifest import read_manifest
+    from pipeline.reconstruction.store import RunStore
+
+    manifest = read_manifest(RunStore(str(path)))
+    store = RunStore(str(path), manifest.identity)
+    found = check_run(store, manifest) + check_outputs(store)
+    if found:
+        more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+        told = "; ".join(f"{error.name} {error.reason}" for error in found[:10])
+        raise RunDirectoryError(f"{path}: {told}{more}; run the same command again to compute them again")
+    return "all files agree with their checksums"
 
 
 def _dataset(path: Path) -> list[str]:
@@ -115,7 +155,7 @@ def _dataset(path: Path) -> list[str]:
     ]
 
 
-def check_dataset(path: Path) -> int:
+def _check_dataset(path: Path) -> int:
     """Verify every shard of a dataset against its record; the number of shards.
 
     Raises:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.reconstruction.config import ReconstructConfig
-    from pipeline.reconstruction.run import ReconstructReport, reconstruct
+    from pipeline.reconstruction.report import ReconstructReport
+    from pipeline.reconstruction.run import reconstruct
 
 __all__ = ["ReconstructConfig", "ReconstructReport", "reconstruct"]
 
-_HOME = {"ReconstructConfig": "config", "ReconstructReport": "run", "reconstruct": "run"}
+_HOME = {"ReconstructConfig": "config", "ReconstructReport": "report", "reconstruct": "run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -32,16 +32,26 @@ def axis_ramp(coordinates: NDArray[np.int64], face: int, band: int) -> NDArray[n
     return np.asarray(t * t * (3.0 - 2.0 * t))
 
 
+def axis_weight(
+    coordinates: NDArray[np.int64], place: int, count: int, side: int, band: int
+) -> NDArray[np.float64]:
+    """Weight along one axis of the tile at `place` of `count`, each of `side` steps."""
+    weight = np.ones(len(coordinates))
+    if place > 0:
+        weight = weight * axis_ramp(coordinates, place * side, band)
+    if place < count - 1:
+        weight = weight * (1.0 - axis_ramp(coordinates, (place + 1) * side, band))
+    return weight
+
+
 def tile_weight(points: NDArray[np.int64], plan: ScenePlan, tile: int) -> NDArray[np.float64]:
     """Weight (N,) of a tile's crop at lattice points (N, 3)."""
-    box, position = plan.tile_box(tile), plan.position(tile)
-    weight = np.ones(len(points))
-    for axis in range(3):
-        if position[axis] > 0:
-            weight = weight * axis_ramp(points[:, axis], box.low[axis], plan.blend_cells)
-        if position[axis] < plan.grid[axis] - 1:
-            weight = weight * (1.0 - axis_ramp(points[:, axis], box.high[axis], plan.blend_cells))
-    return weight
+    places = plan.position(tile)
+    x, y, z = (
+        axis_weight(points[:, axis], places[axis], plan.grid[axis], plan.tile_cells[axis], plan.blend_cells)
+        for axis in range(3)
+    )
+    return np.asarray(x * y * z)
 
 
 def blended_values(

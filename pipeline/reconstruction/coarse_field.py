@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.reconstruction.blending import OUTSIDE, axis_ramp
+from pipeline.reconstruction.blending import OUTSIDE, axis_weight
+from pipeline.reconstruction.field_store import check_finite
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 
@@ -76,6 +77,8 @@ def write_level_tile(
     store: RunStore, plan: ScenePlan, tile: int, values: Floats | None, found: LevelFacts, seconds: float
 ) -> None:
     """Write a tile's values (X, Y, Z) at the corners of `grid_box`; None where all is free."""
+    if values is not None:
+        check_finite(values, f"level {plan.level}, tile {tile}")
     flat = np.zeros(0, np.float16) if values is None else values.astype(np.float16).ravel()
     facts = {"is_empty": values is None, "seconds": seconds, **asdict(found)}
     store.write_tables(level_file(plan.level, tile), [pa.table({"value": flat})], facts)
@@ -155,28 +158,47 @@ def sample_grid(values: Floats, positions: NDArray[np.float64]) -> Floats:
 
 
 def read_block(
-    store: RunStore, coarse: ScenePlan, fine: ScenePlan, tile: int, is_believable: bool = True
+    store: RunStore,
+    coarse: ScenePlan,
+    finished: Set[int],
+    fine: ScenePlan,
+    tile: int,
+    is_believable: bool = True,
 ) -> CoarseBlock:
-    """The coarse level's field over the crop of a finer level's tile; see `CoarseBlock.is_believable`."""
-    scale = fine.voxel_size / coarse.voxel_size
-    shift = np.asarray(fine.start) * scale - np.asarray(coarse.start)
+    """The coarse level's field over the crop of a finer level's tile.
+
+    Args:
+        finished: the coarse level's tiles that have values; all others are free.
+        is_believable: see `CoarseBlock`.
+
+    Raises:
+        RunFileError: if a file of the level is missing or damaged.
+    """
+    scale, shift = _placement(fine, coarse)
     crop_low = np.asarray(fine.crop_low(tile))
     crop_high = crop_low + np.asarray(fine.crop_shape[::-1])
     low = np.floor(crop_low * scale + shift).astype(np.int64) - 2
     high = np.ceil(crop_high * scale + shift).astype(np.int64) + 2
-    return CoarseBlock(_blended_box(store, coarse, low, high), low, scale, shift, is_believable)
+    return CoarseBlock(_blended_box(store, coarse, finished, low, high), low, scale, shift, is_believable)
 
 
-def _blended_box(store: RunStore, plan: ScenePlan, low: NDArray[np.int64], high: NDArray[np.int64]) -> Floats:
+def _placement(fine: ScenePlan, coarse: ScenePlan) -> tuple[float, NDArray[np.float64]]:
+    """Scale and shift from voxels of the finer level to those of the coarser one; see `CoarseBlock`."""
+    scale = fine.voxel_size / coarse.voxel_size
+    return scale, np.asarray(fine.start) * scale - np.asarray(coarse.start)
+
+
+def _blended_box(
+    store: RunStore, plan: ScenePlan, finished: Set[int], low: NDArray[np.int64], high: NDArray[np.int64]
+) -> Floats:
     """The level's field at the voxel corners of a closed box, (X, Y, Z): see `blending`, here axis by axis."""
     total = np.zeros(tuple(high - low + 1), np.float64)
     covered = np.zeros(total.shape, np.float64)
     for tile in plan.tiles_touching(low, high):
-        name = level_file(plan.level, tile)
-        if not store.exists(name):
+        if tile not in finished:
             continue
-        with store.open_table(name) as file:
-            if store.facts_of(file)["is_empty"]:
+        with store.open_table(level_file(plan.level, tile)) as file:
+            if file.facts["is_empty"]:
                 continue
             flat = file.read()["value"].to_numpy()
         first, last = grid_box(plan, tile)
@@ -186,22 +208,21 @@ def _blended_box(store: RunStore, plan: ScenePlan, low: NDArray[np.int64], high:
             continue
         here = tuple(slice(a, b) for a, b in zip(start - first, stop - first, strict=True))
         there = tuple(slice(a, b) for a, b in zip(start - low, stop - low, strict=True))
-        ramps = [_ramp(plan, tile, axis, np.arange(start[axis], stop[axis])) for axis in range(3)]
-        weight = ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
+        places = plan.position(tile)
+        x, y, z = (
+            axis_weight(
+                np.arange(start[axis], stop[axis]),
+                places[axis],
+                plan.grid[axis],
+                plan.tile_voxels[axis],
+                plan.blend_voxels,
+            )
+            for axis in range(3)
+        )
+        weight = x[:, None, None] * y[:, None] * z
         total[there] += weight * values[here]
         covered[there] += weight
     return (total + (1 - covered) * OUTSIDE).astype(np.float32)
-
-
-def _ramp(plan: ScenePlan, tile: int, axis: int, corners: NDArray[np.int64]) -> NDArray[np.float64]:
-    """A tile's weight along one axis, at voxel corners."""
-    place, side = plan.position(tile)[axis], plan.tile_voxels[axis]
-    weight = np.ones(len(corners))
-    if place > 0:
-        weight = weight * axis_ramp(corners, place * side, plan.blend_voxels)
-    if place < plan.grid[axis] - 1:
-        weight = weight * (1.0 - axis_ramp(corners, (place + 1) * side, plan.blend_voxels))
-    return weight
 
 
 def tiles_below(fine: ScenePlan, coarse: ScenePlan, tile: int, values: Floats) -> list[int]:
@@ -209,8 +230,7 @@ def tiles_below(fine: ScenePlan, coarse: ScenePlan, tile: int, values: Floats) -
     solid = np.argwhere(values > 0)
     if not len(solid):
         return []
-    scale = fine.voxel_size / coarse.voxel_size
-    shift = np.asarray(fine.start) * scale - np.asarray(coarse.start)
+    scale, shift = _placement(fine, coarse)
     corners = solid + grid_box(coarse, tile)[0]
     found: set[int] = set()
     for offset in np.ndindex(2, 2, 2):

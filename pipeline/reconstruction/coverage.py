@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -16,7 +18,7 @@ FEWEST_COVERED = 0.8  # below: a warning
 FEWEST_FOR_SUCCESS = 0.5  # below: the run has failed
 
 
-def measure_coverage(store: RunStore, plan: ScenePlan, finished: list[int]) -> float:
+def measure_coverage(store: RunStore, plan: ScenePlan, finished: Sequence[int]) -> float:
     """Share of the scan's points with a vertex of the mesh within two voxels; from a sample, the same each time.
 
     Vertices lie on a lattice of half a voxel, so one is near wherever the surface passes.
@@ -25,7 +27,7 @@ def measure_coverage(store: RunStore, plan: ScenePlan, finished: list[int]) -> f
         finished: tiles that have a surface.
     """
     with store.open_table(index_file()) as file:
-        index = file.read(["tile", "count"])
+        index = file.read(columns=["tile", "count"])
     tiles, counts = index["tile"].to_numpy(), index["count"].to_numpy()
     occupied = np.unique(tiles)
     chosen = occupied[np.unique(np.linspace(0, len(occupied) - 1, min(TILES, len(occupied))).astype(int))]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from convonet.lattice import unpack
 from convonet.mise import MiseConfig, SampledField
+from pipeline.errors import FieldError
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 
@@ -19,6 +20,20 @@ def field_file(tile: int) -> str:
     return f"fields/tile-{tile:08d}.parquet"
 
 
+def check_finite(values: NDArray[np.float32], place: str) -> None:
+    """Refuse a network's values that no surface can be made of.
+
+    Raises:
+        FieldError: if some are not finite.
+    """
+    wrong = int(np.count_nonzero(~np.isfinite(values)))
+    if wrong:
+        raise FieldError(
+            f"{place}: {wrong:,} of the network's {values.size:,} values are not finite; its weights do not suit this "
+            "scan or are damaged: pass another --model"
+        )
+
+
 def write_field(
     store: RunStore, plan: ScenePlan, tile: int, field: SampledField | None, seconds: float
 ) -> None:
@@ -26,10 +41,14 @@ def write_field(
 
     The second holds what a neighbour may ask for: its points within the blending band, and one coarse
     cell more, whose corners interpolation needs.
+
+    Raises:
+        FieldError: if values are not finite.
     """
     if field is None:
         store.write_tables(field_file(tile), [_rows([])], {"is_empty": True, "seconds": seconds})
         return
+    check_finite(field.values, f"tile {tile}")
     box, margin = plan.tile_box(tile), field.config.steps[0]
     points = unpack(field.keys)
     inner = ((points > np.add(box.low, margin)) & (points < np.subtract(box.high, margin))).all(axis=1)
@@ -50,15 +69,16 @@ def write_field(
 
 
 def read_field(store: RunStore, tile: int, is_whole: bool) -> SampledField | None:
-    """Read a field whole or its shell only; None for crops without points, or never sampled."""
-    if not store.exists(field_file(tile)):
-        return None
+    """Read a field whole or its shell only; None for crops without points.
+
+    Raises:
+        RunFileError: if it is missing or damaged.
+    """
     with store.open_table(field_file(tile)) as file:
-        facts = store.facts_of(file)
+        facts = file.facts
         if facts["is_empty"]:
             return None
-        has_inner = file.num_row_groups == 2
-        table = file.read() if is_whole or not has_inner else file.read_row_groups([1])
+        table = file.read() if is_whole else file.read([1])
     kind, key = table["kind"].to_numpy(), table["key"].to_numpy()
     is_point = kind < REFINED
     keys, values = key[is_point], table["value"].to_numpy()[is_point]

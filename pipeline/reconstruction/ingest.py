@@ -99,7 +99,7 @@ class _Buckets:
         for group, rows in enumerate(np.split(order, starts[1:])):
             groups.append(_point_table(chunk, rows, self.contents))
             self.index.append((int(present[group]), self.files, group, len(rows)))
-        self.store.write_tables(_chunk_file(self.plan.level, self.files), groups)
+        self.store.write_tables(chunk_file(self.plan.level, self.files), groups)
         self.files += 1
 
     def _thinned(self, chunk: ScanChunk) -> ScanChunk:
@@ -127,7 +127,8 @@ def index_file(level: int = 0) -> str:
     return f"{_folder(level)}/index.parquet"
 
 
-def _chunk_file(level: int, number: int) -> str:
+def chunk_file(level: int, number: int) -> str:
+    """Name of one of the files that hold a level's points."""
     return f"{_folder(level)}/chunk-{number:06d}.parquet"
 
 
@@ -139,7 +140,7 @@ def _folder(level: int) -> str:
 def occupied_tiles(store: RunStore, level: int = 0) -> NDArray[np.int64]:
     """Tiles of a level that hold points, ascending."""
     with store.open_table(index_file(level)) as file:
-        return np.unique(file.read(["tile"])["tile"].to_numpy())
+        return np.unique(file.read(columns=["tile"])["tile"].to_numpy())
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,8 @@ def read_points(
     points, colors = [np.zeros((0, 3))], [np.zeros((0, 3), np.uint8)]
     directions = [np.zeros((0, 3), np.float32)]
     for chunk in np.unique(chunks):
-        with store.open_table(_chunk_file(level, int(chunk))) as file:
-            table = file.read_row_groups(sorted(groups[chunks == chunk].tolist()))
+        with store.open_table(chunk_file(level, int(chunk))) as file:
+            table = file.read(sorted(groups[chunks == chunk].tolist()))
         points.append(_columns(table, "xyz"))
         has_directions = DIRECTION_NAMES[0] in table.column_names
         directions.append(

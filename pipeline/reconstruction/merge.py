@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.reconstruction.parts import SceneParts, TileParts, join_parts
+from pipeline.reconstruction.parts import PartSums, SceneParts, TileParts, join_parts
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
@@ -21,6 +22,7 @@ from pipeline.reconstruction.tile_surface import TileSurface, owner_of
 from preprocessing.mesh_files import open_mesh_writer
 
 Surface = Literal["closed", "observed"]
+FEWEST_VOXELS = 24  # observed voxels of a part that is no crumb
 COLOR_NAMES = ("red", "green", "blue")
 TILES_IN_MEMORY = 64
 OWNED_BORDER, OWNED_INSIDE, FOREIGN = range(3)  # row groups of a tile's vertices, present though empty
@@ -54,6 +56,11 @@ def vertices_file(tile: int) -> str:
     return f"tiles/{tile:08d}.vertices.parquet"
 
 
+def faces_file(tile: int) -> str:
+    """Name of a tile's faces."""
+    return f"tiles/{tile:08d}.faces.parquet"
+
+
 def write_tile(
     store: RunStore,
     tile: int,
@@ -64,7 +71,7 @@ def write_tile(
 ) -> None:
     """Write a tile's faces, then its vertices."""
     keys = dict(zip("abc", surface.faces.T, strict=True))
-    store.write_tables(f"tiles/{tile:08d}.faces.parquet", [pa.table(keys)])
+    store.write_tables(faces_file(tile), [pa.table(keys)])
     columns: dict[str, NDArray[Any]] = {"key": surface.keys}
     columns |= dict(zip(("x", "y", "z"), surface.positions.T, strict=True))
     columns |= dict(zip(("nx", "ny", "nz"), surface.normal_sums.T, strict=True))
@@ -81,9 +88,7 @@ def write_tile(
         "vertices": len(surface.keys),
         "faces": len(surface.faces),
         "bad_edges": surface.bad_edges,
-        "observed_voxels": parts.observed_voxels,
-        "observed_area": parts.observed_area,
-        "guessed_area": parts.guessed_area,
+        "sums": asdict(parts.sums),
     }
     store.write_tables(vertices_file(tile), groups, counts | facts)
 
@@ -98,9 +103,9 @@ class SurfaceChoice:
         fewest_voxels: parts with fewer observed voxels are left out, except the largest.
     """
 
-    surface: Surface = "closed"
-    trim_voxels: float = 1.5
-    fewest_voxels: int = 24
+    surface: Surface
+    trim_voxels: float
+    fewest_voxels: int
 
 
 @dataclass(frozen=True)
@@ -121,36 +126,27 @@ class _Vertices:
         )
 
 
-@dataclass(frozen=True)
-class _Numbers:
-    """The rows of vertices that a tile owns: their keys, whether each is in the mesh, and its number there."""
-
-    keys: NDArray[np.int64]
-    is_kept: NDArray[np.bool_]
-    number: NDArray[np.int64]
-
-
 class TileReader:
     """Reads finished tiles, keeping the borders of the latest ones."""
 
-    def __init__(
-        self, store: RunStore, plan: ScenePlan, tiles: list[int], choice: SurfaceChoice | None = None
-    ) -> None:
-        self.store, self.plan, self.tiles = store, plan, tiles
-        self.choice = choice or SurfaceChoice()
+    def __init__(self, store: RunStore, plan: ScenePlan, tiles: Sequence[int], choice: SurfaceChoice) -> None:
+        self.store, self.plan, self.tiles, self.choice = store, plan, tiles, choice
         self.facts = {tile: store.read_facts(vertices_file(tile)) for tile in tiles}
         self.foreign = lru_cache(maxsize=TILES_IN_MEMORY)(self._foreign)
         self.border = lru_cache(maxsize=TILES_IN_MEMORY)(self._border)
+        self.numbers = lru_cache(maxsize=TILES_IN_MEMORY)(self._numbers)
         self.parts = self._parts()
         kept = [int(self._is_kept(tile).sum()) for tile in tiles]
         self._first = dict(zip(tiles, np.cumsum([0, *kept])[:-1].tolist(), strict=True))
         self.vertex_count = sum(kept)
-        self.face_count = sum(int(self._kept_faces(tile)[1].sum()) for tile in tiles)
+        self.face_count = self.parts.observed_faces
+        if choice.surface == "closed":
+            self.face_count += self.parts.guessed_faces
 
     def _table(self, tile: int, groups: list[int], columns: list[str] | None = None) -> pa.Table:
         """Some of a tile's three groups of vertices: owned on the border, owned inside, foreign."""
         with self.store.open_table(vertices_file(tile)) as file:
-            return file.read_row_groups(groups, columns=columns)
+            return file.read(groups, columns)
 
     def _rows(self, tile: int, groups: list[int]) -> _Vertices:
         table = self._table(tile, groups)
@@ -186,17 +182,7 @@ class TileReader:
                 there = parts[np.searchsorted(keys, rows.keys[mine])]
                 pairs = np.unique(np.column_stack([part[mine], there]), axis=0)
                 same |= {((tile, int(p)), (int(owner), int(q))) for p, q in pairs}
-        nothing = np.zeros(0, np.int32)
-        sums = [
-            TileParts(
-                nothing,
-                nothing.astype(np.bool_),
-                facts["observed_voxels"],
-                facts["observed_area"],
-                facts["guessed_area"],
-            )
-            for facts in self.facts.values()
-        ]
+        sums = [PartSums(**facts["sums"]) for facts in self.facts.values()]
         return join_parts(self.tiles, sums, sorted(same), self.choice.fewest_voxels)
 
     def _border(self, tile: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -218,12 +204,10 @@ class TileReader:
             shown[place[hit]] = True
         return np.asarray(kept & shown)
 
-    @lru_cache(maxsize=TILES_IN_MEMORY)  # noqa: B019 (a reader lives as long as its merge)
-    def _numbers(self, tile: int) -> _Numbers:
-        """Of a tile's own vertices on its border, which neighbours name too."""
-        keys, _ = self.border(tile)
-        kept = self._is_kept(tile)[: len(keys)]
-        return _Numbers(keys, kept, self._first[tile] + np.cumsum(kept) - 1)
+    def _numbers(self, tile: int) -> NDArray[np.int64]:
+        """Final numbers of a tile's own vertices on its border, which neighbors name too; undefined where not kept."""
+        kept = self._is_kept(tile)[: self.facts[tile]["owned_border"]]
+        return np.asarray(self._first[tile] + np.cumsum(kept) - 1)
 
     def _neighbours(self, tile: int) -> list[int]:
         return [other for other in self.plan.around(tile) if other in self.facts and other != tile]
@@ -243,7 +227,7 @@ class TileReader:
         """A tile's faces (F, 3) as rows of its vertices, and which of them are in the mesh."""
         table = self._table(tile, [OWNED_BORDER, OWNED_INSIDE, FOREIGN], ["key", "part", "distance"])
         keys = table["key"].to_numpy()
-        with self.store.open_table(f"tiles/{tile:08d}.faces.parquet") as file:
+        with self.store.open_table(faces_file(tile)) as file:
             stored = file.read()
         faces = np.stack([stored[name].to_numpy() for name in "abc"], axis=1)
         order = np.argsort(keys, kind="stable")
@@ -264,10 +248,9 @@ class TileReader:
         owners = owner_of(foreign, self.plan)
         for owner in np.unique(owners):
             mine = np.flatnonzero(owners == owner)
-            numbers = self._numbers(int(owner))
-            place, hit = _find(numbers.keys, foreign[mine])
+            place, hit = _find(self.border(int(owner))[0], foreign[mine])
             assert hit.all(), "a shared vertex is missing"
-            final[facts["owned"] + mine] = numbers.number[place]
+            final[facts["owned"] + mine] = self.numbers(int(owner))[place]
         return np.asarray(final[rows[kept]])
 
 
@@ -299,13 +282,14 @@ def cancel_opposites(open_edges: NDArray[np.int64], more: NDArray[np.int64]) -> 
 
 def finished_tiles(store: RunStore) -> list[int]:
     """Tiles whose surface is in the store, ascending."""
-    names = store.names("tiles")
-    return [int(name.split(".")[0]) for name in names if name.endswith(".vertices.parquet")]
+    found = (re.fullmatch(r"(\d{8,})\.vertices\.parquet", name) for name in store.names("tiles"))
+    return [int(match[1]) for match in found if match]
 
 
 def merge_tiles(
     store: RunStore,
     plan: ScenePlan,
+    tiles: Sequence[int],
     path: Path,
     has_colors: bool,
     choice: SurfaceChoice,
@@ -316,6 +300,7 @@ def merge_tiles(
     Args:
         store: the run directory.
         plan: the scene's plan.
+        tiles: that the surface reaches, ascending.
         path: the mesh file; its suffix chooses the format.
         has_colors: whether tiles carry colours.
         choice: what of the surface goes into it.
@@ -323,8 +308,9 @@ def merge_tiles(
 
     Raises:
         MeshError: if the file cannot be written.
+        RunFileError: if a tile is missing or damaged; no mesh is written then.
     """
-    reader = TileReader(store, plan, finished_tiles(store), choice)
+    reader = TileReader(store, plan, tiles, choice)
     origin = np.asarray(plan.origin)
     remaining = np.zeros((0, 2), np.int64)
     counts = reader.vertex_count, reader.face_count

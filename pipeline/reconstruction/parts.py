@@ -16,21 +16,35 @@ from pipeline.reconstruction.tile_surface import TileSurface
 
 
 @dataclass(frozen=True)
+class PartSums:
+    """Sums over each part of one tile's surface.
+
+    Attributes:
+        observed_voxels: distinct voxels with an observed vertex that the tile owns.
+        observed_faces, guessed_faces: faces with all corners observed, and the others.
+        observed_area, guessed_area: square voxels of them.
+    """
+
+    observed_voxels: list[int]
+    observed_faces: list[int]
+    guessed_faces: list[int]
+    observed_area: list[float]
+    guessed_area: list[float]
+
+
+@dataclass(frozen=True)
 class TileParts:
     """The parts of one tile's surface; rows of vertices are in the order of `TileSurface`.
 
     Attributes:
         part: (V,) int32 local number of each vertex's part.
         in_observed_face: (V,) bool whether a face of this tile whose corners are all observed has the vertex.
-        observed_voxels: for each part, distinct voxels with an observed vertex that the tile owns.
-        observed_area, guessed_area: for each part, square voxels of faces with all corners observed, and of the others.
+        sums: over each part.
     """
 
     part: NDArray[np.int32]
     in_observed_face: NDArray[np.bool_]
-    observed_voxels: list[int]
-    observed_area: list[float]
-    guessed_area: list[float]
+    sums: PartSums
 
 
 def tile_parts(
@@ -58,14 +72,17 @@ def tile_parts(
     a, b, c = (places[faces[:, corner]] for corner in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
     of_face = part[faces[:, 0]] if len(faces) else np.zeros(0, np.int64)
-    areas = [
-        np.bincount(of_face[chosen], weights=area[chosen], minlength=parts).tolist()
-        for chosen in (is_observed_face, ~is_observed_face)
-    ]
+    observed_of, guessed_of = of_face[is_observed_face], of_face[~is_observed_face]
     own = np.flatnonzero(observed[: surface.owned])
     voxels = np.unique(np.column_stack([part[own], np.floor(places[own]).astype(np.int64)]), axis=0)
-    observed_voxels = np.bincount(voxels[:, 0].astype(np.int64), minlength=parts).tolist()
-    return TileParts(part.astype(np.int32), in_observed_face, observed_voxels, areas[0], areas[1])
+    sums = PartSums(
+        np.bincount(voxels[:, 0].astype(np.int64), minlength=parts).tolist(),
+        np.bincount(observed_of, minlength=parts).tolist(),
+        np.bincount(guessed_of, minlength=parts).tolist(),
+        np.bincount(observed_of, weights=area[is_observed_face], minlength=parts).tolist(),
+        np.bincount(guessed_of, weights=area[~is_observed_face], minlength=parts).tolist(),
+    )
+    return TileParts(part.astype(np.int32), in_observed_face, sums)
 
 
 @dataclass(frozen=True)
@@ -76,26 +93,29 @@ class SceneParts:
         is_kept: for each tile, whether each of its local parts is kept.
         count: kept parts.
         removed: parts left out.
-        observed_area, guessed_area: square voxels of the kept parts.
+        observed_faces, guessed_faces: of the kept parts.
+        observed_area, guessed_area: square voxels of them.
     """
 
     is_kept: dict[int, NDArray[np.bool_]]
     count: int
     removed: int
+    observed_faces: int
+    guessed_faces: int
     observed_area: float
     guessed_area: float
 
 
 def join_parts(
     tiles: Sequence[int],
-    local: Sequence[TileParts],
+    local: Sequence[PartSums],
     same: Sequence[tuple[tuple[int, int], tuple[int, int]]],
     fewest_voxels: int,
 ) -> SceneParts:
     """Join the tiles' parts and decide which are kept.
 
     Args:
-        tiles: in order; local: their parts (only the sums for each part are read).
+        tiles: in order; local: the sums of their parts.
         same: pairs of (tile, local part) that share a vertex.
         fewest_voxels: parts with fewer observed voxels are left out, except the largest.
     """
@@ -103,7 +123,7 @@ def join_parts(
     first = dict(zip(tiles, np.cumsum([0, *counts])[:-1].tolist(), strict=True))
     total = sum(counts)
     if not total:
-        return SceneParts({tile: np.zeros(0, np.bool_) for tile in tiles}, 0, 0, 0.0, 0.0)
+        return SceneParts({tile: np.zeros(0, np.bool_) for tile in tiles}, 0, 0, 0, 0, 0.0, 0.0)
     pairs = np.array([(first[a] + p, first[b] + q) for (a, p), (b, q) in same], np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
     scene_count, scene = connected_components(graph, directed=False)
@@ -112,9 +132,7 @@ def join_parts(
         values = np.concatenate([np.asarray(getattr(parts, name), np.float64) for parts in local])
         return np.asarray(np.bincount(scene, weights=values, minlength=scene_count), np.float64)
 
-    voxels, observed, guessed = (
-        summed(name) for name in ("observed_voxels", "observed_area", "guessed_area")
-    )
+    voxels = summed("observed_voxels")
     kept = voxels >= fewest_voxels
     kept[np.argmax(voxels)] = True
     of_tile = {
@@ -123,5 +141,11 @@ def join_parts(
     }
     number = int(kept.sum())
     return SceneParts(
-        of_tile, number, scene_count - number, float(observed[kept].sum()), float(guessed[kept].sum())
+        of_tile,
+        number,
+        scene_count - number,
+        observed_faces=int(summed("observed_faces")[kept].sum()),
+        guessed_faces=int(summed("guessed_faces")[kept].sum()),
+        observed_area=float(summed("observed_area")[kept].sum()),
+        guessed_area=float(summed("guessed_area")[kept].sum()),
     )

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from convonet.weights import load_network, model_file
-from pipeline.cluster import device_lanes, ray_session, run_in_lanes, would_start_ray
+from pipeline.cluster import ray_session, would_start_ray
 from pipeline.devices import check_device
-from pipeline.errors import ClusterError, NoSurfaceError, RunDirectoryError
+from pipeline.errors import NoSurfaceError, RunDirectoryError, RunFileError
+from pipeline.lease import lease
 from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
-from pipeline.progress import Progress
-from pipeline.reconstruction.coarse_field import is_believable, read_level_facts
+from pipeline.reconstruction.check import file_checksum, remove_damaged, verify_points
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
-from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.here import network_here
-from pipeline.reconstruction.ingest import BucketContents, bucket_points, index_file, occupied_tiles
-from pipeline.reconstruction.merge import (
-    MeshSummary,
-    Surface,
-    SurfaceChoice,
-    finished_tiles,
-    merge_tiles,
+from pipeline.reconstruction.ingest import BucketContents, bucket_points, index_file
+from pipeline.reconstruction.manifest import (
+    MANIFEST,
+    RunManifest,
+    TileCounts,
+    read_manifest,
+    write_manifest,
 )
+from pipeline.reconstruction.merge import FEWEST_VOXELS, MeshSummary, Surface, SurfaceChoice, merge_tiles
 from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
+from pipeline.reconstruction.report import ReconstructReport, write_report
 from pipeline.reconstruction.scan_summary import check_voxel_size, default_voxel_size, summarise_scan
-from pipeline.reconstruction.stages import TileJob, TileRecord, level_tile, sample_tile, surface_tile
+from pipeline.reconstruction.schedule import Schedule, is_complete, timed
+from pipeline.reconstruction.stages import TileJob
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
 from pipeline.version import software_version
@@ -41,54 +41,7 @@ from preprocessing.errors import ScanError
 from preprocessing.mesh_files import MESH_SUFFIXES
 from preprocessing.scan_files import scan_kind
 
-MANIFEST = "manifest.json"
-GPUS_PER_TILE = 0.5
-TASK_RETRIES = 5
-
-
-@dataclass(frozen=True)
-class ReconstructReport:
-    """What a reconstruction ended with; also `RUN/report.json`.
-
-    Attributes:
-        mesh: the file written.
-        vertices, faces, is_watertight, open_edges, bad_edges: of that mesh.
-        parts, removed_parts: connected parts of the mesh, and floating parts left out as too small.
-        observed_area, guessed_area: square metres of the surface with and without scan points nearby.
-        voxel_size, spacing: metres.
-        tiles: tiles in the plan that could hold surface.
-        tiles_computed, tiles_kept: of their surfaces, in this run and from earlier ones.
-        fields_computed, fields_kept: likewise of the crops' fields.
-        seconds: wall time of each stage of this run.
-        peak_memory_bytes: driver, workers and Ray together, sampled ten times a second.
-        coverage: share of the scan's points that the mesh passes by within two voxels.
-        crs: coordinate reference system of the mesh, where the scan's files name one and it kept their frame.
-        notes: what the user should know, a line each.
-    """
-
-    mesh: str
-    vertices: int
-    faces: int
-    is_watertight: bool
-    open_edges: int
-    bad_edges: int
-    parts: int
-    removed_parts: int
-    observed_area: float
-    guessed_area: float
-    voxel_size: float
-    spacing: float
-    points: int
-    tiles: int
-    tiles_computed: int
-    tiles_kept: int
-    fields_computed: int
-    fields_kept: int
-    seconds: dict[str, float]
-    peak_memory_bytes: int
-    coverage: float
-    crs: str | None
-    notes: tuple[str, ...]
+MOST_REPAIRS = 3  # of one command: a disk that damages more cannot be used
 
 
 def reconstruct(
@@ -119,10 +72,11 @@ def reconstruct(
     Raises:
         ScanError: if the scan cannot be read or reconstructed.
         WeightsError: if the model cannot be loaded.
-        RunDirectoryError: if `out` holds something else.
+        RunDirectoryError: if `out` holds something else, or another command works on it.
         MeshError: if the mesh cannot be written.
         ClusterError: if Ray cannot be reached, or workers kept dying.
         OverwritingError: if the mesh or the run directory is one of the inputs.
+        FieldError: if the network's values are not finite.
         NoSurfaceError: if the mesh passes by less than half of the scan; the mesh and the report are there.
     """
     config = config or ReconstructConfig()
@@ -134,43 +88,32 @@ def reconstruct(
     outputs = [path] + ([store.local_path] if store.is_local else [])
     refuse_overwriting(outputs, [*files.files, model_file(config.model)])
     check_device(device)
+    choice = SurfaceChoice(surface, config.trim, 0 if keep_parts else FEWEST_VOXELS)
     seconds: dict[str, float] = {}
-    with MemoryWatch() as memory:
-        with _timed(seconds, "plan"):
+    repairs: list[str] = []
+    with MemoryWatch() as memory, _held(store):
+        with timed(seconds, "plan"):
             manifest = _open_run(store, files, config)
-        plans = tuple(
-            ScenePlan(**{name: _tupled(value) for name, value in plan.items()}) for plan in manifest["plans"]
-        )
-        plan = plans[0]
-        with _timed(seconds, "points"):
-            if not store.exists(index_file()):
-                bucket_points(files, plans, store, BucketContents(**manifest["contents"]))
-        job = TileJob(
-            store=store,
-            plans=plans,
-            model=str(model_file(config.model).absolute()),
-            threshold=manifest["threshold"],
-            device=device,
-            has_colors=manifest["contents"]["has_colors"],
-            fit_radius=config.fit_radius,
-            trim_voxels=config.trim,
-        )
-        stages = _Stages(job, manifest, seconds, show_progress)
-        if not stages.is_complete():
-            if all(plan.tile_count == 1 for plan in plans) and would_start_ray(address):
-                stages.is_here = True  # one tile gains nothing from Ray, whose start takes longer
-                with network_here(job.model, device):
-                    stages.run()
-            else:
-                with ray_session(address):
-                    stages.run()
-        with _timed(seconds, "merge"):
-            fewest = 0 if keep_parts else SurfaceChoice.fewest_voxels
-            choice = SurfaceChoice(surface, config.trim, fewest)
-            merged = merge_tiles(store, plan, path, job.has_colors, choice, manifest["crs"])
-        coverage = measure_coverage(store, plan, finished_tiles(store))
-    report = _report(stages, merged, path, memory.peak_bytes, coverage)
-    store.write_json("report.json", asdict(report))
+        store = replace(store, identity=manifest.identity)
+        while True:
+            try:
+                manifest, counts = _compute(store, files, manifest, device, address, seconds, show_progress)
+                tiles = manifest.surface_tiles or ()
+                with timed(seconds, "merge"):
+                    has_colors = manifest.contents.has_colors
+                    merged = merge_tiles(
+                        store, manifest.plans[0], tiles, path, has_colors, choice, manifest.crs
+                    )
+                coverage = measure_coverage(store, manifest.plans[0], tiles)
+                break
+            except RunFileError as damage:  # found by whoever read it
+                if len(repairs) == MOST_REPAIRS:
+                    raise
+                count = remove_damaged(store, manifest, damage)
+                others = f" (and {count - 1} more files)" if count > 1 else ""
+                repairs.append(f"{damage.name} {damage.reason}{others}: computed again")
+        report = _report(manifest, counts, merged, path, seconds, memory.peak_bytes, coverage, repairs)
+        write_report(store, report)
     if coverage < FEWEST_FOR_SUCCESS:
         raise NoSurfaceError(f"{path}: {_of_coverage(coverage)}")
     return report
@@ -188,28 +131,105 @@ def _mesh_path(store: RunStore, mesh: Path | None) -> Path:
     return mesh
 
 
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+@contextmanager
+def _held(store: RunStore) -> Iterator[None]:
+    """Hold the directory, which is made if need be and removed again if nothing came into it."""
+    if not store.is_local:
+        yield  # an object store has no locks; writing a table twice does no harm, as both are the same
+        return
+    folder = store.local_path
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with lease(folder):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
 
 
-def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict[str, Any]:
+def _compute(
+    store: RunStore,
+    files: ScanSet,
+    manifest: RunManifest,
+    device: str,
+    address: str,
+    seconds: dict[str, float],
+    show_progress: bool,
+) -> tuple[RunManifest, TileCounts]:
+    """Compute what is missing of a run's points and surfaces."""
+    with timed(seconds, "points"):
+        if not store.exists(index_file()):
+            bucket_points(files, manifest.plans, store, manifest.contents)
+    config = manifest.config
+    job = TileJob(
+        store=store,
+        plans=manifest.plans,
+        model=str(model_file(config.model).absolute()),
+        threshold=manifest.threshold,
+        device=device,
+        has_colors=manifest.contents.has_colors,
+        fit_radius=config.fit_radius,
+        trim_voxels=config.trim,
+    )
+    if is_complete(manifest, job):
+        verify_points(store, manifest)
+        return manifest, TileCounts(tiles_kept=len(manifest.surface_tiles or ()))
+    # One tile gains nothing from Ray, whose start takes longer.
+    if all(plan.tile_count == 1 for plan in manifest.plans) and would_start_ray(address):
+        with network_here(job.model, device):
+            manifest = Schedule(job, manifest, seconds, show_progress, is_here=True).run()
+    else:
+        with ray_session(address):
+            manifest = Schedule(job, manifest, seconds, show_progress, is_here=False).run()
+    return manifest, manifest.runs[-1]
+
+
+def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> RunManifest:
     """The manifest of a run, new or continued. Nothing is written before the scan has proved usable."""
     for file in scan.files:
         scan_kind(file)
     identity = request_hash(config, scan.files, model_file(config.model))
-    if store.exists(MANIFEST):
-        manifest: dict[str, Any] = store.read_json(MANIFEST)
-        if manifest["hash"] != identity:
-            raise RunDirectoryError(
-                f"{store.url}: holds the run of another scan, model or setting ({manifest['scan']}, "
-                f"{json.dumps(manifest['config'])}); choose another --out or delete it"
+    try:
+        manifest = read_manifest(store)
+    except RunFileError as error:
+        if store.entries() and not _holds_run(replace(store, identity=identity)):
+            found = (
+                "is not a run of tessera"
+                if error.reason == "is missing"
+                else f"its {MANIFEST} {error.reason}"
             )
+            raise RunDirectoryError(
+                f"{store.url}: is not empty, {found}, and holds no points of this scan, model and settings; choose "
+                "another --out or delete it"
+            ) from None
+        manifest = _new_run(scan, config, identity)
+        write_manifest(store, manifest)
         return manifest
-    if not store.is_empty():
-        raise RunDirectoryError(f"{store.url}: is not empty and not a run of tessera; choose another --out")
+    if manifest.identity != identity:
+        raise RunDirectoryError(
+            f"{store.url}: holds the run of another scan, model or setting ({manifest.scan}, "
+            f"{json.dumps(asdict(manifest.config))}); choose another --out or delete it"
+        )
+    return manifest
+
+
+def _holds_run(store: RunStore) -> bool:
+    """Whether a directory without a usable manifest has the points of the run of the store's identity."""
+    try:
+        store.read_facts(index_file())
+    except RunFileError:
+        return False
+    return True
+
+
+def _new_run(scan: ScanSet, config: ReconstructConfig, identity: str) -> RunManifest:
+    """Look at the scan and plan the scene."""
     network = load_network(config.model)
     summary = summarise_scan(scan, config.drop_invalid)
     settings = config.for_network(network, float((summary.high - summary.low).max()))
+    assert settings.threshold is not None  # the network's, if not the user's
     voxel_size = settings.voxel_size or default_voxel_size(scan, summary)
     notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
     has_levels = network.knows_levels and settings.blend_voxels > 0 and settings.tiling == "lattice"
@@ -226,143 +246,24 @@ def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> dict
         )
     except ScanError as error:  # with what the scan's first pass noticed, such as a file of another place
         raise ScanError("; ".join([str(error), *notes])) from None
-    manifest = {
-        "hash": identity,
-        "software": software_version(),
-        "scan": scan.name,
-        "points": summary.points,
-        "dropped_points": summary.dropped,
-        "contents": asdict(BucketContents(summary.has_colors, summary.sides, summary.drop_origin)),
-        "stations": summary.stations,
-        "crs": summary.crs,
-        "notes": notes,
-        "config": asdict(config),
-        "threshold": settings.threshold,
-        "plans": [asdict(plan) for plan in plans],
-        "surface_tiles": None,
-        "runs": [],
-    }
-    store.write_json(MANIFEST, manifest)
-    return manifest
-
-
-@dataclass
-class TileCounts:
-    """How many crops' fields and tiles' surfaces a run computed, and how many it found finished."""
-
-    fields_computed: int = 0
-    fields_kept: int = 0
-    tiles_computed: int = 0
-    tiles_kept: int = 0
-
-
-class _timed:  # noqa: N801 (reads as a statement)
-    """Adds the wall time of a block to `seconds[stage]`."""
-
-    def __init__(self, seconds: dict[str, float], stage: str) -> None:
-        self._seconds, self._stage = seconds, stage
-
-    def __enter__(self) -> None:
-        self._started = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._stage] = round(time.monotonic() - self._started, 3)
-
-
-class _Stages:
-    """Fields, then surfaces: each over the tiles that still miss their file."""
-
-    def __init__(
-        self, job: TileJob, manifest: dict[str, Any], seconds: dict[str, float], show_progress: bool
-    ) -> None:
-        self.job, self.manifest, self.seconds, self.show_progress = job, manifest, seconds, show_progress
-        self.counts = TileCounts()
-        self.is_here = False
-
-    def is_complete(self) -> bool:
-        """Whether every surface of the run is there."""
-        wanted = self.manifest["surface_tiles"]
-        if wanted is None:
-            return False
-        self.counts.tiles_kept = len(wanted)
-        return set(wanted) <= set(finished_tiles(self.job.store))
-
-    def run(self) -> None:
-        """Compute what is missing and note it in the manifest."""
-        job, plan = self.job, self.job.plan
-        with _timed(self.seconds, "levels"):
-            solid = self._levels()
-        job = self.job
-        candidates = _reached(plan, [*occupied_tiles(job.store).tolist(), *solid])
-        done = set(finished_tiles(job.store))
-        unfinished = [tile for tile in candidates if tile not in done]
-        needed = sorted({near for tile in unfinished for near in plan.around(tile)} & set(candidates))
-        with _timed(self.seconds, "fields"):
-            computed, kept = self._each(sample_tile, needed, "fields")
-            self.counts.fields_computed, self.counts.fields_kept = computed, kept
-        encoded = [tile for tile in needed if not job.store.read_facts(field_file(tile))["is_empty"]]
-        wanted = sorted({near for tile in encoded for near in plan.around(tile)} | done)
-        with _timed(self.seconds, "surfaces"):
-            self.counts.tiles_computed, self.counts.tiles_kept = self._each(surface_tile, wanted, "surfaces")
-        self.manifest["surface_tiles"] = wanted
-        self.manifest["runs"].append(asdict(self.counts))
-        job.store.write_json(MANIFEST, self.manifest)
-        for folder in ("fields", "levels"):
-            job.store.delete_folder(folder)
-
-    def _levels(self) -> list[int]:
-        """Compute the coarser levels, coarsest first; returns the finest level's tiles that they find solid."""
-        below: list[int] = []
-        for level in range(len(self.job.plans) - 1, 0, -1):
-            plan = self.job.plans[level]
-            tiles = _reached(plan, [*occupied_tiles(self.job.store, level).tolist(), *below])
-            self._each(level_tile, [(level, tile) for tile in tiles], f"level {level}")
-            facts = [read_level_facts(self.job.store, level, tile) for tile in tiles]
-            below = sorted({tile for fact in facts for tile in fact.below})
-            # Sides are handed down from the coarsest level on, as far as every level agrees with the scan.
-            are_coarser = len(self.job.believable_levels) == len(self.job.plans) - 1 - level
-            if are_coarser and is_believable(facts):
-                self.job = replace(self.job, believable_levels=self.job.believable_levels | {level})
-        return below
-
-    def _each(
-        self, work: Callable[[TileJob, Any], TileRecord], tiles: Sequence[Any], title: str
-    ) -> tuple[int, int]:
-        """Run one task for each tile; returns how many computed theirs and how many found it finished."""
-        device = self.job.device if work is not surface_tile else "cpu"  # surfaces need no network
-        kept = 0
-        if self.is_here:
-            kept = sum(work(self.job, tile).was_finished for tile in tiles)
-            return len(tiles) - kept, kept
-        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, TASK_RETRIES, work, ray.put(self.job))
-        with Progress(title, len(tiles), "tile", is_shown=self.show_progress) as progress:
-            try:
-                for _, record in run_in_lanes(lanes, tiles):
-                    kept += record.was_finished
-                    progress.update()
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
-            except ray.exceptions.RayError as error:
-                raise ClusterError(
-                    f"workers kept dying while computing {title} ({type(error).__name__}); finished tiles are kept: "
-                    "free some memory or lower the number of processors, then run the same command again"
-                ) from error
-        return len(tiles) - kept, kept
-
-
-def _reached(plan: ScenePlan, tiles: Sequence[int]) -> list[int]:
-    """All tiles whose crops cover any of these, ascending."""
-    return sorted({near for tile in tiles for near in plan.under_crop(tile)})
+    return RunManifest(
+        identity=identity,
+        software=software_version(),
+        scan=scan.name,
+        points=summary.points,
+        dropped_points=summary.dropped,
+        contents=BucketContents(summary.has_colors, summary.sides, summary.drop_origin),
+        stations=summary.stations,
+        crs=summary.crs,
+        notes=tuple(notes),
+        config=config,
+        threshold=settings.threshold,
+        plans=plans,
+    )
 
 
 def _one_level(*arguments: Any) -> tuple[ScenePlan, ...]:
     return (make_plan(*arguments),)
-
-
-def _on_device(
-    device: str, work: Callable[[TileJob, Any], TileRecord], job: TileJob, tile: Any
-) -> TileRecord:
-    return work(replace(job, device=device), tile)
 
 
 def _of_coverage(coverage: float) -> str:
@@ -373,12 +274,20 @@ def _of_coverage(coverage: float) -> str:
 
 
 def _report(
-    stages: _Stages, merged: MeshSummary, path: Path, peak_bytes: int, coverage: float
+    manifest: RunManifest,
+    counts: TileCounts,
+    merged: MeshSummary,
+    path: Path,
+    seconds: dict[str, float],
+    peak_bytes: int,
+    coverage: float,
+    repairs: Sequence[str],
 ) -> ReconstructReport:
-    plan, counts, manifest = stages.job.plan, stages.counts, stages.manifest
-    warning = [_of_coverage(coverage)] if coverage < FEWEST_COVERED else []
+    plan = manifest.plans[0]
+    warnings = [_of_coverage(coverage)] if coverage < FEWEST_COVERED else []
     return ReconstructReport(
         mesh=str(path),
+        mesh_checksum=file_checksum(path),
         vertices=merged.vertices,
         faces=merged.faces,
         is_watertight=merged.is_watertight,
@@ -390,15 +299,12 @@ def _report(
         guessed_area=round(merged.guessed_area, 4),
         voxel_size=plan.voxel_size,
         spacing=plan.spacing,
-        points=stages.manifest["points"],
+        points=manifest.points,
         tiles=counts.tiles_computed + counts.tiles_kept,
-        tiles_computed=counts.tiles_computed,
-        tiles_kept=counts.tiles_kept,
-        fields_computed=counts.fields_computed,
-        fields_kept=counts.fields_kept,
-        seconds=stages.seconds,
+        **asdict(counts),
+        seconds=seconds,
         peak_memory_bytes=peak_bytes,
         coverage=round(coverage, 4),
-        crs=manifest["crs"],
-        notes=(*manifest["notes"], *warning),
+        crs=manifest.crs,
+        notes=(*manifest.notes, *repairs, *warnings),
     )

@@ -1,9 +1,10 @@
-"""The two kinds of work on a tile, as plain functions of (store, plan, tile): what Ray tasks run."""
+"""The kinds of work on a tile, as plain functions: what Ray tasks run."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import psutil
@@ -60,6 +61,7 @@ class TileJob:
         has_colors: whether the scan's points carry colours.
         fit_radius: of the fit to the scan, in voxels; 0 for none.
         trim_voxels: vertices farther than this from every point are guessed.
+        level_tiles: of each finished level, the tiles that have a file.
         believable_levels: finished levels that may tell finer ones which side of the points is free.
     """
 
@@ -71,12 +73,21 @@ class TileJob:
     has_colors: bool
     fit_radius: float
     trim_voxels: float
+    level_tiles: Mapping[int, frozenset[int]] = field(default_factory=dict)
     believable_levels: frozenset[int] = frozenset()
 
     @property
     def plan(self) -> ScenePlan:
         """That of the finest level, whose surface becomes the mesh."""
         return self.plans[0]
+
+
+@dataclass(frozen=True)
+class SurfaceRequest:
+    """A tile's surface, and the tiles around it whose fields it is made of: without one of them it would be wrong."""
+
+    tile: int
+    fields: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -113,8 +124,8 @@ def sample_tile(job: TileJob, tile: int) -> TileRecord:
     name = field_file(tile)
     was_finished = store.exists(name)
     if not was_finished:
-        field = _sample(job, tile)
-        write_field(store, plan, tile, field, time.monotonic() - started)
+        sampled = _sample(job, tile)
+        write_field(store, plan, tile, sampled, time.monotonic() - started)
     return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
 
 
@@ -140,8 +151,9 @@ def _sample(job: TileJob, tile: int) -> SampledField | None:
 def _coarse_block(job: TileJob, level: int, tile: int) -> CoarseBlock | None:
     if level + 1 == len(job.plans):
         return None
-    is_believable = level + 1 in job.believable_levels
-    return read_block(job.store, job.plans[level + 1], job.plans[level], tile, is_believable)
+    coarser = level + 1
+    finished, is_believable = job.level_tiles[coarser], coarser in job.believable_levels
+    return read_block(job.store, job.plans[coarser], finished, job.plans[level], tile, is_believable)
 
 
 def _crop_points(job: TileJob, plan: ScenePlan, tile: int, reach: float) -> CropPoints | None:
@@ -168,14 +180,14 @@ def level_tile(job: TileJob, place: tuple[int, int]) -> TileRecord:
         points = _crop_points(job, plan, tile, reach=_reach(plan, coarse))
         network, device = network_on(job.model, job.device)
         thinned = (points or NO_POINTS).thinned(plan.cells_per_voxel)
-        field = CropField(network, device, plan, tile, thinned, coarse)
+        crop = CropField(network, device, plan, tile, thinned, coarse)
         first, last = grid_box(plan, tile)
         shape = tuple((last - first + 1).tolist())
         values = np.empty(shape, np.float32)
         corners = np.stack(np.meshgrid(*map(np.arange, shape[1:]), indexing="ij"), axis=-1).reshape(-1, 2)
         for x in range(shape[0]):  # slab by slab, so that memory stays that of a slab
             slab = np.column_stack([np.full(len(corners), x), corners]) + first
-            values[x] = field.at(slab.astype(np.float64)).reshape(shape[1:])
+            values[x] = crop.at(slab.astype(np.float64)).reshape(shape[1:])
         below = tiles_below(job.plans[level - 1], plan, tile, values)
         found = LevelFacts(below, *buried_points(plan, tile, values, thinned.positions))
         kept = values if (values > 0).any() else None
@@ -190,22 +202,27 @@ def _reach(plan: ScenePlan, coarse: CoarseBlock | None) -> float:
     return REACH_VOXELS if plan.blend_voxels else plan.halo_voxels  # without blending, as the original
 
 
-def load_fields(job: TileJob, tile: int) -> dict[int, SampledField]:
-    """The fields that a tile's surface needs: its own whole, its neighbours' near the shared faces."""
+def load_fields(job: TileJob, request: SurfaceRequest) -> dict[int, SampledField]:
+    """The fields that a tile's surface needs: its own whole, its neighbors' near the shared faces; empty ones aside.
+
+    Raises:
+        RunFileError: if one is missing or damaged.
+    """
     fields = {}
-    for number in job.plan.around(tile):
-        field = read_field(job.store, number, is_whole=number == tile)
-        if field is not None:
-            fields[number] = field
+    for number in request.fields:
+        sampled = read_field(job.store, number, is_whole=number == request.tile)
+        if sampled is not None:
+            fields[number] = sampled
     return fields
 
 
-def surface_tile(job: TileJob, tile: int) -> TileRecord:
+def surface_tile(job: TileJob, request: SurfaceRequest) -> TileRecord:
     """Blend, extract and write one tile's surface. Does nothing if the file is there already."""
     started = time.monotonic()
+    tile = request.tile
     was_finished = job.store.exists(vertices_file(tile))
     if not was_finished:
-        surface = tile_surface(job.plan, tile, load_fields(job, tile))
+        surface = tile_surface(job.plan, tile, load_fields(job, request))
         support = vertex_support(job, tile, surface.positions)
         facts = {"seconds": time.monotonic() - started}
         parts = tile_parts(surface, support, job.plan.cells_per_voxel, job.trim_voxels)

@@ -12,12 +12,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as fs
-import pyarrow.parquet as pq
+
+from pipeline.errors import RunFileError
+from pipeline.reconstruction.sealed_tables import SealedTable, sealed
 
 
 @dataclass(frozen=True)
 class RunStore:
     """A run directory at a local path or a filesystem URL such as `s3://bucket/run`.
+
+    Attributes:
+        url: where it is.
+        identity: of the run; tables carry it, and those of another run are not believed.
 
     Layout: `manifest.json`; `points/chunk-NNNNNN.parquet` and `points/index.parquet`;
     `fields/tile-NNNNNNNN.parquet` (removed after the surface); `tiles/NNNNNNNN.vertices.parquet` and
@@ -25,6 +31,7 @@ class RunStore:
     """
 
     url: str
+    identity: str = ""
 
     @cached_property
     def _place(self) -> tuple[fs.FileSystem, str]:
@@ -58,13 +65,19 @@ class RunStore:
         return sorted(
             entry.base_name
             for entry in entries
-            if entry.type == fs.FileType.File and not _is_partial(entry.base_name)
+            if entry.type == fs.FileType.File and not _is_stray(entry.base_name)
         )
 
-    def is_empty(self) -> bool:
-        """Whether nothing at all lies in the directory, or it does not exist."""
+    def entries(self) -> list[str]:
+        """Names of what lies in the directory itself, hidden and partial files aside; none where it is missing."""
         selector = fs.FileSelector(self._place[1], allow_not_found=True)
-        return not self._place[0].get_file_info(selector)
+        names = [entry.base_name for entry in self._place[0].get_file_info(selector)]
+        return sorted(name for name in names if not _is_stray(name))
+
+    def delete(self, name: str) -> None:
+        """Remove a file, if it exists."""
+        if self.exists(name):
+            self._place[0].delete_file(self._full(name))
 
     def delete_folder(self, name: str) -> None:
         """Remove a folder and what is in it, if it exists."""
@@ -102,34 +115,30 @@ class RunStore:
         return json.loads(self.read_bytes(name))
 
     def write_tables(self, name: str, tables: list[pa.Table], facts: dict[str, Any] | None = None) -> None:
-        """Write tables of one schema as the row groups of a Parquet file, with JSON facts in its footer."""
-        schema = tables[0].schema.with_metadata({"tessera": json.dumps(facts or {})})
-        buffer = pa.BufferOutputStream()
-        with pq.ParquetWriter(
-            buffer, schema, compression="zstd", compression_level=1, use_dictionary=False
-        ) as writer:
-            for table in tables:
-                writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
-        self.write_bytes(name, buffer.getvalue().to_pybytes())
+        """Write tables of one schema as the row groups of a sealed Parquet file, with JSON facts in its footer."""
+        self.write_bytes(name, sealed(tables, facts or {}, self.identity, name))
 
-    def open_table(self, name: str) -> pq.ParquetFile:
-        """Open a Parquet file for reading row groups."""
-        return pq.ParquetFile(self._place[0].open_input_file(self._full(name)))
+    def open_table(self, name: str) -> SealedTable:
+        """Open a sealed Parquet file of this run.
+
+        Raises:
+            RunFileError: if it is missing, damaged or of another run.
+        """
+        try:
+            file = self._place[0].open_input_file(self._full(name))
+        except FileNotFoundError:
+            raise RunFileError(self.url, name, "is missing") from None
+        return SealedTable(file, self.url, name, self.identity)
 
     def read_facts(self, name: str) -> dict[str, Any]:
-        """The JSON facts in a Parquet file's footer."""
+        """The JSON facts in a sealed file's footer; raises as `open_table`."""
         with self.open_table(name) as file:
-            return self.facts_of(file)
-
-    @staticmethod
-    def facts_of(file: pq.ParquetFile) -> dict[str, Any]:
-        """The JSON facts in the footer of an open Parquet file."""
-        facts: dict[str, Any] = json.loads(file.schema_arrow.metadata[b"tessera"])
-        return facts
+            return file.facts
 
 
-def _is_partial(name: str) -> bool:
-    return ".partial-" in name
+def _is_stray(name: str) -> bool:
+    """Whether a name is none of ours: left half-written by a killed process, or hidden, as what other systems leave."""
+    return ".partial-" in name or name.startswith(".")
 
 
 def _sync(path: str) -> None:

@@ -17,7 +17,7 @@ from pipeline.reconstruction import coverage as coverage_module
 from pipeline.reconstruction.coverage import measure_coverage
 from pipeline.reconstruction.ingest import BucketContents, bucket_points
 from pipeline.reconstruction.merge import write_tile
-from pipeline.reconstruction.parts import TileParts
+from pipeline.reconstruction.parts import PartSums, TileParts
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
@@ -128,6 +128,7 @@ def test_coverage_is_the_share_of_points_near_a_vertex(tmp_path: Path) -> None:
     nothing = np.zeros((0, 3), np.int64)
     surface = TileSurface(keys, 2 * covered + 0.5, np.ones((300, 3)), 0, 300, nothing, 0)
     support = VertexSupport(np.zeros(300, np.float32), np.ones(300, np.float32), None)
-    tile_parts = TileParts(np.zeros(300, np.int32), np.ones(300, np.bool_), [300], [300.0], [0.0])
+    sums = PartSums([300], [500], [0], [300.0], [0.0])
+    tile_parts = TileParts(np.zeros(300, np.int32), np.ones(300, np.bool_), sums)
     write_tile(store, 0, surface, support, tile_parts, {})
     assert measure_coverage(store, PLAN, [0]) == pytest.approx(0.75)

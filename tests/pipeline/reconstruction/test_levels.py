@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
+from pipeline.errors import RunFileError
 from pipeline.reconstruction import ReconstructConfig
 from pipeline.reconstruction.blending import OUTSIDE
 from pipeline.reconstruction.coarse_field import (
@@ -86,7 +87,7 @@ def test_a_block_read_from_tiles_is_the_field_that_was_written(tmp_path: Path, o
         world = np.asarray(coarse.origin) + coarse.voxel_size * corners
         write_level_tile(store, coarse, tile, (world @ slope).astype(np.float32), NOTHING, 0.0)
     for tile in (0, fine.tile_count // 2, fine.tile_count - 1):
-        block = read_block(store, coarse, fine, tile)
+        block = read_block(store, coarse, set(range(coarse.tile_count)), fine, tile)
         low = np.asarray(fine.crop_low(tile))
         places = np.random.default_rng(tile).uniform(
             low + 26, low + np.asarray(fine.crop_shape[::-1]) - 26, (300, 3)
@@ -99,9 +100,14 @@ def test_a_block_read_from_tiles_is_the_field_that_was_written(tmp_path: Path, o
 
 def test_what_no_tile_holds_is_free(tmp_path: Path) -> None:
     fine, coarse = pyramid()[:2]
-    block = read_block(RunStore(str(tmp_path)), coarse, fine, 0)
+    store = RunStore(str(tmp_path))
+    block = read_block(store, coarse, set(), fine, 0)
     places = np.random.default_rng(0).uniform(0, 30, (50, 3))
     np.testing.assert_allclose(block.at(places), OUTSIDE, rtol=1e-6)
+    with pytest.raises(
+        RunFileError, match="is missing"
+    ):  # a tile that was finished is not free for being lost
+        read_block(store, coarse, {0}, fine, 0)
 
 
 def plane_block(thickness: float) -> CoarseBlock:

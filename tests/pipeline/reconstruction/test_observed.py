@@ -11,7 +11,7 @@ import trimesh
 
 from pipeline import reconstruct
 from pipeline.reconstruction import ReconstructConfig
-from pipeline.reconstruction.parts import TileParts, join_parts
+from pipeline.reconstruction.parts import PartSums, join_parts
 from preprocessing.mesh_files import read_mesh
 
 RNG = np.random.default_rng(11)
@@ -118,10 +118,9 @@ def test_floating_crumbs_are_left_out_and_counted_and_can_be_kept(tmp_path: Path
 
 
 def test_parts_are_joined_across_tiles_and_the_largest_is_never_left_out() -> None:
-    nothing = np.zeros(0, np.int32)
-
-    def tile(voxels: list[int]) -> TileParts:
-        return TileParts(nothing, nothing.astype(bool), voxels, [1.0] * len(voxels), [0.5] * len(voxels))
+    def tile(voxels: list[int]) -> PartSums:
+        count = len(voxels)
+        return PartSums(voxels, [7] * count, [4] * count, [1.0] * count, [0.5] * count)
 
     parts = [tile([10, 3]), tile([9, 2]), tile([1])]
     same = [((0, 0), (1, 0)), ((1, 1), (2, 0))]  # 10 + 9, 3, 2 + 1
@@ -133,4 +132,5 @@ def test_parts_are_joined_across_tiles_and_the_largest_is_never_left_out() -> No
     }
     assert (joined.count, joined.removed) == (1, 2)
     assert (joined.observed_area, joined.guessed_area) == (2.0, 1.0)
+    assert (joined.observed_faces, joined.guessed_faces) == (14, 8)
     assert join_parts([0, 1, 2], parts, same, fewest_voxels=100).count == 1

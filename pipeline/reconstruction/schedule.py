@@ -1,0 +1,159 @@
+"""The order of a run's work: levels, then fields, then surfaces, each over the tiles that miss their file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from pipeline.cluster import device_lanes, run_in_lanes
+from pipeline.errors import ClusterError
+from pipeline.progress import Progress
+from pipeline.reconstruction.coarse_field import is_believable, read_level_facts
+from pipeline.reconstruction.field_store import field_file
+from pipeline.reconstruction.ingest import occupied_tiles
+from pipeline.reconstruction.manifest import RunManifest, TileCounts, write_manifest
+from pipeline.reconstruction.merge import finished_tiles
+from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.stages import (
+    SurfaceRequest,
+    TileJob,
+    TileRecord,
+    level_tile,
+    sample_tile,
+    surface_tile,
+)
+
+GPUS_PER_TILE = 0.5
+TASK_RETRIES = 5
+
+
+class timed:  # noqa: N801 (reads as a statement)
+    """Adds the wall time of a block to `seconds[stage]`."""
+
+    def __init__(self, seconds: dict[str, float], stage: str) -> None:
+        self._seconds, self._stage = seconds, stage
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        passed = self._seconds.get(self._stage, 0.0) + time.monotonic() - self._started
+        self._seconds[self._stage] = round(passed, 3)
+
+
+def is_complete(manifest: RunManifest, job: TileJob) -> bool:
+    """Whether every surface of the run is there."""
+    wanted = manifest.surface_tiles
+    return wanted is not None and set(wanted) <= set(finished_tiles(job.store))
+
+
+class Schedule:
+    """Runs the tasks of one command.
+
+    Args:
+        job: what they share.
+        manifest: of the run.
+        seconds: gets the wall time of each stage.
+        show_progress: draw progress bars.
+        is_here: run the tasks in this process, not on Ray.
+    """
+
+    def __init__(
+        self,
+        job: TileJob,
+        manifest: RunManifest,
+        seconds: dict[str, float],
+        show_progress: bool,
+        is_here: bool,
+    ) -> None:
+        self.job, self.manifest, self.seconds = job, manifest, seconds
+        self.show_progress, self.is_here = show_progress, is_here
+
+    def run(self) -> RunManifest:
+        """Compute what is missing, note it in the manifest, and remove what only computing needs.
+
+        Raises:
+            RunFileError: if a file that a task reads is missing or damaged.
+            ClusterError: if workers kept dying.
+        """
+        job, plan = self.job, self.job.plan
+        with timed(self.seconds, "levels"):
+            solid = self._levels()
+        job = self.job
+        candidates = set(_reached(plan, [*occupied_tiles(job.store).tolist(), *solid]))
+        done = set(finished_tiles(job.store))
+        known = self.manifest.surface_tiles
+        reach = {near for tile in candidates for near in plan.around(tile)} if known is None else set(known)
+        needed = {near for tile in reach - done for near in plan.around(tile)} & candidates
+        with timed(self.seconds, "fields"):
+            fields_computed, fields_kept = self._each(sample_tile, sorted(needed), "fields")
+        encoded = [tile for tile in needed if not job.store.read_facts(field_file(tile))["is_empty"]]
+        if known is None:
+            known = tuple(sorted({near for tile in encoded for near in plan.around(tile)} | done))
+        requests = [
+            SurfaceRequest(tile, tuple(near for near in plan.around(tile) if near in candidates))
+            for tile in known
+        ]
+        with timed(self.seconds, "surfaces"):
+            tiles_computed, tiles_kept = self._each(surface_tile, requests, "surfaces")
+        counts = TileCounts(fields_computed, fields_kept, tiles_computed, tiles_kept)
+        manifest = replace(self.manifest, surface_tiles=known, runs=(*self.manifest.runs, counts))
+        write_manifest(job.store, manifest)
+        for folder in ("fields", "levels"):
+            job.store.delete_folder(folder)
+        return manifest
+
+    def _levels(self) -> list[int]:
+        """Compute the coarser levels, coarsest first; returns the finest level's tiles that they find solid."""
+        below: list[int] = []
+        for level in range(len(self.job.plans) - 1, 0, -1):
+            plan = self.job.plans[level]
+            tiles = _reached(plan, [*occupied_tiles(self.job.store, level).tolist(), *below])
+            self._each(level_tile, [(level, tile) for tile in tiles], f"level {level}")
+            facts = [read_level_facts(self.job.store, level, tile) for tile in tiles]
+            below = sorted({tile for fact in facts for tile in fact.below})
+            self.job = replace(self.job, level_tiles={**self.job.level_tiles, level: frozenset(tiles)})
+            # Sides are handed down from the coarsest level on, as far as every level agrees with the scan.
+            are_coarser = len(self.job.believable_levels) == len(self.job.plans) - 1 - level
+            if are_coarser and is_believable(facts):
+                self.job = replace(self.job, believable_levels=self.job.believable_levels | {level})
+        return below
+
+    def _each(
+        self, work: Callable[[TileJob, Any], TileRecord], items: Sequence[Any], title: str
+    ) -> tuple[int, int]:
+        """Run one task for each item; returns how many computed theirs and how many found it finished."""
+        device = self.job.device if work is not surface_tile else "cpu"  # surfaces need no network
+        kept = 0
+        if self.is_here:
+            kept = sum(work(self.job, item).was_finished for item in items)
+            return len(items) - kept, kept
+        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, TASK_RETRIES, work, ray.put(self.job))
+        with Progress(title, len(items), "tile", is_shown=self.show_progress) as progress:
+            try:
+                for _, record in run_in_lanes(lanes, items):
+                    kept += record.was_finished
+                    progress.update()
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except ray.exceptions.RayError as error:
+                raise ClusterError(
+                    f"workers kept dying while computing {title} ({type(error).__name__}); finished tiles are kept: "
+                    "free some memory or lower the number of processors, then run the same command again"
+                ) from error
+        return len(items) - kept, kept
+
+
+def _reached(plan: ScenePlan, tiles: Sequence[int]) -> list[int]:
+    """All tiles whose crops cover any of these, ascending."""
+    return sorted({near for tile in tiles for near in plan.under_crop(tile)})
+
+
+def _on_device(
+    device: str, work: Callable[[TileJob, Any], TileRecord], job: TileJob, item: Any
+) -> TileRecord:
+    return work(replace(job, device=device), item)
