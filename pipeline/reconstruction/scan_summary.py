@@ -285,24 +285,12 @@ def default_voxel_size(scan: ScanSet, summary: ScanSummary) -> float:
         ScanError: if the points are too few or too repeated to have a spacing.
     """
     chunks = finite_chunks(scan, summary.drop_origin)
-    spacing = median_spacing(
-        (_distinct(chunk.points) for chunk, _ in chunks if len(chunk.points)), summary.probes
-    )
+    spacing = median_spacing((chunk.points for chunk, _ in chunks if len(chunk.points)), summary.probes)
     if spacing <= 0:
         raise ScanError(
             f"{scan.name}: the points repeat too few positions to measure a spacing; pass --voxel-size"
         )
     return float(f"{VOXELS_PER_SPACING * spacing:.2g}")
-
-
-def _distinct(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (N, 3) without repetitions, which merged scans have: repeated neighbours would look like density."""
-    bits = np.ascontiguousarray(points + 0.0).view(np.uint64)  # + 0.0: one zero instead of two
-    mixed = bits[:, 0] * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(29)) ^ bits[:, 1]) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(32)) ^ bits[:, 2]) * np.uint64(0x94D049BB133111EB)
-    _, first = np.unique(mixed, return_index=True)
-    return points[first]
 
 
 def check_voxel_size(scan: ScanSet, summary: ScanSummary, voxel_size: float) -> list[str]:

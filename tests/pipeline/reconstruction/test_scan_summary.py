@@ -17,6 +17,7 @@ from pipeline.reconstruction.scan_summary import (
     guess_unit,
     summarise_scan,
 )
+from pipeline.reconstruction.spacing import median_spacing
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
 from preprocessing.errors import ScanError
@@ -131,6 +132,25 @@ def test_repeated_points_do_not_change_the_default_voxel_size(tmp_path: Path) ->
         given = scan(tmp_path / name, points)
         sizes.append(default_voxel_size(given, summarise_scan(given, drop_invalid=False)))
     assert sizes[0] == sizes[1] == sizes[2]
+
+
+@pytest.mark.parametrize("cloud", ["ball", "grid"])
+def test_points_that_other_files_repeat_do_not_change_the_default_voxel_size(
+    cloud: str, tmp_path: Path
+) -> None:
+    steps = np.arange(25) / 8.0  # many neighbours of a grid lie at one distance without being one point
+    grid = np.stack(np.meshgrid(steps, steps, [0.0, 1.0]), axis=-1).reshape(-1, 3)
+    points = BALL if cloud == "ball" else grid
+    for number in range(8):
+        write_scan_ply(tmp_path / f"{number}.ply", points[RNG.permutation(len(points))])
+    once, all_eight = (scan_set(files) for files in (tmp_path / "0.ply", sorted(tmp_path.glob("*.ply"))))
+    sizes = [
+        default_voxel_size(given, summarise_scan(given, drop_invalid=False)) for given in (once, all_eight)
+    ]
+    assert sizes[0] == sizes[1]
+    spacing = median_spacing([points[::2], points[1::2], points[::3]], points)
+    neighbours = np.sort(np.linalg.norm(points[:, None] - points[None], axis=2), axis=1)[:, 8]
+    assert spacing == pytest.approx(float(np.median(neighbours)) * np.sqrt(np.pi / 8))
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
