@@ -186,7 +186,6 @@ def _scan(path: Path, options: ScanOptions) -> list[str]:
     from pipeline.reconstruction.scan_summary import (
         check_voxel_size,
         default_voxel_size,
-        guess_unit,
         summarise_scan,
     )
     from pipeline.scan_reading import ScanSet
@@ -213,19 +212,24 @@ def _scan(path: Path, options: ScanOptions) -> list[str]:
     try:
         voxel_size = default_voxel_size(scan, summary)
         lines.append(f"  default voxel size {voxel_size:.4g} m")
-        guess = guess_unit(voxel_size)
-        told = (
-            "unclear"
-            if guess is None
-            else f"{options.unit} seems right"
-            if guess == "m"
-            else f"{guess} more likely"
-        )
-        lines.append(f"  unit, by the spacing of the points: {told}")
+        lines.append(f"  unit, {_likely_unit(voxel_size, options.unit, facts.crs_unit)}")
         notes += check_voxel_size(scan, summary, voxel_size)
     except ScanError as error:  # what it would be refused for, beside all that is known of it
         notes.append(str(error))
     return lines + [f"  note: {note}" for note in notes]
+
+
+def _likely_unit(voxel_size: float, given: str, of_crs: str | None) -> str:
+    """The unit of a scan's coordinates, and what tells it."""
+    from pipeline.reconstruction.scan_summary import guess_unit
+
+    if of_crs is not None:
+        return f"by the reference system: {of_crs}"
+    guess = guess_unit(voxel_size)
+    likely = (
+        "unclear" if guess is None else f"{given} seems right" if guess == "m" else f"{guess} more likely"
+    )
+    return f"by the spacing of the points: {likely}"
 
 
 def _mesh(path: Path) -> list[str]:

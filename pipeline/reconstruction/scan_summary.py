@@ -308,7 +308,8 @@ def check_voxel_size(scan: ScanSet, summary: ScanSummary, voxel_size: float) -> 
         )
     low, high = PLAUSIBLE_VOXELS
     if not low <= voxel_size <= high:
-        guess = guess_unit(voxel_size)
+        is_known = any(fact.crs_unit for fact in summary.facts)
+        guess = None if is_known else guess_unit(voxel_size)
         return [
             f"a voxel of {voxel_size:.4g} m is unusual; is the file in {guess}? then pass --unit {guess}"
             if guess

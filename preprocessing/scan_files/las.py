@@ -24,8 +24,20 @@ SAMPLE_BLOCKS, SAMPLE_ROWS = 16, 8192  # fewer places than elsewhere: each decom
 _RECORDS = struct.Struct("<94xHII")  # size of the header, start of the points, number of records
 _LEGACY = struct.Struct("<25xB81xI")  # minor version, number of points as it was before 1.4
 _UNITS = {9001: "m", 9002: "ft", 9003: "us-ft"}  # EPSG
-_MODEL, _PROJECTED, _GEOGRAPHIC, _LENGTH = 1024, 3072, 2048, 3076  # GeoTIFF keys
+_MODEL, _CITATION, _GEOGRAPHIC, _PROJECTED, _PROJECTED_CITATION, _LENGTH = (
+    1024,
+    1026,
+    2048,
+    3072,
+    3073,
+    3076,
+)  # GeoTIFF
 _IS_GEOGRAPHIC = 2
+_USER_DEFINED = 32767  # GeoTIFF: no code, the citation says it in words
+_EXTENDED = struct.Struct("<2x16sHQ32x")  # user, number and size of an extended record
+_EXTENDED_START = struct.Struct("<25xB209xQI")  # minor version, place and number of the extended records
+_PROJECTION_USER = "LASF_Projection"
+MOST_EXTENDED, LARGEST_EXTENDED = 1000, 1 << 20  # looked at; bytes of one that can be a reference system
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _facts(file: Any, path: Path) -> _Facts:
     header = file.header
-    crs, unit = _reference_system(header.vlrs)
+    crs, unit = _reference_system([*header.vlrs, *_extended_records(path)])
     return _Facts(
         int(header.point_count),
         int(header.offset_to_point_data),
@@ -134,7 +146,42 @@ def _facts(file: Any, path: Path) -> _Facts:
     )
 
 
-def _reference_system(records: Any) -> tuple[str | None, str | None]:
+def _extended_records(path: Path) -> list[Any]:
+    """The records of a reference system that version 1.4 keeps behind the points; others may be large, and stay there."""
+    from laspy.vlrs.known import vlr_factory
+
+    found: list[Any] = []
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_EXTENDED_START.size)
+        if len(head) < _EXTENDED_START.size:
+            return found
+        minor, place, records = _EXTENDED_START.unpack(head)
+        for _ in range(min(records, MOST_EXTENDED) if minor >= 4 else 0):
+            if not 0 < place <= size - _EXTENDED.size:
+                break
+            file.seek(place)
+            user, number, length = _EXTENDED.unpack(file.read(_EXTENDED.size))
+            place += _EXTENDED.size + length
+            is_projection = user.split(b"\0")[0] == _PROJECTION_USER.encode()
+            if is_projection and length <= LARGEST_EXTENDED and place <= size:
+                found.append(vlr_factory(_laspy(path).VLR(_PROJECTION_USER, number, "", file.read(length))))
+    return found
+
+
+def _citation(records: list[Any], keys: Any) -> str | None:
+    """What GeoTIFF keys call their reference system, in words."""
+    texts = [record for record in records if getattr(record, "record_id", 0) == 34737]
+    for wanted in (_PROJECTED_CITATION, _CITATION):
+        for key in keys:
+            if int(key.id) == wanted and texts:
+                text = texts[0].record_data_bytes().decode("latin-1")
+                part = text[int(key.value_offset) : int(key.value_offset) + int(key.count)]
+                return part.split("|")[0].strip("\0 ") or None
+    return None
+
+
+def _reference_system(records: list[Any]) -> tuple[str | None, str | None]:
     """The coordinate reference system of the header's records, and its unit (`degrees` if it is geographic)."""
     for record in records:
         text = getattr(record, "string", None)
@@ -151,6 +198,8 @@ def _reference_system(records: Any) -> tuple[str | None, str | None]:
         keys = getattr(record, "geo_keys", None)
         if keys:
             values = {int(key.id): int(key.value_offset) for key in keys}
+            if values.get(_PROJECTED) == _USER_DEFINED:
+                return _citation(records, keys), _UNITS.get(values.get(_LENGTH, 0))
             if _PROJECTED in values:
                 return f"EPSG:{values[_PROJECTED]}", _UNITS.get(values.get(_LENGTH, 0))
             if values.get(_MODEL) == _IS_GEOGRAPHIC or _GEOGRAPHIC in values:

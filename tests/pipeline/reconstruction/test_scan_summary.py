@@ -8,6 +8,7 @@ import laspy
 import numpy as np
 import pytest
 
+from pipeline.description import describe
 from pipeline.reconstruction.ingest import BucketContents, bucket_points, read_points
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.scan_summary import (
@@ -175,6 +176,18 @@ def test_millimetres_are_guessed_and_given_units_help(tmp_path: Path) -> None:
     np.testing.assert_allclose(summary.high, 3 * BALL.max(axis=0))
     assert check_voxel_size(given, summary, default_voxel_size(given, summary)) == []
     assert [guess_unit(size) for size in (0.05, 30.0, 1e9)] == ["m", "mm", None]
+
+
+def test_feet_of_the_reference_system_are_not_guessed_to_be_millimetres(tmp_path: Path) -> None:
+    cloud = laspy.create(point_format=6, file_version="1.4")
+    cloud.x, cloud.y, cloud.z = (BALL * 500).T
+    wkt = 'PROJCS["x",GEOGCS["y"],UNIT["foot",0.3048]]'
+    cloud.header.vlrs.append(laspy.VLR("LASF_Projection", 2112, "", wkt.encode() + b"\0"))
+    cloud.write(tmp_path / "a.las")
+    told = "\n".join(describe(tmp_path / "a.las", ScanOptions()))
+    assert "unit, by the reference system: ft" in told
+    assert "pass --unit ft" in told
+    assert "mm" not in told.replace("a.las", "")
 
 
 def test_one_side_a_thousand_times_the_others_is_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import laspy
 import numpy as np
 import pytest
+from laspy.vlrs.vlrlist import VLRList
 
 from preprocessing.scan_files import ScanOptions, open_scan
 from tests.preprocessing.scan_files.clouds import (
@@ -381,13 +382,18 @@ def test_las_returns_can_be_chosen(tmp_path: Path) -> None:
     assert last.left_out == {"not the last return": COUNT - COUNT // 3}
 
 
-def geo_keys(path: Path, keys: dict[int, int]) -> None:
-    """Write a LAS file whose header has GeoTIFF keys, made byte by byte."""
+def geo_keys(path: Path, keys: dict[int, int], citation: str = "") -> None:
+    """Write a LAS file whose header has GeoTIFF keys, made byte by byte; key 3073 is the citation."""
     cloud = laspy.create(point_format=0)
     cloud.header.scales = [1e-6] * 3
     cloud.x, cloud.y, cloud.z = POINTS.T
-    data = struct.pack("<4H", 1, 1, 0, len(keys)) + b"".join(
-        struct.pack("<4H", k, 0, 1, v) for k, v in keys.items()
+    entries = [(k, 0, 1, v) for k, v in keys.items()]
+    if citation:
+        entries.append((3073, 34737, len(citation) + 1, 4))
+        text = f"NAD|{citation}|".encode() + b"\0"
+        cloud.header.vlrs.append(laspy.VLR("LASF_Projection", 34737, "", text))
+    data = struct.pack("<4H", 1, 1, 0, len(entries)) + b"".join(
+        struct.pack("<4H", *entry) for entry in entries
     )
     cloud.header.vlrs.append(laspy.VLR("LASF_Projection", 34735, "", data))
     cloud.write(path)
@@ -407,6 +413,39 @@ def test_las_tells_its_reference_system_and_refuses_degrees(tmp_path: Path) -> N
     cloud.write(tmp_path / "d.las")
     reader = open_scan(tmp_path / "d.las")
     assert (reader.crs, reader.crs_unit) == (wkt, "us-ft")
+    geo_keys(tmp_path / "e.las", {1024: 1, 3072: 32767, 3076: 9003}, "Oregon South, local")
+    reader = open_scan(tmp_path / "e.las")
+    assert (reader.crs, reader.crs_unit) == ("Oregon South, local", "us-ft")
+    geo_keys(tmp_path / "f.las", {1024: 1, 3072: 32767, 3076: 9001})
+    assert open_scan(tmp_path / "f.las").crs is None
+
+
+@pytest.mark.parametrize("suffix", [".las", ".laz"])
+def test_a_reference_system_behind_the_points_is_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    cloud = laspy.create(point_format=6, file_version="1.4")
+    cloud.header.scales = [1e-6] * 3
+    cloud.x, cloud.y, cloud.z = POINTS.T
+    wkt = 'PROJCS["x",GEOGCS["y"],UNIT["metre",1],AUTHORITY["EPSG","25832"]]'
+    other = laspy.VLR("someone", 7, "", b"\0" * 5000)
+    cloud.evlrs = VLRList([other, laspy.VLR("LASF_Projection", 2112, "", wkt.encode() + b"\0")])
+    cloud.write(path)
+    reader = open_scan(path)
+    assert (reader.crs, reader.crs_unit) == (wkt, "m")
+    np.testing.assert_allclose(read(path).points, POINTS, atol=1e-6)
+    degrees = laspy.VLR("LASF_Projection", 2112, "", b'GEOGCS["WGS 84"]\0')
+    cloud.evlrs = VLRList([degrees])
+    cloud.write(path)
+    assert "degrees" in refusal(path)
+    # A count or a size that the file cannot hold costs nothing, and the points are still there.
+    cloud.evlrs = VLRList([other])
+    cloud.write(path)
+    whole = path.read_bytes()
+    (start,) = struct.unpack_from("<Q", whole, 235)
+    for place, value in ((243, b"\xff" * 4), (start + 20, b"\xff" * 7), (235, b"\xff" * 8)):
+        path.write_bytes(whole[:place] + value + whole[place + len(value) :])
+        assert open_scan(path).crs is None
+        assert len(read(path).points) == COUNT
 
 
 @pytest.mark.parametrize("unit", ["mm", "cm", "ft", "us-ft"])
