@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import struct
 import tempfile
 import time
 from collections import Counter
@@ -91,6 +92,8 @@ def samples(folder: Path) -> dict[str, bytes]:
         scan.red, scan.green, scan.blue = (colors.astype(np.uint16) * 257).T
         scan.write(folder / name)
     _write_e57(folder / "scan.e57", points)
+    tracked = [struct.pack("<Q3d3BdQ2i", n, *row, 1, 2, 3, 0.5, 1, 4, 5) for n, row in enumerate(points)]
+    (folder / "points3D.bin").write_bytes(struct.pack("<Q", POINTS) + b"".join(tracked))
     lines = [f"{x:.4f} {y:.4f} {z:.4f}" for x, y, z in points]
     (folder / "cloud.obj").write_text("".join(f"v {line}\n" for line in lines))
     box = trimesh.creation.icosphere(1)

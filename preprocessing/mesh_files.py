@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,11 @@ def read_mesh(path: Path, keeps_axes: bool = False) -> Mesh:
     if mesh.triangles.min() < 0 or mesh.triangles.max() >= len(mesh.vertices):
         raise MeshError(f"{path}: has faces that name missing vertices; copy or export it again")
     return mesh if keeps_axes or kind != ".glb" else _upright(mesh)
+
+
+def up_axis(path: Path, declared: Literal["y", "z"]) -> Literal["y", "z"]:
+    """The axis that points up in what `read_mesh` returns of a file in which `declared` does: it turns GLB upright."""
+    return "z" if _kind(path) == ".glb" else declared
 
 
 def holds_faces(path: Path) -> bool:

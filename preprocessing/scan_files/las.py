@@ -147,7 +147,7 @@ def _facts(file: Any, path: Path) -> _Facts:
 
 
 def _extended_records(path: Path) -> list[Any]:
-    """The records of a reference system that version 1.4 keeps behind the points; others may be large, and stay there."""
+    """The records of a reference system that version 1.4 keeps behind the points; others are passed over unread."""
     from laspy.vlrs.known import vlr_factory
 
     found: list[Any] = []

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from preprocessing.errors import ScanError
 from preprocessing.scan_files.arrays import open_arrays
 from preprocessing.scan_files.chunks import ScanChunk, ScanReader, directions_to
+from preprocessing.scan_files.colmap import FILE_NAME as COLMAP_POINTS
+from preprocessing.scan_files.colmap import open_colmap
 from preprocessing.scan_files.e57 import open_e57
 from preprocessing.scan_files.las import open_las
 from preprocessing.scan_files.options import METRES, ScanOptions
@@ -42,6 +44,7 @@ _READERS: dict[str, Callable[[Path, int, ScanOptions], ScanReader]] = {
     ".obj": open_obj,
 }
 SCAN_SUFFIXES = tuple(_READERS)
+_BY_NAME = {COLMAP_POINTS: open_colmap}  # files whose whole name says what they are
 _MESHES = (".off", ".stl", ".glb")
 # What a file is by its first bytes, whatever its name says.
 _MAGIC = {
@@ -61,7 +64,7 @@ _CURES = {
     ".pcap": "export CSV or LAS from VeloView",
     ".zip": "unpack it first",
     ".7z": "unpack it first",
-    ".bin": "convert it to PLY, LAS or E57 (CloudCompare can)",
+    ".bin": "of these only COLMAP's points3D.bin is read; convert it to PLY, LAS or E57 (CloudCompare can)",
     ".gltf": "save it as GLB, or convert it to PLY",
     ".ptg": "export E57 or PTX",
     ".pod": "export LAS or E57",
@@ -72,7 +75,7 @@ _CURES = {
 
 
 def scan_kind(path: Path) -> str:
-    """The suffix that says how a file is read: by its first bytes where they are unmistakable, else by its name.
+    """How a file is read, as a suffix or a whole name: by its first bytes if they are unmistakable, else by its name.
 
     Raises:
         ScanError: if the file is missing, empty, a folder, or of an unknown format.
@@ -90,6 +93,9 @@ def scan_kind(path: Path) -> str:
         head = head_of(path, 16)
     except OSError as error:
         raise _unreadable(path, error) from error
+    name = path.name.lower().removesuffix(".gz")
+    if name in _BY_NAME:
+        return name
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = suffixes[-1] if suffixes else ""
     if suffix in (".gz", ".gzip"):
@@ -129,7 +135,7 @@ def open_scan(path: Path, chunk_points: int = 1_000_000, options: ScanOptions | 
     path, options = Path(path), options or ScanOptions()
     kind = scan_kind(path)
     try:
-        reader = _READERS.get(kind, open_mesh_vertices)(path, chunk_points, options)
+        reader = (_READERS | _BY_NAME).get(kind, open_mesh_vertices)(path, chunk_points, options)
     except OSError as error:
         raise _unreadable(path, error) from error
     except GZIP_ERRORS as error:

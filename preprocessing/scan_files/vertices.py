@@ -90,7 +90,8 @@ def open_mesh_vertices(path: Path, chunk_points: int, options: ScanOptions) -> S
     from preprocessing.mesh_files import read_mesh
 
     try:
-        mesh = read_mesh(path)
+        # GLB comes upright by its format, unless the user says which of the file's own axes points up.
+        mesh = read_mesh(path, keeps_axes=options.up != "z")
     except MeshError as error:
         raise ScanError(str(error)) from error
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
-from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
+from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh, up_axis
 from preprocessing.mesh_samples import ShapeLabels, mesh_samples
 from preprocessing.sources.folders import files_below
 from preprocessing.sources.prepared_shapes import PreparedUnit, is_prepared, prepared_layout
@@ -85,7 +85,7 @@ class MeshUnit(NamedUnit):
         path = Path(self.path)
         mesh = read_mesh(path)
         facts = {"file": self.path, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        up = "z" if path.suffix.lower() == ".glb" else self.options.up  # GLB is turned when it is read
+        up = up_axis(path, self.options.up)
         labels = ShapeLabels(self.name, self.category, self.split, name_seed(self.name), up, dict(facts))
         return [mesh_samples(mesh.vertices, mesh.triangles, labels, layout, self.options.watertight)]
 

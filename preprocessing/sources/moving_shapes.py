@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
 from preprocessing.errors import DatasetError, MeshError
-from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh
+from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh, up_axis
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
 from preprocessing.moving_bodies import KINDS, moving_body
 from preprocessing.occupancy_labels import label_solid
@@ -125,7 +125,8 @@ class MeshSequenceUnit(NamedUnit):
         facts: Provenance = {"file": self.files[0], "first_frame": self.first, "method": method}
         views = None
         if layout.views:
-            views = _pictures(vertices, triangles, layout, name_seed(self.name), self.up)
+            up = up_axis(Path(self.files[0]), self.up)
+            views = _pictures(vertices, triangles, layout, name_seed(self.name), up)
         return [_window(self, layout, (points, normals), queries, occupied, location, scale, facts, views)]
 
 

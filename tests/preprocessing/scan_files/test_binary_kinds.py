@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from laspy.vlrs.vlrlist import VLRList
 
+from preprocessing.mesh_files import write_mesh
 from preprocessing.scan_files import ScanOptions, open_scan
 from tests.preprocessing.scan_files.clouds import (
     COLORS,
@@ -469,6 +470,13 @@ def test_the_axis_that_points_up_becomes_z_by_a_rotation(up: str, tmp_path: Path
     np.testing.assert_allclose(found.directions, towards @ turn, atol=1e-6)
 
 
+@pytest.mark.parametrize("up", ["y", "z"])
+def test_a_glb_that_is_y_up_by_its_format_is_turned_once(up: str, tmp_path: Path) -> None:
+    write_mesh(tmp_path / "a.glb", POINTS, np.array([[0, 1, 2]]))
+    options = ScanOptions(use_vertices=True, up=up)  # type: ignore[arg-type]
+    np.testing.assert_allclose(read(tmp_path / "a.glb", options).points, POINTS, atol=1e-5)
+
+
 def test_each_point_is_seen_from_the_nearest_given_station(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", POINTS)
     stations = np.array([[0.0, 20, 5], [30.0, 20, 5]])
@@ -507,6 +515,30 @@ def test_what_claims_too_much_or_lacks_points_is_refused_by_its_fact(
     (tmp_path / name).write_bytes(content)
     message = refusal(tmp_path / name)
     assert all(word in message for word in words), message
+
+
+def colmap_points(colors: np.ndarray = COLORS) -> bytes:
+    """A points3D.bin byte by byte: tracks of 0 to 4 pictures."""
+    data = struct.pack("<Q", COUNT)
+    for number, (point, color) in enumerate(zip(POINTS, colors.tolist(), strict=True)):
+        track = number % 5
+        data += struct.pack("<Q3d3Bd", number * 7, *point, *color, 0.25)
+        data += struct.pack(f"<Q{2 * track}i", track, *range(2 * track))
+    return data
+
+
+def test_colmaps_binary_points_are_read_by_their_name(tmp_path: Path) -> None:
+    (tmp_path / "points3D.bin").write_bytes(colmap_points())
+    found = read(tmp_path / "points3D.bin")
+    np.testing.assert_array_equal(found.points, POINTS)
+    np.testing.assert_array_equal(found.colors, COLORS)
+    (tmp_path / "points3D.bin").write_bytes(colmap_points(0 * COLORS))
+    assert read(tmp_path / "points3D.bin").colors is None
+    for cut in (4, 20, 20 * COUNT, 60 * COUNT, len(colmap_points()) - 1):
+        (tmp_path / "points3D.bin").write_bytes(colmap_points()[:cut])
+        assert "truncated" in refusal(tmp_path / "points3D.bin") or cut == 4
+    (tmp_path / "cameras.bin").write_bytes(colmap_points())
+    assert "only COLMAP's points3D.bin" in refusal(tmp_path / "cameras.bin")
 
 
 def test_a_las_header_with_more_records_than_bytes_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.errors import DatasetError
+from preprocessing.mesh_files import write_mesh
 from preprocessing.moving_bodies import KINDS, moving_body
 from preprocessing.sources import BodiesConfig, bodies_collection, humans_collection
 from preprocessing.sources.moving_shapes import BodyUnit
@@ -126,6 +127,21 @@ def test_the_axis_that_points_up_turns_the_cameras(tmp_path: Path) -> None:
         elevation = np.degrees(np.arcsin(places[:, axis] / np.linalg.norm(places, axis=1)))
         assert ((elevation > 24.9) & (elevation < 30.1)).all()
         assert collection.provenance["up"] == up
+
+
+def test_frames_that_are_upright_by_their_format_are_not_turned_again(tmp_path: Path) -> None:
+    with np.load(record(tmp_path / "recorded", 0) / "ball.npz") as stored:
+        vertices, faces = stored["vertices"], stored["faces"]
+    found = []
+    for suffix, up in ((".ply", "z"), (".glb", "z"), (".glb", "y")):
+        folder = tmp_path / f"{suffix}{up}" / "still"
+        for frame, moment in enumerate(vertices):
+            write_mesh(folder / f"{frame}{suffix}", moment, faces)
+        collection = humans_collection(folder, FRAMES, SIZE, up)  # type: ignore[arg-type]
+        found.append(checked_views(collection.units[0].make(SEEN_BALLS)[0]))
+    for views in found[1:]:
+        np.testing.assert_array_equal(views.extrinsics, found[0].extrinsics)
+        np.testing.assert_allclose(views.depth, found[0].depth, atol=1e-3)
 
 
 def test_pictures_change_nothing_else(tmp_path: Path) -> None:
