@@ -249,6 +249,7 @@ def evaluate(
     mesh: Path, reference: Path, thresholds: tuple[float, ...], samples: int, seed: int, target: Path | None
 ) -> None:
     """`tessera evaluate`."""
+    from convonet.atomic_file import appearing
     from pipeline.evaluation import evaluate as run
     from pipeline.overwriting import refuse_overwriting
 
@@ -257,7 +258,8 @@ def evaluate(
     print(metrics.table())
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(asdict(metrics), indent=1))
+        with appearing(target) as partial:
+            partial.write_text(json.dumps(asdict(metrics), indent=1))
 
 
 def generate(model: str, source: str | None, out: Path, config: GenerateConfig, device: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convonet.atomic_file import appearing
 from convonet.weights import DEFAULT_MODEL
 from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct
@@ -58,7 +59,8 @@ def demo(out: Path, seed: int = 7, device: str = "auto", address: str = "auto") 
     with MemoryWatch() as memory:
         report = _demo(out, seed, device, address)
     report = replace(report, peak_memory_bytes=memory.peak_bytes)
-    (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
+    with appearing(out / "report.json") as partial:
+        partial.write_text(json.dumps(asdict(report), indent=1))
     return report
 
 

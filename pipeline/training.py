@@ -24,6 +24,7 @@ from ray.train import (
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from torch import nn
 
+from convonet.atomic_file import appearing
 from convonet.errors import WeightsError
 from convonet.object_training import objective_of
 from convonet.oflow import FlowLossConfig, OccupancyFlowConfig
@@ -348,9 +349,8 @@ def train(
     stored = out / "config.json"
     description = json.dumps({"data": str(data), "config": asdict(config)}, indent=1)
     if not stored.exists():
-        partial = stored.with_suffix(".partial")
-        partial.write_text(description)
-        partial.replace(stored)
+        with appearing(stored) as partial:
+            partial.write_text(description)
     elif stored.read_text() != description:
         raise RunDirectoryError(f"{out}: holds a training run of another configuration; choose another --out")
     started = time.monotonic()

@@ -6,19 +6,18 @@ fails half way leaves the old file, or none.
 
 from __future__ import annotations
 
-import os
 import struct
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing import glb
+from preprocessing.atomic_file import appearing
 from preprocessing.errors import MeshError
 from preprocessing.mesh_obj import read_obj
 from preprocessing.mesh_ply import read_ply
@@ -396,29 +395,26 @@ def open_mesh_writer(
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
         raise MeshError(f"{path}: not a mesh format; use one of {', '.join(MESH_SUFFIXES)}")
-    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
-    with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = partial.open("wb")
-    writer: MeshWriter | None = None
-    try:
+    with ExitStack() as stack:
         with writing_to(path):
+            partial = stack.enter_context(appearing(path))
+            file = partial.open("wb")
+            stack.callback(_close, file)
             start = np.asarray(tuple(origin), np.float64)
             make = _WRITERS[path.suffix.lower()]
             writer = make(path, file, vertex_count, face_count, has_colors, start, has_confidence, crs)
+            stack.callback(writer.release)
         yield writer  # the caller's own errors pass as they are
         with writing_to(path):
             writer.finish()
-            file.flush()
-            os.fsync(file.fileno())
             file.close()
-            partial.replace(path)
-    finally:
-        with suppress(OSError):  # what it could not write is of no more use
-            file.close()
-        if writer is not None:
-            writer.release()
-        partial.unlink(missing_ok=True)
+            stack.close()
+
+
+def _close(file: BinaryIO) -> None:
+    """Close a file that is given up or closed already; what it could not write is of no more use."""
+    with suppress(OSError):
+        file.close()
 
 
 def write_mesh(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from preprocessing.atomic_file import appearing
 from preprocessing.errors import MeshError
 from preprocessing.native import load_open3d, ray_threads
 
@@ -279,7 +280,5 @@ def preview_sheet(
         x, y = number % columns * width, number // columns * (height + bar) + bar
         draw.text((x + 10, y + 5), caption, fill=(60, 60, 60), font=font)
         sheet.paste(Image.fromarray(picture), (x, y + bar))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial.png")
-    sheet.save(partial)
-    partial.replace(path)
+    with appearing(path) as partial:
+        sheet.save(partial, "PNG")

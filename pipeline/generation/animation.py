@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import colorsys
 import math
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +19,7 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
+from convonet.atomic_file import appearing
 from preprocessing import glb
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import write_mesh
@@ -82,7 +82,7 @@ def write_animation(
     size = 24 * moments * count + 12 * len(triangles) + 4 * count + 4 * moments * moments
     if size + 1024 * moments >= 2**32:  # the description takes a few hundred bytes for each moment
         raise MeshError(f"{path}: GLB cannot hold more than 4 GiB; simplify the mesh or write numbered files")
-    with _appearing(path) as partial:
+    with _writing(path) as partial:
         _write_glb(partial, vertices, triangles, colors, seconds)
 
 
@@ -181,7 +181,7 @@ def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], seconds: float = 
     lasts_s = max(seconds / len(frames), SHORTEST_FRAME_S)
     ends_cs = np.round(100 * lasts_s * np.arange(len(frames) + 1)).astype(np.int64)  # GIF counts hundredths
     durations_ms = (10 * np.diff(ends_cs)).tolist()
-    with _appearing(path) as partial:
+    with _writing(path) as partial:
         pictures[0].save(
             partial,
             "GIF",
@@ -194,20 +194,16 @@ def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], seconds: float = 
 
 
 @contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place when the block ends without an error.
+def _writing(path: Path) -> Iterator[Path]:
+    """A file that takes the place of `path` when the block ends without an error.
 
     Raises:
         MeshError: if the disk refuses.
     """
-    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with appearing(path) as partial:
             yield partial
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _check_moving(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from convonet.atomic_file import appearing
 from pipeline.errors import PipelineError
 from pipeline.generation.animation import (
     animation_frames,
@@ -21,6 +22,7 @@ from pipeline.generation.animation import (
 )
 from pipeline.generation.config import Up
 from preprocessing.mesh_files import MESH_SUFFIXES, write_mesh
+from preprocessing.ply_stream import writing_to
 from preprocessing.render import MeshPictures
 
 PICTURE_SIZE = (640, 480)
@@ -95,9 +97,8 @@ def write_still(out: Path, shape: Shape, up: Up) -> list[Path]:
     pictures = MeshPictures(placed, shape.triangles)
     image = pictures.picture(camera_of_all(placed[None], PICTURE_SIZE), *PICTURE_SIZE)
     picture = out.with_suffix(".png")
-    partial = out.with_name(f".{out.stem}.partial.png")
-    Image.fromarray(image).save(partial)
-    partial.replace(picture)
+    with writing_to(picture), appearing(picture) as partial:
+        Image.fromarray(image).save(partial, "PNG")
     return [out, picture]
 
 

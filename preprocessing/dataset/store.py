@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import uuid
@@ -26,6 +25,7 @@ import zarr.codecs
 import zarr.storage
 from numpy.typing import NDArray
 
+from preprocessing.atomic_file import appearing
 from preprocessing.dataset.layout import FORMAT_VERSION, DatasetLayout
 from preprocessing.dataset.samples import Provenance, RejectedShape, ShapeRow
 from preprocessing.errors import DatasetError
@@ -214,7 +214,6 @@ def write_shard(path: Path, shard: int, shapes: Sequence[ShapeRow | RejectedShap
             target.unlink(missing_ok=True)
             checksums[name] = ABSENT
         else:
-            target.parent.mkdir(parents=True, exist_ok=True)
             _write_file(target, data)
             checksums[name] = hashlib.sha256(data).hexdigest()
     rejected = tuple(shape for shape in shapes if isinstance(shape, RejectedShape))
@@ -239,15 +238,8 @@ def _write_file(target: Path, data: bytes) -> None:
     """Write a file that appears whole or not at all; what killed writers of it have left goes."""
     for left in target.parent.glob(f".{target.name}.partial-*"):
         _remove_if_old(left)
-    partial = target.with_name(f".{target.name}.partial-{uuid.uuid4().hex}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(target) as partial:
+        partial.write_bytes(data)
 
 
 def check_shard(path: Path, shard: int) -> list[str]:

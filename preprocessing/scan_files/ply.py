@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocessing.atomic_file import appearing
 from preprocessing.errors import ScanError
 from preprocessing.scan_files.chunks import ScanChunk, ScanReader, are_normals, columns_to_chunk
 from preprocessing.scan_files.colors import (
@@ -279,19 +277,11 @@ def write_scan_ply(
     kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
     lines += [f"property {kinds[kind]} {name}" for name, kind in fields] + ["end_header", ""]
-    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with appearing(path) as partial, partial.open("wb") as file:
             file.write("\n".join(lines).encode())
             file.write(rows.data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
         raise ScanError(
             f"{path}: cannot be written ({error.strerror or error}); free space or choose another file"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
