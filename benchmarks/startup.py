@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup [--runs 5] [--output startup.json]
 
-Each run is a process of its own, `tessera reconstruct` of points evenly drawn on a unit sphere, with default settings. The
-first run reads the libraries from the disk and is reported apart; the median is that of the others. Prints JSON.
+Each run is a process of its own, `tessera reconstruct` of points evenly drawn on a unit sphere, with default settings.
+The first run reads the libraries from the disk and is reported apart; the median is that of the others. Prints JSON.
 """
 
 from __future__ import annotations

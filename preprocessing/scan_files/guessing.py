@@ -41,7 +41,8 @@ def guess_columns(values: NDArray[np.float64], intensity_first: bool = False) ->
             if NORMAL_NAMES[0] not in roles and _are_normals(part):
                 roles |= {name: start + number for number, name in enumerate(NORMAL_NAMES)}
             elif COLOR_NAMES[0] not in roles and (
-                _are_bytes(part) or (_are_fractions(part) and _may_end_fractions(finite, start))
+                _are_bytes(part)
+                or ((_are_fractions(part) or _are_words(part)) and _may_be_last(finite, start))
             ):
                 roles |= {name: start + number for number, name in enumerate(COLOR_NAMES)}
             elif start == 3:
@@ -63,12 +64,26 @@ def _refuse_other_first_columns(values: NDArray[np.float64]) -> None:
         and not _whole(rest[:, :3])
     ):
         raise UnclearColumnsError("the first column counts the rows")
+    _refuse_whole_first_columns(values)
     if (steps > 0).all() and UNIX_TIME[0] < first[0] and first[-1] < UNIX_TIME[1]:
         raise UnclearColumnsError("the first column holds times")
     if values.shape[1] == 8:
         lengths = np.linalg.norm(values[:, 4:], axis=1)
         if (np.abs(lengths - 1) < 0.01).all() and (steps > 0).all():
             raise UnclearColumnsError("the rows are poses (time, position, quaternion), not points")
+
+
+def _refuse_whole_first_columns(values: NDArray[np.float64]) -> None:
+    """Rows and columns of a scanner's grid, or an id or class, ahead of coordinates with fractions."""
+    behind = values[:, 3:6]
+    if behind.shape[1] == 3 and (_are_normals(behind) or _are_fractions(behind)):
+        return
+    is_whole = [_whole(column) for column in values.T]
+    changes = [bool((column != column[0]).any()) for column in values.T]
+    if len(is_whole) >= 5 and is_whole[:5] == [True, True, False, False, False] and all(changes[:2]):
+        raise UnclearColumnsError("the first two columns are whole numbers, as rows and columns of a grid")
+    if is_whole[:4] == [True, False, False, False] and changes[0]:
+        raise UnclearColumnsError("the first column holds whole numbers, unlike the next three")
 
 
 def _whole(part: NDArray[np.float64]) -> bool:
@@ -83,12 +98,25 @@ def _are_bytes(part: NDArray[np.float64]) -> bool:
     return _whole(part) and part.min() >= 0 and DARKEST_COLORS < part.max() <= 255
 
 
+def _are_words(part: NDArray[np.float64]) -> bool:
+    """Whether three columns may be colors of 16 bits: alike in range, and neither ids nor times, which grow."""
+    largest = part.max(axis=0)
+    return (
+        _whole(part)
+        and part.min() >= 0
+        and largest.min() > 255
+        and largest.max() <= 65_535
+        and largest.max() <= 8 * largest.min()
+        and not bool((np.diff(part, axis=0) >= 0).all(axis=0).any())
+    )
+
+
 def _are_fractions(part: NDArray[np.float64]) -> bool:
     return bool(part.min() >= 0 and part.max() <= 1 and part.any() and not (part == part[0, 0]).all())
 
 
-def _may_end_fractions(values: NDArray[np.float64], start: int) -> bool:
-    """Three fractions are colors where they stand last, or before one column that is a label or an alpha."""
+def _may_be_last(values: NDArray[np.float64], start: int) -> bool:
+    """Colors that are no bytes stand last, or before one column that is a label or an alpha."""
     left = values.shape[1] - start - 3
     return left == 0 or (
         left == 1 and (_whole(values[:, -1:]) or bool((values[:, -1] == values[0, -1]).all()))
@@ -100,10 +128,10 @@ def _has_one_before(values: NDArray[np.float64], intensity_first: bool) -> bool:
     if values.shape[1] != 7:
         return False
     early, late, last = values[:, 3:6], values[:, 4:7], values[:, 6]
-    if _are_bytes(late):
-        if not _are_bytes(early):
+    if _are_bytes(late) or _are_words(late):
+        if not (_are_bytes(early) or _are_words(early)):
             return True
-        is_alpha = bool((last == last[0]).all()) and len(last) > 1 and last[0] in (0, 255)
+        is_alpha = bool((last == last[0]).all()) and len(last) > 1 and last[0] in (0, 255, 65_535)
         is_label = last.max() < MOST_LABELS and early.max() >= MOST_LABELS
         return intensity_first or not (is_alpha or is_label)
     return intensity_first and _are_fractions(late)

@@ -26,21 +26,38 @@ _COLOR = re.compile(
 )
 _COLOR_INDEXED = re.compile(r"^(?:rgba?|colou?rs?)[:_\[ ]([012])\]?$")
 # Axes under other names; a whole set must be there. Easting is x and northing y, whatever their order in the file.
+_HEIGHTS = ("height", "elevation", "elev", "altitude", "alt", "h", "cota", "quota", "hoehe", "höhe", "level")
 _OTHER_AXES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (
-        ("easting", "east", "eastings", "este", "rechtswert", "rechts", "e"),
-        ("northing", "north", "northings", "norte", "hochwert", "hoch", "n"),
-        ("height", "elevation", "elev", "altitude", "alt", "z", "h", "cota", "level", "hoehe", "höhe", "rl", "up", "u"),
+        ("easting", "east", "eastings", "este", "leste", "est", "rechtswert", "rechts", "ostwert", "ost", "e"),
+        ("northing", "north", "northings", "norte", "nord", "hochwert", "hoch", "nordwert", "n"),
+        (*_HEIGHTS, "z", "rl", "up", "u"),
     ),
-    (("x",), ("y",), ("height", "elevation", "elev", "altitude", "alt", "h", "cota", "hoehe", "höhe", "level")),
+    (("x",), ("y",), _HEIGHTS),
 )  # fmt: skip
-_DEGREES = re.compile(r"^(?:lat|latitude|lon|long|lng|longitude)(?:[ _.\-]?(?:deg|degrees|wgs84|dd))?$")
+# What may stand before such a name: UTM_E, ellipsoidal height.
+_QUALIFIER = re.compile(
+    r"^(?:(?:utm|grid|local|map|ellip(?:soid(?:al)?)?|ortho(?:metric)?|geoid(?:al)?|msl)[ _.\-]+)+"
+)
+_DEGREES = re.compile(
+    r"^(?:(?:gps|wgs|wgs84|geo)[ _.\-]?)?(?:lat|latitude|latitud|lon|long|lng|longitude|longitud|breite|breitengrad"
+    r"|länge|laenge|längengrad|laengengrad)(?:[ _.\-]?(?:deg|degrees|wgs84|dd|x|y))?$"
+)
+_NO_AXES = {
+    "time", "timestamp", "stamp", "gpstime", "gps_time", "range", "distance", "azimuth", "angle", "theta", "phi", "rho",
+    "id", "index", "intensity", "label", "class", "row", "column", "col",
+}  # fmt: skip
 
 
 def clean_name(name: str) -> str:
-    """A column's name in lower case, without quotes, comment marks and a unit behind it."""
+    """A column's name in lower case, without quotes, comment marks, a unit behind it and the point of an abbreviation.
+
+    Of two names for one column, as in `X/Easting`, the second says more.
+    """
     plain = name.strip().strip("\ufeff").lstrip("#/%!; ").strip().strip("\"'").strip().lower()
-    return _UNIT.sub("", plain) or plain
+    plain = _UNIT.sub("", plain) or plain
+    first, _, second = plain.partition("/")
+    return (second if first in AXES and second else plain).rstrip(".")
 
 
 def column_roles(names: Sequence[str]) -> dict[str, int]:
@@ -51,14 +68,20 @@ def column_roles(names: Sequence[str]) -> dict[str, int]:
     """
     plain = [clean_name(name) for name in names]
     bare = [_METRES.sub("", name) if len(name) > 1 else name for name in plain]
+    short = [_QUALIFIER.sub("", name) for name in bare]
     roles: dict[str, int] = {}
     axes = (
         _exact(plain, AXES)
         or _exact(bare, AXES)
+        or _matching(plain, _PREFIX)
         or _matching(bare, _PREFIX)
+        or _matching(plain, _SUFFIX)
         or _matching(bare, _SUFFIX)
         or _indexed(plain, _INDEXED)
-        or next(filter(None, (_one_of(names, sets) for sets in _OTHER_AXES for names in (plain, bare))), None)
+        or next(
+            filter(None, (_one_of(words, sets) for sets in _OTHER_AXES for words in (plain, bare, short))),
+            None,
+        )
     )
     if axes:
         roles |= dict(zip(AXES, axes, strict=True))
@@ -77,6 +100,11 @@ def are_degrees(names: Sequence[str]) -> bool:
     return any(_DEGREES.match(name) for name in plain) and not all(
         axis in column_roles(names) for axis in AXES
     )
+
+
+def begin_with_others(names: Sequence[str]) -> bool:
+    """Whether one of the first three columns is by its name no coordinate, so that they are not x, y and z."""
+    return any(clean_name(name) in _NO_AXES for name in names[:3])
 
 
 def repeated_axis(names: Sequence[str]) -> str | None:

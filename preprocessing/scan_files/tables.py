@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,16 @@ _WORDS_OF_NAN = {
     "nil",
     "missing",
     "\\n",
+    "?",
+    "<na>",
+    "nodata",
+    "undefined",
+    "#nv",
+    "#num!",
+    "#value!",
+    "#div/0!",
 }
+_BARE_EXPONENT = re.compile(r"([+-]?(?:\d+\.\d*|\.\d+))([+-]\d{2,3})")  # Fortran drops the E of 1.0-100
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Column:
 
 
 def number(word: str) -> float:
-    """A number as programs write them: with D for the exponent, 0x, or any spelling of NaN and infinity.
+    """A number as programs write them: with D or nothing for the exponent, or any spelling of NaN and infinity.
 
     Raises:
         ValueError: if it is none.
@@ -67,10 +77,14 @@ def number(word: str) -> float:
         ("nan", "1.#qnan", "1.#ind", "1.#snan", "1.#nan")
     ):
         return float("nan")
+    if not plain.strip("*"):  # what Fortran writes where a number does not fit its field
+        return float("nan")
     if plain.lstrip("+-").startswith("1.#inf"):
         return float("-inf") if plain.startswith("-") else float("inf")
     if "d" in plain:
         return float(plain.replace("d", "e", 1))
+    if bare := _BARE_EXPONENT.fullmatch(plain):
+        return float(f"{bare[1]}e{bare[2]}")
     raise ValueError(f"{word.strip()[:40]!r} is no number")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,20 @@ import numpy as np
 
 from preprocessing.errors import ScanError
 from preprocessing.scan_files.guessing import UnclearColumnsError, guess_columns
-from preprocessing.scan_files.names import AXES, are_degrees, clean_name, column_roles, repeated_axis
+from preprocessing.scan_files.names import (
+    AXES,
+    are_degrees,
+    begin_with_others,
+    clean_name,
+    column_roles,
+    repeated_axis,
+)
 from preprocessing.scan_files.tables import number
 
 COMMENTS = ("#", "//", ";", "%", "!")
 SAMPLE_LINES, HEADER_LINES = 200, 1000
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eEdD][+-]?\d+)?")
+_GROUPED = re.compile(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:,\d{3})+\.\d+|\d{1,3}(?:'\d{3})+[.,]\d+")
 _WHOLE = re.compile(r"[+-]?\d+")
 _COLMAP = ("POINT3D_ID", "X", "Y", "Z", "R", "G", "B", "ERROR")
 _MIXED = str.maketrans(",;|\t", "    ")
@@ -104,10 +113,7 @@ def find_dialect(lines: Sequence[str]) -> Dialect:
             words = [word for row in rows for word in row]
             if any(" " in word and all(map(is_number, word.split())) for word in words):
                 return Dialect("mixed")
-            has_commas = any(_DECIMAL_COMMA.fullmatch(word) for word in words)
-            return Dialect(
-                separator, has_commas and not any("." in word and is_number(word) for word in words)
-            )
+            return Dialect(separator, _are_commas_decimal(rows))
     blank = [_unquoted(line).split() for line in filled]
     if all(
         len(row) >= 3 and all(_DECIMAL_COMMA.fullmatch(word) or _WHOLE.fullmatch(word) for word in row[:3])
@@ -123,6 +129,13 @@ def find_dialect(lines: Sequence[str]) -> Dialect:
             return Dialect("mixed")
         return Dialect(",", quoted_decimals)
     return Dialect("mixed" if any(mark in line for line in filled for mark in ",;|\t") else "")
+
+
+def _are_commas_decimal(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether commas stand for decimal points: in columns without points, or where all numbers so far are whole."""
+    with_points = {place for row in rows for place, word in enumerate(row) if "." in word and is_number(word)}
+    with_commas = {place for row in rows for place, word in enumerate(row) if _DECIMAL_COMMA.fullmatch(word)}
+    return not with_points & with_commas and bool(with_commas or not with_points)
 
 
 def _unquoted(line: str) -> str:
@@ -159,6 +172,8 @@ def find_layout(path: Path, lines: Sequence[str], columns: Sequence[str] = ()) -
         if plain.isdigit() and len(plain) < 15:
             count = int(plain)  # PTS and CloudCompare's ASCII files declare their number of points
             continue
+        if _numbers_columns(plain, lines[at + 1 : at + SAMPLE_LINES]):
+            continue
         sample = [text for text in lines[at : at + SAMPLE_LINES] if text.strip() and not is_comment(text)]
         dialect = find_dialect([text for text in sample if not text.strip().isdigit()][:20])
         words = dialect.split(plain)
@@ -178,12 +193,24 @@ def find_layout(path: Path, lines: Sequence[str], columns: Sequence[str] = ()) -
         mixed = mixed or (at, plain)
     if mixed is not None:
         raise not_points(path, *mixed)
+    plain_titles = [(at, text) for at, text in titles if not is_comment(text)]
+    for (_, text), behind in itertools.pairwise(plain_titles):
+        if _has_axes(text):
+            raise not_points(path, *behind)
     told = next((text for _, text in titles if not is_comment(text)), None)
     if told is not None and any(name for _, name in titles if _has_axes(name)):
         raise ScanError(
             f"{path}: holds no points behind its header {told[:60]!r}; check that the export finished"
         )
     raise ScanError(f"{path}: holds no points; check that it is a point cloud and that the export finished")
+
+
+def _numbers_columns(line: str, below: Sequence[str]) -> bool:
+    """Whether a line is 0, 1, 2, ... above rows with decimals: the names that pandas gives to columns without any."""
+    words = line.translate(_MIXED).split()
+    counted = [str(number) for number in range(len(words))]
+    filled = [text for text in below if text.strip() and not is_comment(text)]
+    return len(words) >= 3 and words == counted and bool(filled) and all("." in text for text in filled)
 
 
 def _fits(words: Sequence[str], columns: Sequence[str]) -> bool:
@@ -195,6 +222,10 @@ def _fits(words: Sequence[str], columns: Sequence[str]) -> bool:
 
 def not_points(path: Path, at: int, line: str) -> ScanError:
     """The error of a line that is neither a header nor a point."""
+    if grouped := _GROUPED.search(line):
+        return ScanError(
+            f"{path}: line {at + 1} groups its digits ({grouped[0]}); export numbers without thousands separators"
+        )
     return ScanError(
         f"{path}: line {at + 1} is not x y z: {line[:60]!r}; mark lines that are no points with '#', or name the "
         "columns, as in --columns name,x,y,z"
@@ -301,7 +332,8 @@ def _refuse_names_without_axes(
                     "degrees are not metres; project the points first, for example to their UTM zone"
                 )
             told = [clean_name(name) for name in names]
-            if not is_comment(text) and all(told) and all(axis not in column_roles(names) for axis in AXES):
+            is_header = begin_with_others(names) if is_comment(text) else all(told)
+            if is_header and all(axis not in column_roles(names) for axis in AXES):
                 raise ScanError(
                     f"{path}: line {at + 1} names no x, y and z but {', '.join(names)[:120]}; say which columns are, "
                     "as in --columns x,y,z"

@@ -103,6 +103,23 @@ PLAIN: dict[str, tuple[str, str]] = {
     "decimal commas between blanks": ("a.xyz", decimal_commas(rows(POINTS))),
     "decimal commas in quotes": ("a.csv", '"x","y","z"\n' + "".join(
         ",".join('"' + f"{value:.6f}".replace(".", ",") + '"' for value in row) + "\n" for row in POINTS)),
+    "decimal commas beside ids with points": (
+        "a.csv",
+        csv("ID;X;Y;Z", np.array([f"1.{number}" for number in IDS]), np.array([
+            [f"{value:.6f}".replace(".", ",") for value in row] for row in POINTS]), separator=";")),
+    "numbers for names, of pandas": ("a.csv", csv("0,1,2", POINTS)),
+    "numbers for names, and an intensity": ("a.csv", csv("0,1,2,3", POINTS, NORMALS[:, 0])),
+    "Metashape's reference": ("a.txt", "# CoordinateSystem: LOCAL\n" + csv(
+        "#Label,X/Easting,Y/Northing,Z/Altitude", WORDS, POINTS)),
+    "abbreviations with points": ("a.csv", csv("EASTING(M),NORTHING(M),ELEV.(M)", POINTS)),
+    "ellipsoidal height": ("a.csv", csv("Name,Easting,Northing,Ellipsoidal height", WORDS, POINTS)),
+    "orthometric height": ("a.csv", csv("Name,Northing,Easting,Ortho. Height", WORDS, Y, X, Z)),
+    "UTM_E and UTM_N": ("a.csv", csv("UTM_E,UTM_N,H", POINTS)),
+    "X_UTM": ("a.csv", csv("X_UTM,Y_UTM,Z_UTM", POINTS)),
+    "Ost and Nord": ("a.csv", csv("Ost;Nord;Höhe", POINTS, separator=";")),
+    "Italian survey": ("a.csv", csv("Punto;Nord;Est;Quota", IDS, Y, X, Z, separator=";")),
+    "Portuguese survey": ("a.csv", csv("Leste,Norte,Cota", POINTS)),
+    "a DAT file": ("a.dat", rows(POINTS)),
     "hundreds of columns": ("a.xyz", rows(POINTS, np.tile(IDS[:, None], (1, 700)))),
     "an ECEF prefix": ("a.csv", csv("ecef_x,ecef_y,ecef_z", POINTS)),
     "coordinates called by the word": ("a.csv", csv("X-coordinate,Y-coordinate,Z-coordinate", POINTS)),
@@ -147,6 +164,12 @@ COLORED: dict[str, tuple[str, str]] = {
     "bytes and a label": ("a.txt", rows(POINTS, COLORS, IDS % 13)),
     "bytes, a label and an instance": ("a.txt", rows(POINTS, COLORS, IDS % 13, IDS)),
     "PTS with intensity first": ("a.pts", f"{COUNT}\n" + rows(POINTS, IDS, COLORS)),
+    "16 bits without names, of las2txt": ("a.txt", rows(POINTS, COLORS.astype(int) * 257)),
+    "16 bits without names, intensity first": (
+        "a.txt",
+        rows(POINTS, FRACTIONS[:, 0], COLORS.astype(int) * 257),
+    ),
+    "16 bits without names, a class last": ("a.txt", rows(POINTS, COLORS.astype(int) * 256, IDS % 9)),
     "negative intensity first": ("a.txt", rows(POINTS, IDS - 2000, COLORS)),
     "bytes by name": ("a.csv", csv("x,y,z,R,G,B", POINTS, COLORS)),
     "fractions by name": ("a.csv", csv("x,y,z,rf,gf,bf", POINTS, FRACTIONS)),
@@ -190,7 +213,25 @@ def test_a_gzipped_file_is_read_as_the_file_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["nan", "NaN", "-nan", "-nan(ind)", "1.#QNAN", "-1.#IND", "NA", "N/A", "null", "", "--"]
+    "word",
+    [
+        "nan",
+        "NaN",
+        "-nan",
+        "-nan(ind)",
+        "1.#QNAN",
+        "-1.#IND",
+        "NA",
+        "N/A",
+        "null",
+        "",
+        "--",
+        "<NA>",
+        "?",
+        "#NV",
+        "#VALUE!",
+        "****",
+    ],
 )
 def test_missing_numbers_in_any_spelling_do_not_shift_the_others(word: str, tmp_path: Path) -> None:
     lines = csv("x,y,z,q", POINTS, IDS).splitlines()
@@ -199,6 +240,23 @@ def test_missing_numbers_in_any_spelling_do_not_shift_the_others(word: str, tmp_
     points = read(tmp_path / "a.csv").points
     np.testing.assert_array_equal(points[4], [1.5, np.nan, 3.5])
     assert np.isfinite(np.delete(points, 4, axis=0)).all()
+
+
+def test_whole_numbers_ahead_of_decimal_commas_do_not_hide_them(tmp_path: Path) -> None:
+    for separator in (";", "\t", "|"):
+        lines = decimal_commas(rows(POINTS, separator=separator))
+        (tmp_path / "a.csv").write_text(
+            separator.join("XYZ") + "\n" + f"1{separator}2{separator}3\n" * 500 + lines
+        )
+        found = read(tmp_path / "a.csv").points
+        np.testing.assert_array_equal(found[:500], np.tile([1, 2, 3], (500, 1)))
+        np.testing.assert_allclose(found[500:], POINTS, atol=1e-6)
+
+
+def test_exponents_of_fortran_without_their_letter(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1.5D+02 -2.5d0 1.25-101\n.5+100 1.+002 -3.0E-1\n")
+    expected = [[150, -2.5, 1.25e-101], [0.5e100, 100, -0.3]]
+    np.testing.assert_array_equal(read(tmp_path / "a.txt").points, expected)
 
 
 def test_infinity_is_kept_for_the_check_of_finite_points(tmp_path: Path) -> None:
@@ -231,6 +289,25 @@ def test_the_user_may_name_the_columns(columns: str, content: str, tmp_path: Pat
             ("line 1", "degrees", "project"),
         ),
         ("a.csv", csv("lat_deg,lon_deg,alt", POINTS), ("degrees", "project")),
+        ("a.csv", csv("Lat.,Long.,Elev.", POINTS), ("degrees", "project")),
+        ("a.csv", csv("GPSLatitude,GPSLongitude,GPSAltitude", POINTS), ("degrees", "project")),
+        ("a.csv", csv("Breitengrad;Längengrad;Höhe", POINTS, separator=";"), ("degrees", "project")),
+        ("a.txt", csv("#Label,X/Longitude,Y/Latitude,Z/Altitude", WORDS, POINTS), ("degrees", "project")),
+        (
+            "a.txt",
+            "# range azimuth elevation\n" + rows(POINTS),
+            ("line 1", "range, azimuth, elevation", "--columns"),
+        ),
+        ("a.txt", "# timestamp x y\n" + rows(POINTS), ("timestamp, x, y", "--columns")),
+        ("a.xyz", rows(IDS // 20, IDS % 20, POINTS, COLORS), ("first two columns", "grid", "--columns")),
+        ("a.xyz", rows(IDS % 7, POINTS), ("first column holds whole numbers", "--columns")),
+        ("a.csv", "X;Y;Z\n1.204,50;2.000,25;3.100,00\n", ("line 2", "1.204,50", "thousands separators")),
+        (
+            "a.csv",
+            'X,Y,Z\n"1,204.50","2,000.25","3,100.00"\n',
+            ("line 2", "1,204.50", "thousands separators"),
+        ),
+        ("a.csv", csv("x,y,z", WORDS, WORDS, WORDS), ("line 2 is not x y z",)),
         ("a.csv", csv("a,b,c", POINTS), ("line 1 names no x, y and z but a, b, c", "--columns")),
         ("a.csv", csv("time,range,angle,echo", IDS, POINTS), ("time, range, angle, echo", "--columns")),
         ("a.csv", csv("x,y,value", POINTS), ("names no x, y and z but x, y, value",)),
