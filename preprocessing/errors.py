@@ -13,5 +13,9 @@ class MeshError(GeometryError):
     """A mesh cannot be read, written or measured."""
 
 
+class NoTrianglesError(MeshError):
+    """A mesh file holds no triangles."""
+
+
 class DatasetError(GeometryError):
     """A training data store is missing, incomplete or of another version."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from preprocessing import glb
 from preprocessing.atomic_file import appearing
-from preprocessing.errors import MeshError
+from preprocessing.errors import MeshError, NoTrianglesError
 from preprocessing.mesh_obj import read_obj
 from preprocessing.mesh_ply import read_ply
 from preprocessing.mesh_soups import read_off, read_stl
@@ -28,6 +28,17 @@ from preprocessing.scan_files.ply import FACES, read_ply_header
 
 MESH_SUFFIXES = (".ply", ".obj", ".off", ".glb", ".stl")
 FLOAT32_TOLERANCE_M = 1e-4
+_CURES = {
+    ".gz": "unpack it first, with gunzip",
+    ".zip": "unpack it first",
+    ".gltf": "save it as GLB",
+    ".dae": "convert it to PLY, OBJ or GLB",
+    ".fbx": "convert it to PLY, OBJ or GLB",
+    ".blend": "export PLY, OBJ or GLB from Blender",
+    ".3mf": "convert it to STL or PLY",
+    ".step": "export STL or OBJ from the CAD program",
+    ".stp": "export STL or OBJ from the CAD program",
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,8 @@ def read_mesh(path: Path, keeps_axes: bool = False) -> Mesh:
     if not path.is_file():
         raise MeshError(f"{path}: no such file")
     if path.suffix.lower() not in MESH_SUFFIXES:
-        raise MeshError(f"{path}: not a mesh format; use one of {', '.join(MESH_SUFFIXES)}")
+        cure = _CURES.get(path.suffix.lower(), f"use one of {', '.join(MESH_SUFFIXES)}")
+        raise MeshError(f"{path}: not a mesh format; {cure}")
     if path.stat().st_size == 0:
         raise MeshError(f"{path}: is empty (0 bytes); copy or export it again")
     try:
@@ -77,7 +89,7 @@ def read_mesh(path: Path, keeps_axes: bool = False) -> Mesh:
             f"{path}: cannot be read ({error.strerror or error}); check its permissions"
         ) from error
     if not len(mesh.vertices) or not len(mesh.triangles):
-        raise MeshError(f"{path}: holds no triangles; if it is a point cloud, reconstruct it first")
+        raise NoTrianglesError(f"{path}: holds no triangles; if it is a point cloud, reconstruct it first")
     if not np.isfinite(mesh.vertices).all():
         raise MeshError(f"{path}: has vertices that are not finite; export it again")
     if mesh.triangles.min() < 0 or mesh.triangles.max() >= len(mesh.vertices):

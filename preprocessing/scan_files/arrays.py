@@ -25,9 +25,12 @@ from preprocessing.scan_files.colors import (
     SAMPLE_ROWS,
     ColorScale,
     decide_scale,
+    declared_by,
+    packed_column,
     sample_starts,
+    unpacked,
 )
-from preprocessing.scan_files.guessing import UnclearColumnsError, guess_columns
+from preprocessing.scan_files.guessing import WIDEST, UnclearColumnsError, guess_columns
 from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES, column_roles
 from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.source import LARGEST_ROW, is_gzipped, open_bytes, rows_at_once
@@ -51,6 +54,7 @@ _DAMAGE = (
 )
 _ZIP, _NPY = b"PK", b"\x93N"
 _SKIPPED_AT_ONCE = 1 << 16
+MOST_COLUMNS = 64  # of points; more are features, or points in a row
 LONGEST_REASON = 200
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -91,11 +95,19 @@ class _Array:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which array and column each role is read from, and the scale of the colors."""
+    """Which array and column each role is read from, whether one column packs all colors, and their scale."""
 
     places: dict[str, tuple[str, int | str]]
     arrays: dict[str, _Array]
     scale: ColorScale | None = None
+    is_packed: bool = False
+
+    def named(self, block: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """A block with colors of their own."""
+        if not self.is_packed or COLOR_NAMES[0] not in block:
+            return block
+        values = block[COLOR_NAMES[0]]
+        return block | unpacked(values, values.dtype.str)
 
 
 def open_arrays(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
@@ -116,8 +128,8 @@ def open_arrays(path: Path, chunk_points: int, options: ScanOptions) -> ScanRead
         places = {role: place for role, place in places.items() if role not in NORMAL_NAMES}
     if COLOR_NAMES[0] in places:
         channels = [sample[name] for name in COLOR_NAMES]
-        types = {channel.dtype.str[1:] for channel in channels}
-        scale = decide_scale(channels, "u1" if types == {"u1"} else None)
+        declared = "u1" if layout.is_packed else declared_by(channel.dtype.str for channel in channels)
+        scale = decide_scale(channels, declared)
     if scale is None:
         places = {role: place for role, place in places.items() if role not in COLOR_NAMES}
     layout = replace(layout, places=places, scale=scale)
@@ -152,14 +164,18 @@ def _find_arrays(path: Path) -> dict[str, _Array]:
         raise ScanError(f"{path}: an NPZ archive is compressed already; unpack it with gunzip first")
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
-    wanted = {name for names_of in _NAMES.values() for name in names_of} | set(AXES)
+    known = {name for names_of in _NAMES.values() for name in names_of}
+    apart = {
+        names[place] for place in column_roles(names).values()
+    }  # x, y, z, red, ... each in its own array
     arrays: dict[str, _Array] = {}
     for name in names:
-        if name.lower() in wanted:
+        if name.lower() in known or name in apart:
             arrays.setdefault(name.lower(), _read_header(path, f"{name}.npy"))
     if not arrays and len(names) == 1:
         arrays["points"] = _read_header(path, f"{names[0]}.npy")
-    if not any(name in arrays for name in _NAMES["points"]) and not all(axis in arrays for axis in AXES):
+    has_axes = all(axis in column_roles(list(arrays)) for axis in AXES)
+    if not any(name in arrays for name in _NAMES["points"]) and not has_axes:
         raise ScanError(
             f"{path}: has no array 'points' (it has: {', '.join(map(repr, names[:20]))}); "
             "save it with np.savez(points=...)"
@@ -183,8 +199,14 @@ def _read_header(path: Path, member: str | None) -> _Array:
         raise ValueError(f"{size:,} bytes where its header promises {expected:,}: it is truncated")
     if dtype.names is not None or len(shape) <= 1:
         rows, width, by_columns = math.prod(shape), 1, False
-    elif len(shape) == 2 and shape[0] == 3 and shape[1] > 3:  # (3, N): rows of the file are our columns
-        rows, width, by_columns = shape[1], 3, not is_fortran
+    elif len(shape) == 2 and (
+        3 == shape[0] < shape[1] or (3 < shape[0] <= WIDEST and shape[1] > MOST_COLUMNS)
+    ):
+        rows, width, by_columns = (
+            shape[1],
+            shape[0],
+            not is_fortran,
+        )  # (3, N) and so on: the file's rows are columns
     else:
         rows, width, by_columns = math.prod(shape[:-1]), shape[-1], is_fortran
     found = _Array(member, rows, width, by_columns, dtype, start, shape)
@@ -196,7 +218,7 @@ def _read_header(path: Path, member: str | None) -> _Array:
 def _find_layout(path: Path, arrays: dict[str, _Array], options: ScanOptions) -> _Layout:
     points = next((name for name in _NAMES["points"] if name in arrays), None)
     if points is None:
-        return _Layout({axis: (axis, 0) for axis in AXES}, {axis: arrays[axis] for axis in AXES})
+        return _apart(path, arrays)
     array = arrays[points]
     places: dict[str, tuple[str, int | str]] = {}
     if array.dtype.names is not None:
@@ -213,10 +235,15 @@ def _find_layout(path: Path, arrays: dict[str, _Array], options: ScanOptions) ->
         }
         if not all(axis in places for axis in AXES):
             raise ScanError(
-                f"{path}: its records have no fields x, y and z but {', '.join(array.dtype.names)}; "
-                "name them with --columns"
+                f"{path}: its records have no fields x, y and z of one number each but "
+                f"{', '.join(array.dtype.names)}; "
+                + ("name them with --columns" if len(fields) > 2 else "save them as np.savez(points=...)")
             )
-        return _Layout(places, {points: array})
+        packed = packed_column({name: array.dtype[name].str for name in fields})
+        if packed is None or COLOR_NAMES[0] in places:
+            return _Layout(places, {points: array})
+        places |= dict.fromkeys(COLOR_NAMES, (points, packed))
+        return _Layout(places, {points: array}, is_packed=True)
     if array.width < 3 or array.dtype.kind not in "fiu" or len(array.shape) < 2:
         raise ScanError(
             f"{path}: '{points}' must be numbers of shape (N, 3), not {array.dtype} {array.shape}; "
@@ -245,9 +272,25 @@ def _find_layout(path: Path, arrays: dict[str, _Array], options: ScanOptions) ->
     return _Layout(places, chosen)
 
 
+def _apart(path: Path, arrays: dict[str, _Array]) -> _Layout:
+    """The layout of an archive with an array for each of x, y, z, red, ..."""
+    names = list(arrays)
+    roles = {role: names[place] for role, place in column_roles(names).items()}
+    for name in roles.values():
+        array = arrays[name]
+        if array.width != 1 or array.rows != arrays[roles["x"]].rows or array.dtype.kind not in "fiu":
+            raise ScanError(
+                f"{path}: '{name}' must be {arrays[roles['x']].rows:,} numbers, not {array.dtype} {array.shape}; save "
+                "one for each point"
+            )
+    return _Layout(
+        {role: (name, 0) for role, name in roles.items()}, {name: arrays[name] for name in roles.values()}
+    )
+
+
 def _roles_by_values(path: Path, name: str, array: _Array) -> dict[str, int]:
     """The columns of a table without names: wide ones are told as those of a text file are."""
-    if array.width == 3 or array.rows == 0 or array.width > 64:
+    if array.width == 3 or array.rows == 0 or array.width > MOST_COLUMNS:
         return dict(zip(AXES, range(3), strict=True))
     rows = next(_rows(path, array, SAMPLE_ROWS, list(range(array.width))))
     values = np.stack([np.asarray(rows[column], np.float64) for column in range(array.width)], axis=1)
@@ -341,7 +384,9 @@ def _sample(path: Path, layout: _Layout) -> dict[str, NDArray[Any]]:
     if not places:
         return {}
     used = {owner for owner, _ in places.values()}
-    part = _Layout(places, {name: array for name, array in layout.arrays.items() if name in used})
+    part = replace(
+        layout, places=places, arrays={name: layout.arrays[name] for name in layout.arrays if name in used}
+    )
     rows = next(iter(part.arrays.values())).rows
     is_packed = is_gzipped(path) or any(array.member for array in part.arrays.values())
     starts = (
@@ -349,7 +394,7 @@ def _sample(path: Path, layout: _Layout) -> dict[str, NDArray[Any]]:
         if is_packed
         else sample_starts(rows)
     )
-    blocks = list(_blocks(path, part, SAMPLE_ROWS, starts))
+    blocks = [part.named(block) for block in _blocks(path, part, SAMPLE_ROWS, starts)]
     return (
         {role: np.concatenate([block[role] for block in blocks]) for role in places}
         if blocks
@@ -360,6 +405,6 @@ def _sample(path: Path, layout: _Layout) -> dict[str, NDArray[Any]]:
 def _chunks(path: Path, layout: _Layout, chunk_points: int) -> Iterator[ScanChunk]:
     try:
         for block in _blocks(path, layout, chunk_points):
-            yield columns_to_chunk(block, layout.scale)
+            yield columns_to_chunk(layout.named(block), layout.scale)
     except _DAMAGE as error:
         raise _damaged(path, error) from error

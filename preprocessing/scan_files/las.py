@@ -228,10 +228,7 @@ def _color_scale(path: Path, facts: _Facts) -> ColorScale | None:
             raise
         raise _damaged(path, facts.count, 0, _reason(error)) from error
     channels = [np.concatenate(parts) for parts in zip(*shades, strict=True)]
-    # Whole numbers of 16 bits: 0 and 1 are dark bytes here, not fractions.
-    if max(int(channel.max(initial=0)) for channel in channels) == 1:
-        return ColorScale(1.0)
-    return decide_scale(channels)
+    return decide_scale(channels, "whole")
 
 
 def _chunks(

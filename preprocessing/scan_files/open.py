@@ -22,7 +22,7 @@ from preprocessing.scan_files.ply import open_ply
 from preprocessing.scan_files.ptx import open_ptx
 from preprocessing.scan_files.source import GZIP_ERRORS, damaged_gzip, head_of
 from preprocessing.scan_files.text import open_text
-from preprocessing.scan_files.vertices import open_mesh_vertices, open_obj
+from preprocessing.scan_files.vertices import open_mesh_vertices, open_obj, open_off
 
 _READERS: dict[str, Callable[[Path, int, ScanOptions], ScanReader]] = {
     ".ply": open_ply,
@@ -46,10 +46,11 @@ _READERS: dict[str, Callable[[Path, int, ScanOptions], ScanReader]] = {
     ".laz": open_las,
     ".e57": open_e57,
     ".obj": open_obj,
+    ".off": open_off,
 }
 SCAN_SUFFIXES = tuple(_READERS)
 _BY_NAME = {COLMAP_POINTS: open_colmap}  # files whose whole name says what they are
-_MESHES = (".off", ".stl", ".glb")
+_MESHES = (".stl", ".glb")
 # What a file is by its first bytes, whatever its name says.
 _MAGIC = {
     b"ply": ".ply",

@@ -20,7 +20,10 @@ from preprocessing.scan_files.colors import (
     SAMPLE_ROWS,
     ColorScale,
     decide_scale,
+    declared_by,
+    packed_column,
     sample_starts,
+    unpacked,
 )
 from preprocessing.scan_files.lzf import LARGEST_RATIO, lzf_stream
 from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES, column_roles
@@ -29,7 +32,6 @@ from preprocessing.scan_files.source import check_row, open_bytes, rows_at_once,
 from preprocessing.scan_files.tables import Column, binary_rows, text_rows
 
 LONGEST_HEADER = 1 << 14
-PACKED_COLORS, PACKED_BYTES = ("rgb", "rgba"), 4
 _HEADER_WORDS = {
     "VERSION",
     "FIELDS",
@@ -115,26 +117,12 @@ class _Layout:
         """Columns of a block by role."""
         named = {role: _first(table[place]) for role, place in self.roles.items() if place in table}
         if self.packed is not None and self.packed in table:
-            bits = _bits(table[self.packed], self.header.columns[self.packed].kind)
-            named |= {
-                name: (bits >> shift) & 255 for name, shift in zip(COLOR_NAMES, (16, 8, 0), strict=True)
-            }
+            named |= unpacked(_first(table[self.packed]), self.header.columns[self.packed].kind)
         return named
 
 
 def _first(values: NDArray[Any]) -> NDArray[Any]:
     return values[:, 0] if values.ndim == 2 else values
-
-
-def _bits(values: NDArray[Any], kind: str) -> NDArray[np.uint32]:
-    """The 32 bits that a packed color lies in, whether the column holds them as a number or as text."""
-    values = _first(values)
-    if values.dtype.itemsize == PACKED_BYTES:
-        return np.asarray(np.ascontiguousarray(values).view(np.uint32))
-    with np.errstate(invalid="ignore", over="ignore"):
-        if np.dtype(kind).kind == "f":
-            return np.asarray(values.astype(np.float32).view(np.uint32))
-        return np.asarray((np.nan_to_num(values).astype(np.int64) & 0xFFFFFFFF).astype(np.uint32))
 
 
 def open_pcd(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
@@ -151,16 +139,8 @@ def open_pcd(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
         raise ScanError(
             f"{path}: the points have no x, y and z, but {', '.join(names)}; export it as a plain point cloud"
         )
-    packed = next(
-        (
-            number
-            for number, column in enumerate(header.columns)
-            if column.name.lower() in PACKED_COLORS
-            and column.count == 1
-            and np.dtype(column.kind).itemsize == PACKED_BYTES
-        ),
-        None,
-    )
+    packed_name = packed_column({column.name: column.kind for column in header.columns if column.count == 1})
+    packed = None if packed_name is None else names.index(packed_name)
     if packed is not None:
         roles = {role: place for role, place in roles.items() if role not in COLOR_NAMES}
     layout = _Layout(header, roles, packed)
@@ -170,10 +150,12 @@ def open_pcd(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     scale = None
     if COLOR_NAMES[0] in sample:
         channels = [sample[name] for name in COLOR_NAMES]
-        kinds = {header.columns[roles[name]].kind[1:] for name in COLOR_NAMES if name in roles}
-        fractional = any((channel % 1 != 0).any() for channel in channels)
-        are_bytes = packed is not None or (kinds == {"u1"} and not fractional)
-        scale = decide_scale(channels, "u1" if are_bytes else None)
+        declared: str | None = "u1"
+        if packed is None:
+            fractional = any((channel % 1 != 0).any() for channel in channels)
+            kinds = (header.columns[roles[name]].kind for name in COLOR_NAMES)
+            declared = None if fractional else declared_by(kinds)
+        scale = decide_scale(channels, declared)
         assert packed is None or scale in (None, BYTES)
     layout = _Layout(header, roles, packed if scale is not None else None, scale)
     columns = {

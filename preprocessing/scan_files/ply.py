@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +19,10 @@ from preprocessing.scan_files.colors import (
     SAMPLE_ROWS,
     ColorScale,
     decide_scale,
+    declared_by,
+    packed_column,
     sample_starts,
+    unpacked,
 )
 from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES, column_roles, repeated_axis
 from preprocessing.scan_files.options import ScanOptions
@@ -122,12 +125,20 @@ def _column(words: list[str], order: str) -> Column:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What is read of a PLY file: the vertices, their columns by role, and how their colors are scaled."""
+    """What is read of a PLY file: the vertices, their columns by role, the colors' scale, their column if packed."""
 
     header: PlyHeader
     vertex: PlyElement
     roles: dict[str, int]
     scale: ColorScale | None = None
+    packed: int | None = None
+
+    def named(self, table: Mapping[int, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Columns of a block by role."""
+        named = {role: table[place] for role, place in self.roles.items()}
+        if self.packed is not None:
+            named |= unpacked(table[self.packed], self.vertex.columns[self.packed].kind)
+        return named
 
 
 def open_ply(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
@@ -154,18 +165,32 @@ def open_ply(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     check_row(path, vertex.row_bytes or 0)
     if not header.is_ascii:
         _check_size(path, header, vertex)
-    layout = _Layout(header, vertex, roles)
+    packed_name = packed_column(
+        {column.name: column.kind for column in vertex.columns if not column.length_kind}
+    )
+    packed = None
+    if packed_name is not None and COLOR_NAMES[0] not in roles:
+        packed = plain.index(packed_name)
+    layout = _Layout(header, vertex, roles, packed=packed)
     sample = _sample(path, layout)
     if not are_normals(sample):
         roles = {name: place for name, place in roles.items() if name not in NORMAL_NAMES}
     scale = None
-    if COLOR_NAMES[0] in roles and sample:
-        kinds = {np.dtype(vertex.columns[roles[name]].kind).str[1:] for name in COLOR_NAMES}
+    if packed is not None:
+        scale = decide_scale([sample[name] for name in COLOR_NAMES], "u1") if sample else None
+        packed = None if scale is None else packed
+    elif COLOR_NAMES[0] in roles and sample:
+        declared = declared_by(vertex.columns[roles[name]].kind for name in COLOR_NAMES)
         fractional = any((sample[name] % 1 != 0).any() for name in COLOR_NAMES)
-        scale = decide_scale(
-            [sample[name] for name in COLOR_NAMES], "u1" if kinds == {"u1"} and not fractional else None
-        )
-    layout = _Layout(header, vertex, roles, scale)
+        scale = decide_scale([sample[name] for name in COLOR_NAMES], None if fractional else declared)
+    layout = _Layout(header, vertex, roles, scale, packed)
+    columns = {
+        role: vertex.columns[place].name
+        for role, place in roles.items()
+        if scale is not None or role not in COLOR_NAMES
+    }
+    if packed is not None:
+        columns |= dict.fromkeys(COLOR_NAMES, plain[packed])
     return ScanReader(
         path,
         "PLY",
@@ -173,11 +198,7 @@ def open_ply(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
         lambda: _chunks(path, layout, chunk_points),
         has_normals=NORMAL_NAMES[0] in roles,
         has_colors=scale is not None,
-        columns={
-            role: vertex.columns[place].name
-            for role, place in roles.items()
-            if scale is not None or role not in COLOR_NAMES
-        },
+        columns=columns,
     )
 
 
@@ -200,7 +221,7 @@ def _sample(path: Path, layout: _Layout) -> dict[str, NDArray[Any]]:
     """Values of the colors and normals from all over the file; from its beginning where rows cannot be found."""
     wanted = [name for name in (*COLOR_NAMES, *NORMAL_NAMES) if name in layout.roles]
     parts: list[dict[int, NDArray[Any]]] = []
-    if not wanted or not layout.vertex.rows:
+    if (not wanted and layout.packed is None) or not layout.vertex.rows:
         return {}
     row_bytes, size = layout.vertex.row_bytes, size_in_bytes(path)
     if (
@@ -221,7 +242,8 @@ def _sample(path: Path, layout: _Layout) -> dict[str, NDArray[Any]]:
                 file.seek(layout.header.data_start + start * row_bytes)
                 count = min(SAMPLE_ROWS, layout.vertex.rows - start)
                 parts.extend(binary_rows(path, file, layout.vertex.columns, count, count))
-    return {name: np.concatenate([part[layout.roles[name]] for part in parts]) for name in wanted}
+    named = [layout.named(part) for part in parts]
+    return {name: np.concatenate([part[name] for part in named]) for name in named[0] if name not in AXES}
 
 
 def _tables(path: Path, layout: _Layout, chunk_points: int) -> Iterator[dict[int, NDArray[Any]]]:
@@ -245,7 +267,7 @@ def _pass_over(file: BinaryIO, size: int) -> None:
 
 def _chunks(path: Path, layout: _Layout, chunk_points: int) -> Iterator[ScanChunk]:
     for table in _tables(path, layout, chunk_points):
-        yield columns_to_chunk({role: table[place] for role, place in layout.roles.items()}, layout.scale)
+        yield columns_to_chunk(layout.named(table), layout.scale)
 
 
 def write_scan_ply(

@@ -27,8 +27,13 @@ LARGEST_SCAN = 1 << 40
 
 @dataclass(frozen=True)
 class _Head:
-    """The ten lines ahead of a scan: its size, and the (4, 4) matrix that acts on rows (x, y, z, 1)."""
+    """The ten lines ahead of a scan: its size, and the (4, 4) matrix that acts on rows (x, y, z, 1).
 
+    Attributes:
+        blank_lines: ahead of them, where some writers separate scans.
+    """
+
+    blank_lines: int
     points: int
     matrix: NDArray[np.float64]
 
@@ -72,9 +77,14 @@ def open_ptx(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
 
 def _read_head(path: Path, file: TextIO, before: int) -> _Head | None:
     """The head of the next scan; None at the end of the file."""
-    lines = list(itertools.islice(iter(lambda: file.readline(LONGEST_LINE), ""), HEADER_LINES))
-    if before and not "".join(lines).strip():
+    blank_lines = 0
+    while (first := file.readline(LONGEST_LINE)) and not first.strip():
+        blank_lines += 1
+    if not first and before:
         return None
+    before += blank_lines
+    rest = itertools.islice(iter(lambda: file.readline(LONGEST_LINE), ""), HEADER_LINES - 1)
+    lines = [first, *rest]
     try:
         sizes = [int(line) for line in lines[:2]]
         values = [[float(word) for word in line.split()] for line in lines[2:]]
@@ -87,7 +97,7 @@ def _read_head(path: Path, file: TextIO, before: int) -> _Head | None:
         raise ScanError(
             f"{path}: lines {before + 1:,} to {before + 10:,} are no PTX header ({error}); export it again"
         ) from error
-    return _Head(sizes[0] * sizes[1], matrix)
+    return _Head(blank_lines, sizes[0] * sizes[1], matrix)
 
 
 def _blocks(path: Path, encoding: str, rows: int) -> Iterator[tuple[_Head, list[str]]]:
@@ -95,7 +105,7 @@ def _blocks(path: Path, encoding: str, rows: int) -> Iterator[tuple[_Head, list[
     before = 0
     with open_lines(path, encoding) as file:
         while (head := _read_head(path, file, before)) is not None:
-            before += HEADER_LINES
+            before += head.blank_lines + HEADER_LINES
             left = head.points
             if not left:
                 yield head, []

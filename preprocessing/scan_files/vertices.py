@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocessing.errors import MeshError, ScanError
+from preprocessing.errors import MeshError, NoTrianglesError, ScanError
+from preprocessing.mesh_soups import read_off
 from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk
 from preprocessing.scan_files.colors import SAMPLE_ROWS, ColorScale, decide_scale
 from preprocessing.scan_files.names import AXES, COLOR_NAMES
@@ -33,10 +34,7 @@ def open_obj(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
             if rows and widths <= {6, 7}:
                 shades.append(_numbers(path, rows[:SAMPLE_ROWS])[:, 3:6])
     if faces and not options.use_vertices:
-        raise ScanError(
-            f"{path}: is a mesh with {faces:,} faces, not a point cloud; pass --use-vertices to take its vertices as "
-            "points, or sample points on it first"
-        )
+        raise _no_cloud(path, f"is a mesh with {faces:,} faces")
     if not count:
         raise ScanError(f"{path}: holds no vertices; check that the export finished")
     if min(widths) < 3:
@@ -80,18 +78,47 @@ def _chunk(path: Path, rows: list[list[str]], scale: ColorScale | None) -> ScanC
     return columns_to_chunk(columns, scale)
 
 
+def open_off(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
+    """Open the vertices of an OFF file; see `open_scan`. One with faces is a mesh, and needs `use_vertices`."""
+    try:
+        vertices, triangles, shades = read_off(path)
+    except MeshError as error:
+        raise ScanError(str(error)) from error
+    if len(triangles) and not options.use_vertices:
+        raise _no_cloud(path, f"is a mesh with {len(triangles):,} faces")
+    scale = None if shades is None else decide_scale(list(shades.T))
+
+    def chunks() -> Iterator[ScanChunk]:
+        for start in range(0, len(vertices), chunk_points):
+            part = slice(start, start + chunk_points)
+            columns = dict(zip(AXES, vertices[part].T, strict=True))
+            if shades is not None:
+                columns |= dict(zip(COLOR_NAMES, shades[part].T, strict=True))
+            yield columns_to_chunk(columns, scale)
+
+    return ScanReader(path, "OFF", len(vertices), chunks, has_colors=scale is not None)
+
+
+def _no_cloud(path: Path, fact: str) -> ScanError:
+    return ScanError(
+        f"{path}: {fact}, not a point cloud; pass --use-vertices to take its vertices as points, or sample "
+        "points on it first"
+    )
+
+
 def open_mesh_vertices(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
-    """Open the vertices of an OFF, STL or GLB file; see `open_scan`. Read whole, as any mesh."""
+    """Open the vertices of an STL or GLB file; see `open_scan`. Read whole, as any mesh."""
     if not options.use_vertices:
-        raise ScanError(
-            f"{path}: {path.suffix.lower()} is a mesh format, not a point cloud; pass --use-vertices to take its "
-            "vertices as points, or sample points on the mesh first"
-        )
+        raise _no_cloud(path, f"is of a mesh format, {path.suffix.lower()}")
     from preprocessing.mesh_files import read_mesh
 
     try:
         # GLB comes upright by its format, unless the user says which of the file's own axes points up.
         mesh = read_mesh(path, keeps_axes=options.up != "z")
+    except NoTrianglesError as error:
+        raise ScanError(
+            f"{path}: holds no triangles, and points of this format are not read; save them as PLY"
+        ) from error
     except MeshError as error:
         raise ScanError(str(error)) from error
 

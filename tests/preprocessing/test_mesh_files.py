@@ -112,6 +112,8 @@ def test_fewer_faces_than_declared_is_a_bug_that_shows(tmp_path: Path) -> None:
     [
         ("a.ply", None, "no such file"),
         ("a.txt", b"x", "not a mesh format"),
+        ("a.ply.gz", b"x", "not a mesh format; unpack it first, with gunzip"),
+        ("a.gltf", b"{}", "not a mesh format; save it as GLB"),
         ("a.obj", b"v 0 0 0\nv 1 0 0\n", "no triangles|cannot be read"),
         ("a.glb", b"garbage", "cannot be read"),
         ("a.off", b"OFF\n1 1 0\n0 0 0\n3 0 1 2\n", "missing vertices|cannot be read"),

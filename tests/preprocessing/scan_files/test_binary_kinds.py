@@ -10,6 +10,7 @@ from pathlib import Path
 import laspy
 import numpy as np
 import pytest
+import trimesh
 from laspy.vlrs.vlrlist import VLRList
 
 from preprocessing.mesh_files import write_mesh
@@ -177,6 +178,8 @@ PLAIN: dict[str, tuple[str, bytes]] = {
     "npz: no name": ("a.npz", npz(arr_0=POINTS)),
     "npz: x, y and z apart": ("a.npz", npz(x=POINTS[:, 0], y=POINTS[:, 1], z=POINTS[:, 2], t=POINTS[:, 0])),
     "npz: Fortran order": ("a.npz", npz(points=np.asfortranarray(POINTS))),
+    "npy: six rows of columns": ("a.npy", npy(np.r_[POINTS.T, np.zeros((3, COUNT))])),
+    "off: points only": ("a.off", f"OFF\n{COUNT} 0 0\n{rows(POINTS)}".encode()),
     "obj: points only": ("a.obj", b"# cloud\n" + OBJ_LINES),
 }  # fmt: skip
 
@@ -236,6 +239,18 @@ COLORED: dict[str, tuple[str, bytes]] = {
         ply([*XYZ, *RGB], rows(POINTS, COLORS / 255).encode(), form="ascii"),
     ),
     "ply: colors ahead": ("a.ply", ply([*RGB, *XYZ], packed(**rgb("u1"), **xyz()))),
+    "ply: packed, as the Point Cloud Library writes": (
+        "a.ply", ply([*XYZ, ("uint", "rgba")], packed(**xyz(), c=("<u4", BITS | 0xFF000000)))),
+    "ply: packed, big endian": (
+        "a.ply", ply([*XYZ, ("uint", "rgb")], packed(**xyz(">f4"), c=(">u4", BITS)), form="binary_big_endian")),
+    "ply: packed in text": ("a.ply", ply([*XYZ, ("uint", "rgb")], rows(POINTS, BITS).encode(), form="ascii")),
+    "npy: structured, packed": ("a.npy", npy(np.rec.fromarrays([*POINTS.T, BITS], names="x,y,z,rgb"))),
+    "npy: structured, packed in a float": (
+        "a.npy", npy(np.rec.fromarrays([*POINTS.T, BITS.view(np.float32)], names="x,y,z,rgb"))),
+    "npz: each column apart": (
+        "a.npz", npz(X=POINTS[:, 0], Y=POINTS[:, 1], Z=POINTS[:, 2], r=COLORS[:, 0], g=COLORS[:, 1], b=COLORS[:, 2])),
+    "npy: six rows": ("a.npy", npy(np.r_[POINTS.T, COLORS.T])),
+    "off: points with colors": ("a.off", f"COFF\n{COUNT} 0 0\n{rows(POINTS, COLORS)}".encode()),
     "pcd: packed in a float": ("a.pcd", pcd("x y z rgb", "4 4 4 4", "F F F F", packed(**xyz(), c=("<u4", BITS)))),
     "pcd: packed in a whole number": (
         "a.pcd", pcd("x y z rgb", "4 4 4 4", "F F F U", packed(**xyz(), c=("<u4", BITS)))),
@@ -302,6 +317,23 @@ def test_zero_negative_and_partial_colors_are_none(name: str, content: bytes, tm
     assert read(tmp_path / name).colors is None
 
 
+DARK = (COLORS > 127).astype(np.uint16)
+DARK_COLUMNS = xyz() | {name: ("<u2", DARK[:, place]) for place, name in enumerate("rgb")}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.ply", ply([*XYZ, *(("ushort", name) for name in "rgb")], packed(**DARK_COLUMNS))),
+        ("a.pcd", pcd("x y z r g b", "4 4 4 2 2 2", "F F F U U U", packed(**DARK_COLUMNS))),
+        ("a.npz", npz(points=POINTS, colors=DARK)),
+    ],
+)
+def test_dark_colors_of_whole_numbers_are_no_fractions(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    np.testing.assert_array_equal(read(tmp_path / name).colors, DARK)
+
+
 MESH = ply([*XYZ, *RGB], packed(**xyz(), **rgb("u1"))).replace(
     b"end_header", b"element face 1\n" + FACE_LIST + b"end_header"
 ) + struct.pack("<B3i", 3, 0, 1, 2)
@@ -321,6 +353,13 @@ def test_a_mesh_gives_its_vertices_where_the_user_says_so(tmp_path: Path) -> Non
     assert "--use-vertices" in refusal(tmp_path / "a.off")
     np.testing.assert_allclose(
         read(tmp_path / "a.off", ScanOptions(use_vertices=True)).points, POINTS, atol=1e-6
+    )
+
+
+def test_points_of_a_format_for_meshes_are_refused_without_a_circle(tmp_path: Path) -> None:
+    trimesh.PointCloud(POINTS).export(tmp_path / "a.glb")
+    assert "points of this format are not read; save them as PLY" in refusal(
+        tmp_path / "a.glb", ScanOptions(use_vertices=True)
     )
 
 

@@ -385,6 +385,15 @@ def test_ptx_scans_come_in_the_common_frame_with_their_stations(colored: bool, t
         assert found.colors is None
 
 
+def test_blank_lines_between_the_scans_of_a_ptx_are_passed_over(tmp_path: Path) -> None:
+    scan = ptx([np.array([1.0, 2.0, 3.0])], np.eye(3), True)
+    (tmp_path / "a.ptx").write_text(f"{scan}\n{scan}\n\n{scan}\n", newline="\r\n")
+    np.testing.assert_allclose(read(tmp_path / "a.ptx").points, np.tile(POINTS, (3, 1)), atol=1e-6)
+    (tmp_path / "a.ptx").write_text(f"{scan}\n{scan}\n\nnonsense\n")
+    line = scan.count("\n") * 2 + 4
+    assert f"lines {line:,} to {line + 9:,} are no PTX header" in refusal(tmp_path / "a.ptx")
+
+
 @pytest.mark.parametrize("cut", [5, 300, -200])
 def test_a_cut_ptx_is_refused(cut: int, tmp_path: Path) -> None:
     text = ptx([np.zeros(3)], np.eye(3), False)
