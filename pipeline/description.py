@@ -234,15 +234,17 @@ def _likely_unit(voxel_size: float, given: str, of_crs: str | None) -> str:
 
 def _mesh(path: Path) -> list[str]:
     from pipeline.mesh_reading import read_mesh_safely
+    from preprocessing.metrics import closed_by_merging
     from preprocessing.occupancy_labels import unpaired_edges
 
     mesh = read_mesh_safely(path)
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    _, triangles = closed_by_merging(mesh.vertices, mesh.triangles)  # as `tessera evaluate` does
     size = " x ".join(f"{side:.4g}" for side in high - low)
     return [
         f"{path}: mesh of {len(mesh.vertices):,} vertices and {len(mesh.triangles):,} faces, {size}",
         f"  box: {_corner(low)} to {_corner(high)}",
-        f"  encloses volume: {_yes(not unpaired_edges(mesh.triangles))}, colors: {_yes(mesh.colors is not None)}",
+        f"  encloses volume: {_yes(not unpaired_edges(triangles))}, colors: {_yes(mesh.colors is not None)}",
     ]
 
 

@@ -125,8 +125,8 @@ def evaluate_mesh(
     """
     if not len(reference_triangles):
         raise MeshError("the reference has no triangles; a point cloud cannot be a reference")
-    vertices, triangles = _closed_by_merging(vertices, triangles)
-    reference_vertices, reference_triangles = _closed_by_merging(reference_vertices, reference_triangles)
+    vertices, triangles = closed_by_merging(vertices, triangles)
+    reference_vertices, reference_triangles = closed_by_merging(reference_vertices, reference_triangles)
     rng = np.random.default_rng(seed)
     side = float((reference_vertices.max(axis=0) - reference_vertices.min(axis=0)).max())
     taus = (UNIT_TAU * side, *thresholds_m)
@@ -171,7 +171,7 @@ def evaluate_mesh(
     )
 
 
-def _closed_by_merging(
+def closed_by_merging(
     vertices: NDArray[np.float64], triangles: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """A mesh with vertices at one position merged, where that closes it: files store corners apart at texture

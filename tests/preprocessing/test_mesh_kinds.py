@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import trimesh
 
+from pipeline.description import describe
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import MESH_SUFFIXES, open_mesh_writer, read_mesh, write_mesh
 from preprocessing.mesh_ply import strips_to_faces
 from preprocessing.metrics import evaluate_mesh
+from preprocessing.scan_files import ScanOptions
 
 BOX = trimesh.creation.box(extents=(1, 2, 3))
 VERTICES, FACES = np.asarray(BOX.vertices), np.asarray(BOX.faces)
@@ -125,6 +127,18 @@ def test_every_dress_of_the_box_encloses_the_same_volume(kind: str, tmp_path: Pa
     assert metrics.iou == 1.0
     assert metrics.chamfer_l1 < 1e-6
     assert metrics.normal_consistency_signed == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["stl: text", "off"])
+def test_info_says_what_evaluate_will_find(kind: str, tmp_path: Path) -> None:
+    name, content = BOXES[kind]
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert any("encloses volume: yes" in line for line in describe(tmp_path / name, ScanOptions()))
+    apart = trimesh.Trimesh(CORNERS.reshape(-1, 3), np.arange(36).reshape(-1, 3), process=False)
+    apart.export(tmp_path / "apart.ply")
+    assert any("encloses volume: yes" in line for line in describe(tmp_path / "apart.ply", ScanOptions()))
+    trimesh.Trimesh(apart.vertices, apart.faces[:-1], process=False).export(tmp_path / "open.ply")
+    assert any("encloses volume: no" in line for line in describe(tmp_path / "open.ply", ScanOptions()))
 
 
 @pytest.mark.parametrize("suffix", MESH_SUFFIXES)

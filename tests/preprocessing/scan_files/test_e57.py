@@ -123,6 +123,33 @@ def test_colors_of_any_scale(kind: str, scale: float, tmp_path: Path) -> None:
     assert np.abs(found.colors.astype(int) - COLORS).max() <= 1
 
 
+@pytest.mark.parametrize("kind", ["double", "single", "scaled"])
+@pytest.mark.parametrize("order", ["points first", "colors first"])
+@pytest.mark.parametrize("has_gap", [False, True])
+def test_every_scale_offset_order_and_gap(kind: str, order: str, has_gap: bool, tmp_path: Path) -> None:
+    if has_gap and kind == "scaled":
+        pytest.skip("whole numbers have no NaN")
+    for offset in (0.0, 5_000_000.0):
+        points = POINTS + np.array([offset, -offset / 10, 0])
+        if has_gap:
+            points[3] = np.nan
+        for shade, scale in (
+            ("255", 0.0),
+            ("255", 1.0),
+            ("65535", 257.0),
+            ("single", 1 / 255),
+            ("single", 1.0),
+        ):
+            axes, channels = cartesian(points, kind), colors(shade, COLORS * scale)
+            columns = axes | channels if order == "points first" else channels | axes
+            write(tmp_path / "a.e57", [columns], "none")
+            found = read(tmp_path / "a.e57")
+            np.testing.assert_allclose(found.points, points, rtol=1e-6, atol=1e-6)
+            assert (found.colors is None) == (scale == 0)
+            if found.colors is not None:
+                assert np.abs(found.colors.astype(int) - COLORS).max() <= 1
+
+
 @pytest.mark.parametrize(
     "positions",
     [
