@@ -136,13 +136,24 @@ def _read(
 
 
 def _color_scale(path: Path, file: Any, positions: list[_Position]) -> ColorScale | None:
+    may_be_fractions = False
     channels: list[list[NDArray[np.float64]]] = [[], [], []]
     for number, position in enumerate(positions):
         if position.points:
             block = _guarded_next(path, number, _read(file, number, position, _COLORS, SAMPLE_ROWS))
+            may_be_fractions |= not _are_whole(file, number)
             for channel, name in zip(channels, _COLORS, strict=True):
                 channel.append(block[name])
-    return decide_scale([np.concatenate(parts) for parts in channels])
+    return decide_scale([np.concatenate(parts) for parts in channels], None if may_be_fractions else "whole")
+
+
+def _are_whole(file: Any, number: int) -> bool:
+    """Whether the colors of a scan position are whole numbers by their type."""
+    from pye57 import libe57
+
+    header = file.get_header(number)  # keeps its nodes alive
+    prototype = libe57.StructureNode(header.points.prototype())
+    return all(prototype.get(name).type() == libe57.NodeType.E57_INTEGER for name in _COLORS)
 
 
 def _guarded_next(path: Path, number: int, blocks: Iterator[Any]) -> Any:

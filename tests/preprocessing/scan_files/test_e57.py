@@ -150,6 +150,13 @@ def test_every_scale_offset_order_and_gap(kind: str, has_gap: bool, order: str, 
                 assert np.abs(found.colors.astype(int) - COLORS).max() <= 1
 
 
+def test_dark_colors_of_whole_numbers_are_no_fractions(tmp_path: Path) -> None:
+    dark = (COLORS > 127).astype(int)
+    for kind, scale in (("255", 1), ("single", 255)):
+        write(tmp_path / "a.e57", [cartesian() | colors(kind, dark)])
+        np.testing.assert_array_equal(read(tmp_path / "a.e57").colors, dark * scale)
+
+
 @pytest.mark.parametrize(
     "positions",
     [
