@@ -21,7 +21,7 @@ from preprocessing.atomic_file import appearing
 from preprocessing.errors import MeshError, NoTrianglesError
 from preprocessing.mesh_obj import read_obj
 from preprocessing.mesh_ply import read_ply
-from preprocessing.mesh_soups import read_off, read_stl
+from preprocessing.mesh_soups import holds_off_faces, read_off, read_stl
 from preprocessing.ply_stream import MeshWriter, PlyWriter, writing_to
 from preprocessing.scan_files import scan_kind
 from preprocessing.scan_files.ply import FACES, read_ply_header
@@ -114,6 +114,8 @@ def holds_faces(path: Path) -> bool:
     if kind == ".obj":
         with path.open("rb") as file:
             return any(line.lstrip().startswith((b"f ", b"f\t")) for line in file)
+    if kind == ".off":
+        return holds_off_faces(path)
     return kind in MESH_SUFFIXES
 
 

@@ -75,6 +75,14 @@ def merge_equal(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
     return positions[first[order]], rank[place.ravel()]
 
 
+def holds_off_faces(path: Path) -> bool:
+    """Whether an OFF file counts faces; one that cannot be understood counts as a mesh, whose reader says why."""
+    with path.open("rb") as file:
+        head = re.sub(rb"#[^\n]*", b"", file.read(1 << 16)).lstrip()
+    counts = re.match(rb"[A-Za-z4]*\s*(\d+)\s+(\d+)", head)
+    return counts is None or int(counts[2]) > 0
+
+
 def read_off(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64] | None]:
     """Vertices (V, 3), faces (F, 3) and colors (V, 3), or None, of a text OFF file; polygons become fans.
 

@@ -141,6 +141,15 @@ def test_info_says_what_evaluate_will_find(kind: str, tmp_path: Path) -> None:
     assert any("encloses volume: no" in line for line in describe(tmp_path / "open.ply", ScanOptions()))
 
 
+@pytest.mark.parametrize("head", ["OFF\n# a cloud\n200 0 0\n", "OFF200 0 0\n", "COFF 200 0 0\n"])
+def test_info_describes_a_cloud_in_off_as_a_scan(head: str, tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(200, 3))
+    (tmp_path / "a.off").write_text(head + "".join(f"{x} {y} {z}\n" for x, y, z in points))
+    assert "scan of 200 points" in describe(tmp_path / "a.off", ScanOptions())[0]
+    (tmp_path / "a.off").write_text(f"OFF 8 12 0\n{OFF_BODY}")
+    assert "mesh of 8 vertices" in describe(tmp_path / "a.off", ScanOptions())[0]
+
+
 @pytest.mark.parametrize("suffix", MESH_SUFFIXES)
 def test_our_own_files_score_1_against_our_ply(suffix: str, tmp_path: Path) -> None:
     write_mesh(tmp_path / "a.ply", VERTICES, FACES)
