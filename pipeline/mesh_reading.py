@@ -12,14 +12,19 @@ TIMEOUT_S = 3600.0
 BASE_BYTES, BYTES_EACH = 2 * 2**30, 40  # memory of the libraries, and for each byte of the file
 
 
+def mesh_limits(path: Path, timeout_s: float = TIMEOUT_S) -> CallLimits:
+    """What reading a mesh file whole may take, by its size."""
+    size = path.stat().st_size if path.is_file() else 0
+    return CallLimits(timeout_s, BASE_BYTES + BYTES_EACH * size)
+
+
 def read_mesh_safely(path: Path) -> Mesh:
     """Read a mesh file; see `read_mesh`.
 
     Raises:
         MeshError: as `read_mesh`, and where the file makes its reader crash, hang or take too much memory.
     """
-    size = path.stat().st_size if path.is_file() else 0
-    process = IsolatedProcess(CallLimits(TIMEOUT_S, BASE_BYTES + BYTES_EACH * size))
+    process = IsolatedProcess(mesh_limits(path))
     try:
         answer = process.call(_read, path)
     except (CallCrashedError, CallFailedError) as error:

@@ -11,20 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.isolation import CallCrashedError, CallLimits, IsolatedProcess
+from pipeline.mesh_reading import mesh_limits
 from preprocessing.errors import ScanError
 from preprocessing.scan_files import ScanChunk, ScanOptions, ScanReader, open_scan, scan_kind
 
 CHUNK_POINTS = 1_000_000
 # A scan may be large and its disk slow, but no decoder needs more than its chunk of memory.
-LIMITS = CallLimits(timeout_s=math.inf, memory_bytes=4 * 2**30)
-NATIVE_KINDS = (
-    ".las",
-    ".laz",
-    ".e57",
-    ".glb",
-    ".stl",
-    ".off",
-)  # decoded by libraries that damage could crash
+LIMITS = CallLimits(timeout_s=math.inf, memory_bytes=2 * 2**30)
+STREAMED_KINDS = (".las", ".laz", ".e57")  # decoded by libraries that damage could crash
+WHOLE_KINDS = (".glb", ".stl", ".off")  # read whole, as meshes, so that their size counts
+NATIVE_KINDS = STREAMED_KINDS + WHOLE_KINDS
 
 
 @dataclass(frozen=True)
@@ -137,7 +133,9 @@ def scan_chunks(
 
 def _isolated(scan: Path, work: Any, options: ScanOptions, process: IsolatedProcess | None) -> Iterator[Any]:
     """What a generator function yields for a scan in a process of its own."""
-    used = process or IsolatedProcess(LIMITS)
+    limits = LIMITS if scan_kind(scan) in STREAMED_KINDS else mesh_limits(scan, LIMITS.timeout_s)
+    is_own = process is None or limits != LIMITS
+    used = IsolatedProcess(limits) if process is None or is_own else process
     try:
         for item in used.stream(work, scan, options):
             if isinstance(item, ScanError):
@@ -148,7 +146,7 @@ def _isolated(scan: Path, work: Any, options: ScanOptions, process: IsolatedProc
             f"{scan}: its decoder {error}; the file may be damaged: copy or export it again"
         ) from error
     finally:
-        if process is None:
+        if is_own:
             used.close()
 
 

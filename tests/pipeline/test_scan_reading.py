@@ -13,7 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.scan_reading import CHUNK_POINTS, scan_chunks
+from pipeline.mesh_reading import mesh_limits
+from pipeline.scan_reading import CHUNK_POINTS, LIMITS, scan_chunks
 from preprocessing.errors import ScanError
 from preprocessing.scan_files import open_scan
 
@@ -81,6 +82,27 @@ def test_a_scan_that_aborts_its_decoder_is_an_error_with_the_file_and_the_cure(
         ScanError, match=r"a\.laz: its decoder crashed \(a native library aborted\).* export it again"
     ):
         list(scan_chunks(tmp_path / "a.laz"))
+
+
+def test_a_laz_layer_that_claims_gigabytes_ends_at_the_limit_of_memory(tmp_path: Path) -> None:
+    cloud = laspy.create(point_format=7, file_version="1.4")
+    cloud.x, cloud.y, cloud.z = np.random.default_rng(0).normal(size=(3, 60))
+    cloud.write(tmp_path / "a.laz")
+    data = bytearray((tmp_path / "a.laz").read_bytes())
+    with laspy.open(tmp_path / "a.laz") as opened:
+        # Ahead of the layers: the place of the table of chunks, the first point, the number of points, eleven sizes.
+        start = opened.header.offset_to_point_data + 8 + 36 + 4
+    data[start + 20 : start + 24] = (0xFFFF7F00).to_bytes(4, "little")
+    (tmp_path / "a.laz").write_bytes(data)
+    with pytest.raises(ScanError, match=r"a\.laz: .*(2\.0 GiB|crashed|truncated).* export it again"):
+        list(scan_chunks(tmp_path / "a.laz"))
+
+
+def test_a_large_mesh_may_take_memory_by_its_size(tmp_path: Path) -> None:
+    assert LIMITS.memory_bytes <= 2 * 2**30
+    with (tmp_path / "a.stl").open("wb") as file:
+        file.truncate(10**9)
+    assert mesh_limits(tmp_path / "a.stl").memory_bytes > 40 * 10**9
 
 
 def test_whatever_bytes_are_damaged_the_scan_is_read_or_refused(tmp_path: Path) -> None:
