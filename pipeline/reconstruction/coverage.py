@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from pipeline.reconstruction.ingest import index_file, read_points
-from pipeline.reconstruction.merge import vertices_file
+from pipeline.reconstruction.merge import SurfaceChoice, TileReader, vertices_file
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 
@@ -18,14 +18,20 @@ FEWEST_COVERED = 0.8  # below: a warning
 FEWEST_FOR_SUCCESS = 0.5  # below: the run has failed
 
 
-def measure_coverage(store: RunStore, plan: ScenePlan, finished: Sequence[int]) -> float:
+def measure_coverage(
+    store: RunStore, plan: ScenePlan, finished: Sequence[int], choice: SurfaceChoice
+) -> float:
     """Share of the scan's points with a vertex of the mesh within two voxels; from a sample, the same each time.
+
+    Parts and faces that are left out of the mesh cover nothing.
 
     Vertices lie on a lattice of half a voxel, so one is near wherever the surface passes.
 
     Args:
         finished: tiles that have a surface.
+        choice: which of it went into the mesh.
     """
+    reader = TileReader(store, plan, finished, choice)
     with store.open_table(index_file()) as file:
         index = file.read(columns=["tile", "count"])
     tiles, counts = index["tile"].to_numpy(), index["count"].to_numpy()
@@ -40,7 +46,7 @@ def measure_coverage(store: RunStore, plan: ScenePlan, finished: Sequence[int]) 
         missed = np.ones(len(local), np.bool_)
         # Its own surface passes by most of a tile's points; the neighbours' are read for the others alone.
         for other in sorted(there.intersection(plan.around(tile)), key=lambda near: near != tile):
-            vertices = _vertices(store, plan, other)
+            vertices = _vertices(reader, other)
             if missed.any() and len(vertices):
                 distances, _ = cKDTree(vertices).query(local[missed], distance_upper_bound=NEAR_VOXELS)
                 missed[missed] = ~np.isfinite(distances)
@@ -51,8 +57,12 @@ def measure_coverage(store: RunStore, plan: ScenePlan, finished: Sequence[int]) 
     return covered / weight if weight else 0.0
 
 
-def _vertices(store: RunStore, plan: ScenePlan, tile: int) -> np.ndarray:
-    """(V, 3) vertices of a tile in voxels of the scene."""
-    with store.open_table(vertices_file(tile)) as file:
-        table = file.read(columns=["x", "y", "z"])
-    return np.stack([table[axis].to_numpy() for axis in "xyz"], axis=1) / plan.cells_per_voxel
+def _vertices(reader: TileReader, tile: int) -> np.ndarray:
+    """(V, 3) vertices of a tile that are in the mesh, in voxels of the scene."""
+    with reader.store.open_table(vertices_file(tile)) as file:
+        table = file.read(columns=["x", "y", "z", "part", "distance"])
+    kept = reader.parts.is_kept[tile][table["part"].to_numpy()]
+    if reader.choice.surface == "observed":
+        kept = kept & (table["distance"].to_numpy() <= reader.choice.trim_voxels)
+    positions = np.stack([table[axis].to_numpy() for axis in "xyz"], axis=1)
+    return np.asarray(positions[kept] / reader.plan.cells_per_voxel)

@@ -104,7 +104,7 @@ def reconstruct(
                     merged = merge_tiles(
                         store, manifest.plans[0], tiles, path, has_colors, choice, manifest.crs
                     )
-                coverage = measure_coverage(store, manifest.plans[0], tiles)
+                coverage = measure_coverage(store, manifest.plans[0], tiles, choice)
                 break
             except RunFileError as damage:  # found by whoever read it
                 if len(repairs) == MOST_REPAIRS:
