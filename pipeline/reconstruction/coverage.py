@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.spatial import cKDTree
 
 from pipeline.reconstruction.ingest import index_file, read_points
-from pipeline.reconstruction.merge import SurfaceChoice, TileReader, vertices_file
-from pipeline.reconstruction.plan import ScenePlan
-from pipeline.reconstruction.store import RunStore
+from pipeline.reconstruction.merge import TileReader, vertices_file
 
 NEAR_VOXELS = 2.0
 TILES, POINTS = 64, 2_000  # looked at, evenly over the scene and over each tile's points
@@ -18,26 +14,19 @@ FEWEST_COVERED = 0.8  # below: a warning
 FEWEST_FOR_SUCCESS = 0.5  # below: the run has failed
 
 
-def measure_coverage(
-    store: RunStore, plan: ScenePlan, finished: Sequence[int], choice: SurfaceChoice
-) -> float:
+def measure_coverage(reader: TileReader) -> float:
     """Share of the scan's points with a vertex of the mesh within two voxels; from a sample, the same each time.
 
-    Parts and faces that are left out of the mesh cover nothing.
-
-    Vertices lie on a lattice of half a voxel, so one is near wherever the surface passes.
-
-    Args:
-        finished: tiles that have a surface.
-        choice: which of it went into the mesh.
+    Parts and faces that are left out of the mesh cover nothing. Vertices lie on a lattice of half a voxel, so one is
+    near wherever the surface passes.
     """
-    reader = TileReader(store, plan, finished, choice)
+    store, plan = reader.store, reader.plan
     with store.open_table(index_file()) as file:
         index = file.read(columns=["tile", "count"])
     tiles, counts = index["tile"].to_numpy(), index["count"].to_numpy()
     occupied = np.unique(tiles)
     chosen = occupied[np.unique(np.linspace(0, len(occupied) - 1, min(TILES, len(occupied))).astype(int))]
-    there = set(finished)
+    there = set(reader.tiles)
     weight = covered = 0.0
     for tile in chosen.tolist():
         points = read_points(store, [tile]).positions

@@ -127,7 +127,17 @@ class _Vertices:
 
 
 class TileReader:
-    """Reads finished tiles, keeping the borders of the latest ones."""
+    """Reads finished tiles, keeping the borders of the latest ones.
+
+    Args:
+        store: the run directory.
+        plan: of the scene.
+        tiles: that the surface reaches, ascending.
+        choice: what of the surface goes into the mesh.
+
+    Raises:
+        RunFileError: if a tile is missing or damaged.
+    """
 
     def __init__(self, store: RunStore, plan: ScenePlan, tiles: Sequence[int], choice: SurfaceChoice) -> None:
         self.store, self.plan, self.tiles, self.choice = store, plan, tiles, choice
@@ -286,31 +296,20 @@ def finished_tiles(store: RunStore) -> list[int]:
     return [int(match[1]) for match in found if match]
 
 
-def merge_tiles(
-    store: RunStore,
-    plan: ScenePlan,
-    tiles: Sequence[int],
-    path: Path,
-    has_colors: bool,
-    choice: SurfaceChoice,
-    crs: str | None = None,
-) -> MeshSummary:
+def merge_tiles(reader: TileReader, path: Path, has_colors: bool, crs: str | None = None) -> MeshSummary:
     """Write the final mesh from the finished tiles.
 
     Args:
-        store: the run directory.
-        plan: the scene's plan.
-        tiles: that the surface reaches, ascending.
+        reader: of the tiles that the surface reaches, and what of it goes into the mesh.
         path: the mesh file; its suffix chooses the format.
         has_colors: whether tiles carry colours.
-        choice: what of the surface goes into it.
         crs: coordinate reference system to note in the file.
 
     Raises:
         MeshError: if the file cannot be written.
         RunFileError: if a tile is missing or damaged; no mesh is written then.
     """
-    reader = TileReader(store, plan, tiles, choice)
+    plan = reader.plan
     origin = np.asarray(plan.origin)
     remaining = np.zeros((0, 2), np.int64)
     counts = reader.vertex_count, reader.face_count

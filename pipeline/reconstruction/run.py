@@ -28,7 +28,14 @@ from pipeline.reconstruction.manifest import (
     read_manifest,
     write_manifest,
 )
-from pipeline.reconstruction.merge import FEWEST_VOXELS, MeshSummary, Surface, SurfaceChoice, merge_tiles
+from pipeline.reconstruction.merge import (
+    FEWEST_VOXELS,
+    MeshSummary,
+    Surface,
+    SurfaceChoice,
+    TileReader,
+    merge_tiles,
+)
 from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
 from pipeline.reconstruction.report import ReconstructReport, write_report
 from pipeline.reconstruction.scan_summary import check_voxel_size, default_voxel_size, summarise_scan
@@ -98,13 +105,11 @@ def reconstruct(
         while True:
             try:
                 manifest, counts = _compute(store, files, manifest, device, address, seconds, show_progress)
-                tiles = manifest.surface_tiles or ()
                 with timed(seconds, "merge"):
-                    has_colors = manifest.contents.has_colors
-                    merged = merge_tiles(
-                        store, manifest.plans[0], tiles, path, has_colors, choice, manifest.crs
-                    )
-                coverage = measure_coverage(store, manifest.plans[0], tiles, choice)
+                    tiles = manifest.surface_tiles or ()
+                    reader = TileReader(store, manifest.plans[0], tiles, choice)
+                    merged = merge_tiles(reader, path, manifest.contents.has_colors, manifest.crs)
+                    coverage = measure_coverage(reader)
                 break
             except RunFileError as damage:  # found by whoever read it
                 if len(repairs) == MOST_REPAIRS:

@@ -126,7 +126,7 @@ def test_a_folder_with_other_things_is_not_touched(
     (tmp_path / "run" / "thesis.txt").write_text("years of work")
     code, error = run(capsys, str(tmp_path / "a.ply"), "--out", str(tmp_path / "run"))
     assert code == 1
-    assert "not empty and not a run" in error
+    assert "not empty, is not a run of tessera" in error
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 
 

@@ -17,7 +17,7 @@ from pipeline.reconstruction import ReconstructConfig, reconstruct
 from pipeline.reconstruction import coverage as coverage_module
 from pipeline.reconstruction.coverage import measure_coverage
 from pipeline.reconstruction.ingest import BucketContents, bucket_points
-from pipeline.reconstruction.merge import FEWEST_VOXELS, SurfaceChoice, write_tile
+from pipeline.reconstruction.merge import FEWEST_VOXELS, SurfaceChoice, TileReader, write_tile
 from pipeline.reconstruction.parts import PartSums, TileParts
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
@@ -125,7 +125,7 @@ def test_coverage_is_the_share_of_points_near_a_vertex(tmp_path: Path) -> None:
     store = RunStore(str(tmp_path / "run"))
     bucket_points(scan_set(tmp_path / "a.npy"), (PLAN,), store, BucketContents(False))
     choice = SurfaceChoice("closed", 1.5, FEWEST_VOXELS)
-    assert measure_coverage(store, PLAN, [], choice) == 0.0
+    assert measure_coverage(TileReader(store, PLAN, [], choice)) == 0.0
     keys = np.arange(300)
     nothing = np.zeros((0, 3), np.int64)
     surface = TileSurface(keys, 2 * covered + 0.5, np.ones((300, 3)), 0, 300, nothing, 0)
@@ -133,7 +133,7 @@ def test_coverage_is_the_share_of_points_near_a_vertex(tmp_path: Path) -> None:
     sums = PartSums([300], [500], [0], [300.0], [0.0])
     tile_parts = TileParts(np.zeros(300, np.int32), np.ones(300, np.bool_), sums)
     write_tile(store, 0, surface, support, tile_parts, {})
-    assert measure_coverage(store, PLAN, [0], choice) == pytest.approx(0.75)
+    assert measure_coverage(TileReader(store, PLAN, [0], choice)) == pytest.approx(0.75)
     # Half of the vertices in a crumb: it is left out of the mesh, and what it passes by is not covered.
     crumb = (covered[:, 0] > 16).astype(np.int32)
     sums = PartSums([300, 5], [500, 9], [0, 0], [300.0, 5.0], [0.0, 0.0])
@@ -141,5 +141,7 @@ def test_coverage_is_the_share_of_points_near_a_vertex(tmp_path: Path) -> None:
     distances = np.linalg.norm(covered[:, None] - covered[crumb == 0][None], axis=2).min(axis=1)
     expected = float((distances <= 2).sum()) / 400
     assert 0.3 < expected < 0.6
-    assert measure_coverage(store, PLAN, [0], choice) == pytest.approx(expected)
-    assert measure_coverage(store, PLAN, [0], replace(choice, fewest_voxels=0)) == pytest.approx(0.75)
+    assert measure_coverage(TileReader(store, PLAN, [0], choice)) == pytest.approx(expected)
+    assert measure_coverage(TileReader(store, PLAN, [0], replace(choice, fewest_voxels=0))) == pytest.approx(
+        0.75
+    )
