@@ -11,11 +11,14 @@ from pathlib import Path
 import laspy
 import numpy as np
 import pytest
+import torch
 import trimesh
 
+from convonet.weights import DEFAULT_MODEL, load_network, save_network
 from pipeline.cli import main
 from preprocessing.mesh_files import write_mesh
 from preprocessing.scan_files import write_scan_ply
+from tests.references.solid_scene import scan_points
 
 POINTS = np.random.default_rng(0).random((2_000, 3))
 
@@ -140,3 +143,20 @@ def test_the_installed_command_exits_with_1_and_2(tmp_path: Path) -> None:
     usage = subprocess.run([*command, "no.ply"], capture_output=True, text=True)
     assert usage.returncode == 2
     assert "--out" in usage.stderr + usage.stdout
+
+
+def test_values_that_are_not_finite_are_refused_and_leave_no_mesh(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights that are finite themselves, but whose values on a scan are not."""
+    network = load_network(DEFAULT_MODEL)
+    tensors = network.state_dict()
+    tensors["decoder.fc_out.weight"] = torch.full_like(tensors["decoder.fc_out.weight"], 3e38)
+    save_network(tmp_path / "huge.safetensors", network, tensors, {})
+    write_scan_ply(tmp_path / "a.ply", scan_points(seed=3, count=3_000))
+    options = ("--out", str(tmp_path / "run"), "--model", str(tmp_path / "huge.safetensors"))
+    code, error = run(capsys, str(tmp_path / "a.ply"), "--voxel-size", "0.25", *options)
+    assert code == 1
+    assert "values are not finite" in error and "--model" in error
+    assert not (tmp_path / "run" / "mesh.ply").exists()
+    assert not list((tmp_path / "run").glob("tiles/*"))
