@@ -1,8 +1,9 @@
-"""The `tessera` command: typed arguments in, exit code out (0 done, 1 failed, 2 usage)."""
+"""The `tessera` command: typed arguments in, exit code out (0 done, 1 failed, 2 usage, 130 and 143 by signal)."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tyro.extras import SubcommandApp
 
 from pipeline import commands
 from pipeline.generation.config import GenerateConfig
+from pipeline.interruption import Interruption, describe, exit_code
 
 app = SubcommandApp()
 preprocess_app = SubcommandApp()
@@ -511,7 +513,10 @@ def info(
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command; a failure the user can act on is one line on stderr and exit code 1."""
+    """Run one command.
+
+    A failure the user can act on is one line on stderr and exit code 1; a signal one line and 128 and its number.
+    """
     from convonet.errors import NetworkError
     from pipeline.errors import PipelineError
     from preprocessing.errors import GeometryError
@@ -519,28 +524,38 @@ def main(args: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if args is None else args)
     if args == ["models"]:
         args = ["models", "list"]
-    try:
+    with Interruption() as interruption:
         try:
-            app.cli(prog="tessera", description="Huge point-cloud scans to one watertight mesh.", args=args)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (GeometryError, NetworkError, PipelineError, ValueError) as error:
-        if os.environ.get("TESSERA_TRACEBACK"):
-            raise
-        print(f"tessera: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if os.environ.get("TESSERA_TRACEBACK"):
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"tessera: {place}{error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("tessera: interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(1)
+            try:
+                app.cli(
+                    prog="tessera", description="Huge point-cloud scans to one watertight mesh.", args=args
+                )
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except KeyboardInterrupt:
+            _end_by_signal(interruption.received or signal.SIGINT)
+        except (GeometryError, NetworkError, PipelineError, ValueError, OSError) as error:
+            if interruption.received is not None:  # a failure that the signal has caused
+                _end_by_signal(interruption.received)
+            if os.environ.get("TESSERA_TRACEBACK"):
+                raise
+            print(f"tessera: {_in_words(error)}", file=sys.stderr)
+            sys.exit(1)
+
+
+def _end_by_signal(number: int) -> None:
+    print(f"tessera: {describe(number)}", file=sys.stderr)
+    sys.exit(exit_code(number))
+
+
+def _in_words(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
 
 
 if __name__ == "__main__":

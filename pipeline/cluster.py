@@ -10,7 +10,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,13 +18,15 @@ from pipeline.errors import ClusterError
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks without a GPU keep seeing none
 
+import psutil
 import ray
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline.cluster_watch import watched
+from pipeline.cluster_watch import private_processes, watched
 from pipeline.devices import assigned_device, available_cpus, cluster_has, uses_gpus
+from pipeline.ray_folder import ray_folder
 
 Item = TypeVar("Item")
 
@@ -33,6 +35,7 @@ Item = TypeVar("Item")
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
 TASKS_IN_FLIGHT = 2  # for each that runs at once
 PROBE_TIMEOUT_S = 5.0
+LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 AUTH_MODE, AUTH_TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 # Switched off, as it is on Windows and macOS, a node's address is 127.0.0.1 and all of its servers bind to that.
 LOOPBACK_SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
@@ -60,12 +63,46 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
     if address not in ("auto", "local"):
         _probe(address)
     joins = _joins(address)
+    with ExitStack() as folder:
+        try:
+            _open(address, joins, cpus, gpus, folder)
+            with watched(is_private=not joins):
+                yield
+        except RayError as error:
+            raise ClusterError(
+                f"Ray lost too many of its processes ({type(error).__name__}: {_first_line(error)}); "
+                "what is finished is kept: run the same command again"
+            ) from error
+        finally:
+            _close(joins)
+
+
+def _close(joins: bool) -> None:
+    """Leave the cluster, or end the private Ray with all that it has started."""
+    processes = [] if joins else private_processes()
+    ray.shutdown()
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+    if not joins:
+        _reload_authentication()
+
+
+def _open(address: str, joins: bool, cpus: int | None, gpus: int | None, folder: ExitStack) -> None:
+    """Join a cluster, or start a private Ray with its files in a folder that goes when `folder` is closed."""
     try:
         if joins:
             _start(address=address)
-        else:
-            with _guarded():
-                _start(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False)
+            return
+        place = folder.enter_context(ray_folder())
+        with _guarded():
+            _start(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus,
+                include_dashboard=False,
+                _temp_dir=str(place),
+            )
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise ClusterError(
             f"cannot reach Ray at {address}: {_first_line(error)}; check --address and RAY_AUTH_MODE"
@@ -77,18 +114,6 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
                 "set a short one, as in TMPDIR=/tmp"
             ) from error
         raise ClusterError(f"cannot start Ray: {_first_line(error)}") from error
-    try:
-        with watched(is_private=not joins):
-            yield
-    except RayError as error:
-        raise ClusterError(
-            f"Ray lost too many of its processes ({type(error).__name__}: {_first_line(error)}); "
-            "what is finished is kept: run the same command again"
-        ) from error
-    finally:
-        ray.shutdown()
-        if not joins:
-            _reload_authentication()
 
 
 def _joins(address: str) -> bool:
@@ -107,9 +132,22 @@ def _first_line(error: BaseException) -> str:
 def _start(**options: Any) -> None:
     """Start or join Ray; a handler of SIGTERM that the program has set stays."""
     handler = signal.getsignal(signal.SIGTERM)
-    ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": ALLOCATOR}, **options)
-    if callable(handler) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    keeps = callable(handler) and threading.current_thread() is threading.main_thread()
+    replace = ray._private.utils.set_sigterm_handler
+    if keeps:
+        ray._private.utils.set_sigterm_handler = lambda other: None
+    level = os.environ.get(LOG_LEVEL)
+    os.environ.setdefault(LOG_LEVEL, "fatal")  # native code's own errors, of which ours say what matters
+    try:
+        ray.init(
+            logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": ALLOCATOR}, **options
+        )
+    finally:
+        ray._private.utils.set_sigterm_handler = replace
+        if level is None:
+            del os.environ[LOG_LEVEL]
+        if keeps:  # native code has put one of its own in its place
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

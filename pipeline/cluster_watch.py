@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import _thread
+import itertools
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
+import psutil
 import ray
 from ray._private import ray_constants, worker
 
 from pipeline.errors import ClusterError
+from pipeline.interruption import interrupt_main
 
 VITAL = (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
 POLL_S = 1.0
@@ -41,7 +44,7 @@ def watched(is_private: bool) -> Iterator[None]:
         while not ended.wait(POLL_S):
             if reason := find():
                 lost.append(reason)
-                _thread.interrupt_main()
+                interrupt_main()
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -55,6 +58,18 @@ def watched(is_private: bool) -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
+
+
+def private_processes() -> list[psutil.Process]:
+    """The processes of the private Ray and all that they have started; none where this process has started no Ray."""
+    node = worker._global_node
+    groups: list[list[Any]] = [] if node is None else list(node.all_processes.values())
+    found: list[psutil.Process] = []
+    for started in itertools.chain(*groups):
+        with suppress(psutil.Error):
+            process = psutil.Process(started.process.pid)
+            found += [process, *process.children(recursive=True)]
+    return found
 
 
 def _dead_process() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import json
 import os
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.errors import RunDirectoryError
+from pipeline.interruption import interrupt_main
 
 LEASE_FILE = ".lease.json"
 RENEW_S = 5.0
@@ -75,7 +75,7 @@ def lease(folder: Path) -> Iterator[None]:
             if _read(path) != ours:
                 lost.set()
                 if in_main:
-                    _thread.interrupt_main()
+                    interrupt_main()
                 return
             with suppress(OSError):  # a file system that hiccups; the next time counts
                 os.utime(path)

@@ -1,0 +1,80 @@
+"""The folder for the files of a private Ray: gone with it, at the latest when the next one starts."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ray._common.utils import get_default_ray_temp_dir
+
+PREFIX = "ray-"  # short: the paths of sockets below it are limited to about 107 bytes
+LOCK = "tessera.lock"
+UNLOCKED_S = 60.0  # between making a folder and locking it
+
+
+@contextmanager
+def ray_folder() -> Iterator[Path]:
+    """A new folder beside Ray's usual one, which holds it for the duration of a block.
+
+    Its lock ends with this process, however that ends; so what killed commands have left is known, and removed first.
+
+    Raises:
+        OSError: if the folder for temporary files cannot be written to.
+    """
+    for left in abandoned_ray_folders():
+        shutil.rmtree(left, ignore_errors=True)
+    root = _root()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+    try:
+        with _locked(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    hidden = folder / f".{LOCK}"  # under its name it appears locked
+    with hidden.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        hidden.replace(folder / LOCK)
+        yield
+
+
+def _root() -> Path:
+    return Path(get_default_ray_temp_dir()).parent  # type: ignore[no-untyped-call]
+
+
+def abandoned_ray_folders() -> list[Path]:
+    """Folders of private Rays of this user whose command does not live any more, sorted."""
+    root = _root()
+    return [folder for folder in sorted(root.glob(f"{PREFIX}????????")) if _is_abandoned(folder)]
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        status = folder.lstat()
+        if status.st_uid != os.getuid() or not folder.is_dir() or folder.is_symlink():
+            return False
+        with (folder / LOCK).open("rb") as file:
+            return _is_free(file)
+    except FileNotFoundError:  # not locked yet, or not ours
+        hidden = folder / f".{LOCK}"
+        return hidden.exists() and time.time() - status.st_mtime > UNLOCKED_S
+    except OSError:
+        return False
+
+
+def _is_free(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
