@@ -54,12 +54,18 @@ def save_network(path: Path, network: nn.Module, tensors: dict[str, Tensor], fac
         network: whose configuration (its attribute `config`) goes into the header.
         tensors: its state dict, or a running average of it.
         facts: provenance such as steps, data and metrics, stored beside the configuration.
+
+    Raises:
+        OSError: if the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     config: Any = network.config
     header = {KIND_KEY: kind_of(config), CONFIG_KEY: json.dumps(asdict(config)), **facts}
     with appearing(path) as partial:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=header)
+        try:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=header)
+        except SafetensorError as error:  # the library's word for any failure to write
+            raise OSError(f"{path}: cannot be written ({error})") from error
 
 
 def read_header(model: str) -> dict[str, str]:

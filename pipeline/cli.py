@@ -519,6 +519,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     from convonet.errors import NetworkError
     from pipeline.errors import PipelineError
+    from pipeline.write_errors import in_words
     from preprocessing.errors import GeometryError
 
     args = list(sys.argv[1:] if args is None else args)
@@ -542,20 +543,14 @@ def main(args: Sequence[str] | None = None) -> None:
                 _end_by_signal(interruption.received)
             if os.environ.get("TESSERA_TRACEBACK"):
                 raise
-            print(f"tessera: {_in_words(error)}", file=sys.stderr)
+            words = in_words(error) if isinstance(error, OSError) else str(error)
+            print(f"tessera: {words}", file=sys.stderr)
             sys.exit(1)
 
 
 def _end_by_signal(number: int) -> None:
     print(f"tessera: {describe(number)}", file=sys.stderr)
     sys.exit(exit_code(number))
-
-
-def _in_words(error: Exception) -> str:
-    if not isinstance(error, OSError):
-        return str(error)
-    place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror or error}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks withou
 
 import psutil
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError, RayTaskError
 
@@ -36,6 +36,7 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "
 TASKS_IN_FLIGHT = 2  # for each that runs at once
 PROBE_TIMEOUT_S = 5.0
 LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+STDERR = 2
 AUTH_MODE, AUTH_TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 # Switched off, as it is on Windows and macOS, a node's address is 127.0.0.1 and all of its servers bind to that.
 LOOPBACK_SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
@@ -132,22 +133,49 @@ def _first_line(error: BaseException) -> str:
 def _start(**options: Any) -> None:
     """Start or join Ray; a handler of SIGTERM that the program has set stays."""
     handler = signal.getsignal(signal.SIGTERM)
-    keeps = callable(handler) and threading.current_thread() is threading.main_thread()
-    replace = ray._private.utils.set_sigterm_handler
-    if keeps:
-        ray._private.utils.set_sigterm_handler = lambda other: None
-    level = os.environ.get(LOG_LEVEL)
-    os.environ.setdefault(LOG_LEVEL, "fatal")  # native code's own errors, of which ours say what matters
+    is_kept = callable(handler) and threading.current_thread() is threading.main_thread()
     try:
-        ray.init(
-            logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": ALLOCATOR}, **options
-        )
+        with _muted(is_kept):
+            ray.init(
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                runtime_env={"env_vars": ALLOCATOR},
+                **options,
+            )
     finally:
-        ray._private.utils.set_sigterm_handler = replace
+        if is_kept:  # native code has put one of its own in its place
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _muted(keeps_handler: bool) -> Iterator[None]:
+    """While Ray starts: what it would print of its own troubles stays out, as our errors say what matters.
+
+    Args:
+        keeps_handler: whether Ray leaves SIGTERM alone as well.
+    """
+    level = os.environ.get(LOG_LEVEL)
+    listen, set_handler = worker.listen_error_messages, ray._private.utils.set_sigterm_handler
+    os.environ.setdefault(LOG_LEVEL, "fatal")
+    worker.listen_error_messages = _ignore  # type: ignore[assignment]
+    if keeps_handler:
+        ray._private.utils.set_sigterm_handler = _ignore
+    stderr = os.dup(STDERR)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, STDERR)  # native code says there that it has understood the level
+    try:
+        yield
+    finally:
+        os.dup2(stderr, STDERR)
+        os.close(stderr)
+        os.close(nowhere)
+        worker.listen_error_messages, ray._private.utils.set_sigterm_handler = listen, set_handler
         if level is None:
             del os.environ[LOG_LEVEL]
-        if keeps:  # native code has put one of its own in its place
-            signal.signal(signal.SIGTERM, handler)
+
+
+def _ignore(*_: object) -> None:
+    pass
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pipeline.devices import available_cpus
 from pipeline.isolation import CallCrashedError, CallFailedError, CallLimits, IsolatedProcess
 from pipeline.progress import Progress
 from pipeline.version import software_version
+from pipeline.write_errors import reason_and_cure
 from preprocessing.dataset import (
     DatasetLayout,
     RejectedShape,
@@ -115,9 +116,10 @@ def preprocess(
                 count = sum(map(len, rejected.values()))
                 progress.update(len(record.names), f"{count} rejected" if count else "")
         except OSError as error:
+            reason, cure = reason_and_cure(error)
             raise DatasetError(
-                f"{error.filename or out}: cannot be written ({error.strerror or error}); finished shards are kept: "
-                "free some space or mend the file system, then run the same command again"
+                f"{error.filename or out}: cannot be written ({reason}); finished shards are kept: "
+                f"{cure or 'mend the file system, then run the same command again'}"
             ) from error
     finish_dataset(out)
     entries = tuple(entry for shard in range(layout.shards) for entry in rejected[shard])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 from contextlib import suppress
@@ -49,6 +51,7 @@ from pipeline.overwriting import refuse_overwriting
 from pipeline.process_group import process_group
 from pipeline.progress import Progress
 from pipeline.version import software_version
+from pipeline.write_errors import IS_FULL
 from preprocessing.training_crops import CropConfig, CropSource
 from preprocessing.training_sequences import SequenceConfig, SequenceSource
 from preprocessing.training_shapes import ShapeConfig, ShapeSource
@@ -306,6 +309,17 @@ def _fit_and_follow(trainer: DataParallelTrainer, log: Path, steps: int) -> None
             raise failures[0]
 
 
+def _refuse_full_disk(reason: str, out: Path) -> None:
+    """Raise what a worker said of the disk; where Ray Train or torch met it first, in the same words."""
+    _, _, words = reason.partition(f"{RunDirectoryError.__name__}: ")
+    if not words and os.strerror(errno.ENOSPC) in reason:
+        words = f"{out}: {os.strerror(errno.ENOSPC)}; {IS_FULL}"
+    if words:
+        raise RunDirectoryError(
+            f"{words}, then run the same command again to continue from the last checkpoint"
+        )
+
+
 def _last_step(log: Path) -> int:
     metrics = read_metrics(log) if log.exists() else []
     return int(metrics[-1]["step"]) if metrics else 0
@@ -382,6 +396,7 @@ def train(
             _fit_and_follow(trainer, out / METRICS_FILE, config.training.steps)
         except TrainingFailedError as error:
             reason = str(error).strip().splitlines()[-1]  # the lines above are the worker's traceback
+            _refuse_full_disk(reason, out)
             raise ClusterError(
                 f"training failed ({reason}); logs are in {out}/ray. Run the same command again to continue from "
                 "the last checkpoint"

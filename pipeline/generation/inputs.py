@@ -16,6 +16,7 @@ from pipeline.generation.input_kinds import Sampling, refuse
 from pipeline.scan_reading import scan_chunks
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import MESH_SUFFIXES, holds_faces, read_mesh
+from preprocessing.numpy_archives import unreadable
 from preprocessing.scan_files import SCAN_SUFFIXES
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.voxel_grids import read_binvox, voxelise
@@ -228,7 +229,9 @@ def _load_grid(path: Path) -> NDArray[np.bool_]:
     try:
         grid = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise PipelineError(f"{path}: cannot be read as an array ({error}); save it with np.save") from error
+        raise PipelineError(
+            f"{path}: cannot be read as an array ({unreadable(error)}); save it with np.save"
+        ) from error
     if grid.ndim != 3 or grid.dtype.kind not in "biuf":
         raise PipelineError(f"{path}: {grid.dtype} {grid.shape} is no voxel grid; save numbers (R, R, R)")
     return np.asarray(grid > 0.5)

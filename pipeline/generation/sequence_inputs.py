@@ -22,6 +22,7 @@ from pipeline.generation.inputs import (
     read_image,
 )
 from preprocessing.mesh_files import MESH_SUFFIXES, Mesh, read_mesh
+from preprocessing.numpy_archives import open_archive
 from preprocessing.scan_files import SCAN_SUFFIXES
 from preprocessing.sources.prepared_shapes import load_arrays
 from preprocessing.surface_sampling import place_samples, sample_triangles
@@ -95,7 +96,7 @@ def correspond(first: Mesh, second: Mesh) -> bool:
 
 def _stored_sequence(path: Path) -> MovingInput:
     stored_arrays = load_arrays(path, ("vertices",))
-    with np.load(path, allow_pickle=False) as stored:
+    with open_archive(path) as stored:
         has_faces = "faces" in stored.files
     if has_faces:
         stored_arrays |= load_arrays(path, ("faces",))

@@ -16,6 +16,8 @@ import pyarrow.fs as fs
 from pipeline.errors import RunFileError
 from pipeline.reconstruction.sealed_tables import SealedTable, sealed
 
+from pipeline.write_errors import naming_its_file
+
 
 @dataclass(frozen=True)
 class RunStore:
@@ -84,6 +86,7 @@ class RunStore:
         if self._place[0].get_file_info(self._full(name)).type == fs.FileType.Directory:
             self._place[0].delete_dir(self._full(name))
 
+    @naming_its_file
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file that appears whole: to a partial name first, then moved."""
         filesystem, _ = self._place

@@ -21,6 +21,7 @@ from preprocessing.errors import DatasetError, MeshError
 from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh, up_axis
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
 from preprocessing.moving_bodies import KINDS, moving_body
+from preprocessing.numpy_archives import open_archive
 from preprocessing.occupancy_labels import label_solid
 from preprocessing.sources.folders import folders_below, is_clutter
 from preprocessing.sources.prepared_sequences import CLOUDS, QUERIES, PreparedSequenceUnit, prepared_sizes
@@ -345,7 +346,7 @@ def _recordings(root: Path) -> list[tuple[Path, tuple[str, ...], int]]:
         if len(files) > 1:
             found.append((folder, tuple(files), len(files)))
         for path in sorted(folder.glob("*.npz")):
-            with np.load(path, allow_pickle=False) as stored:
+            with open_archive(path) as stored:
                 if "vertices" in stored.files:
                     found.append((path, (str(path),), len(stored["vertices"])))
     return found

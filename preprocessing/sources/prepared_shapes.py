@@ -15,6 +15,7 @@ from PIL import Image
 
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.errors import DatasetError
+from preprocessing.numpy_archives import open_archive
 from preprocessing.sources.unit import NamedUnit
 from preprocessing.voxel_grids import read_binvox
 
@@ -97,16 +98,11 @@ def load_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; this model was not prepared completely")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            missing = [name for name in names if name not in stored.files]
-            if missing:
-                raise DatasetError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(stored.files)}")
-            arrays = {name: np.asarray(stored[name]) for name in names}
-    except DatasetError:
-        raise
-    except Exception as error:  # numpy raises what its parsers of zip and npy happen to raise
-        raise DatasetError(f"{path}: cannot be read ({error}); copy it again") from error
+    with open_archive(path) as stored:
+        missing = [name for name in names if name not in stored.files]
+        if missing:
+            raise DatasetError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(stored.files)}")
+        arrays = {name: np.asarray(stored[name]) for name in names}
     for name, values in arrays.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise DatasetError(f"{path}: {name} has values that are not finite")

@@ -1,0 +1,90 @@
+"""A disk that fills up is one line with the file and the cure, leaves nothing half-written, and a rerun heals it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from preprocessing.dataset import check_shard, read_layout
+from preprocessing.scan_files import write_scan_ply
+from tests.pipeline.commands_at_work import Command
+from tests.preprocessing.ball_datasets import BALLS, write_balls
+from tests.references.small_disk import grow, small_disk
+
+FULL = "No space left on device"
+
+pytestmark = pytest.mark.cluster
+
+
+def refused(*arguments: object) -> str:
+    command = Command(*arguments)
+    assert command.end() == 1, "".join(command.stdout)
+    assert len(command.errors) == 1, command.errors
+    (line,) = command.errors
+    assert line.startswith("tessera: /")
+    assert "free some space" in line and "run the same command again" in line
+    return line
+
+
+def finished(*arguments: object) -> str:
+    command = Command(*arguments)
+    assert command.end() == 0, "".join(command.stderr)
+    return "".join(command.stdout)
+
+
+@pytest.mark.parametrize(
+    ("kilobytes", "where"), [(600, "points/"), (2_000, "levels/|fields/"), (5_000, "tiles/|mesh")]
+)
+def test_reconstruction(kilobytes: int, where: str, tmp_path: Path, scene_points: np.ndarray) -> None:
+    write_scan_ply(tmp_path / "scene.ply", scene_points[:12_000])
+    small = ["--voxel-size", "0.2", "--query-voxels", "24"]
+    with small_disk(tmp_path / "disk", kilobytes) as disk:
+        arguments = ["reconstruct", tmp_path / "scene.ply", "--out", disk / "run", *small]
+        line = refused(*arguments)
+        assert any(part in line for part in where.split("|")), line
+        assert FULL in line
+        assert not [path for path in disk.rglob("*") if "partial" in path.name]
+        grow(disk, 64_000)
+        assert "watertight: yes" in finished(*arguments)
+
+
+def test_preprocessing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 9_000) as disk:
+        arguments = [
+            "preprocess",
+            "rooms",
+            "--out",
+            disk / "rooms.zarr",
+            "--rooms",
+            8,
+            "--building-windows",
+            0,
+        ]
+        assert FULL in refused(*arguments)
+        grow(disk, 64_000)
+        assert "8 of 8 shapes" in finished(*arguments)
+        layout, _ = read_layout(disk / "rooms.zarr")
+        assert all(check_shard(disk / "rooms.zarr", shard) == [] for shard in range(layout.shards))
+
+
+@pytest.mark.parametrize("kilobytes", [6_000, 10_000])
+def test_training(kilobytes: int, tmp_path: Path) -> None:
+    data = write_balls(tmp_path / "balls.zarr", BALLS)
+    small = ["--preset", "shapenet_1plane", "--device", "cpu", "--steps", 4, "--batch-size", 2]
+    with small_disk(tmp_path / "disk", kilobytes) as disk:
+        arguments = [
+            "train",
+            data,
+            "--out",
+            disk / "run",
+            "--checkpoint-every",
+            2,
+            "--max-failures",
+            0,
+            *small,
+        ]
+        refused(*arguments)
+        grow(disk, 128_000)
+        assert "4 steps" in finished(*arguments)
