@@ -512,6 +512,24 @@ def info(
     commands.info(path, check, reading)
 
 
+@app.command
+def clean(path: Positional[Path], *, yes: bool = False) -> None:
+    """List what killed commands have left in a run directory, a dataset or a training folder, or remove it.
+
+    That is half-written files, intermediate results of a finished run, checkpoints that no run continues from, and
+    the folders of private Rays whose command has ended. A folder in which another command is at work is refused.
+
+    Example: tessera clean runs/house
+
+    Example: tessera clean runs/house --yes
+
+    Args:
+        path: the folder.
+        yes: remove it all.
+    """
+    commands.clean(path, yes)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command.
 

@@ -348,3 +348,19 @@ def info(path: Path | None, check: bool, reading: ReadingArguments) -> None:
     print("\n".join(description.describe(path, _scan_options(reading))))
     if check:
         print(f"  {description.check(path)}")
+
+
+def clean(path: Path, yes: bool) -> None:
+    """`tessera clean`."""
+    from pipeline.litter import clean as run
+
+    found = run(path, yes)
+    for litter in found:
+        print(f"{litter.size_bytes / 1e6:10,.1f} MB  {litter.path} ({litter.what})")
+    total = f"{sum(litter.size_bytes for litter in found) / 1e6:,.1f} MB in {len(found)} places"
+    if not found:
+        print(f"{path}: nothing to remove")
+    elif yes:
+        print(f"{path}: {total} removed")
+    else:
+        print(f"{path}: {total} would be freed; pass --yes to remove them")

@@ -47,6 +47,7 @@ from pipeline.cluster import ray_session
 from pipeline.devices import assigned_device, check_device, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.lease import lease
+from pipeline.litter import litter_of_training, remove
 from pipeline.overwriting import refuse_overwriting
 from pipeline.process_group import process_group
 from pipeline.progress import Progress
@@ -369,6 +370,7 @@ def train(
         raise RunDirectoryError(f"{out}: holds a training run of another configuration; choose another --out")
     started = time.monotonic()
     with lease(out), ray_session(address):
+        remove(litter_of_training(out))
         _drop_damaged_snapshot(out)
         use_gpu = uses_gpus(device)
         threads = cpus_for_each(config.workers, use_gpu)

@@ -14,6 +14,7 @@ from pipeline.cluster import ray_session, would_start_ray
 from pipeline.devices import check_device
 from pipeline.errors import NoSurfaceError, RunDirectoryError, RunFileError
 from pipeline.lease import lease
+from pipeline.litter import intermediate_results, litter_of_run, remove
 from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
 from pipeline.reconstruction.check import file_checksum, remove_damaged, verify_points
@@ -99,6 +100,8 @@ def reconstruct(
     seconds: dict[str, float] = {}
     repairs: list[str] = []
     with MemoryWatch() as memory, _held(store):
+        if store.is_local:
+            remove(litter_of_run(store.local_path, [path]))
         with timed(seconds, "plan"):
             manifest = _open_run(store, files, config)
         store = replace(store, identity=manifest.identity)
@@ -119,6 +122,8 @@ def reconstruct(
                 repairs.append(f"{damage.name} {damage.reason}{others}: computed again")
         report = _report(manifest, counts, merged, path, seconds, memory.peak_bytes, coverage, repairs)
         write_report(store, report)
+        if store.is_local:
+            remove(intermediate_results(store.local_path))
     if coverage < FEWEST_FOR_SUCCESS:
         raise NoSurfaceError(f"{path}: {_of_coverage(coverage)}")
     return report

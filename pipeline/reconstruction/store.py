@@ -15,7 +15,6 @@ import pyarrow.fs as fs
 
 from pipeline.errors import RunFileError
 from pipeline.reconstruction.sealed_tables import SealedTable, sealed
-
 from pipeline.write_errors import naming_its_file
 
 
