@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from convonet.precision import relu_
 from convonet.sparse_convolution import ConvolutionAt, ReachedVoxels, SumGroups
 
+SLAB = 8  # voxels along the depth that inference normalizes at a time
 SPARSE_SHARE = 1 / 8  # of the voxels occupied, up to which the first convolution visits those alone
 
 
@@ -58,6 +59,13 @@ class VoxelNorm(nn.Module):
         """(B, C, D, H, W) to the same shape."""
         return self.of_rows(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
 
+    def in_place(self, x: Tensor) -> Tensor:
+        """The same for inference, written over `x` a slab of the depth at a time: a volume's memory less."""
+        for start in range(0, x.shape[2], SLAB):
+            slab = x[:, :, start : start + SLAB]
+            slab.copy_(self(slab))
+        return x
+
     def of_rows(self, x: Tensor) -> Tensor:
         """(..., C) to the same shape."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
@@ -78,11 +86,11 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, D, H, W) to (B, C_out, D, H, W)."""
-        y = self.norm(self.conv(x))
+        y = self.conv(x)
         if torch.is_grad_enabled():
-            y = torch.relu(y)
+            y = torch.relu(self.norm(y))
             return x + y if self.is_residual else y
-        y = relu_(y)
+        y = relu_(self.norm.in_place(y))
         return y.add_(x) if self.is_residual else y
 
     def forward_occupied(self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int]) -> Tensor:
@@ -233,7 +241,9 @@ class UNet3D(nn.Module):
 
     def _finish(self, y: Tensor) -> Tensor:
         """The last block and the last mixing of channels."""
-        return mix_channels(self.out, self.decode[0](y) if self.levels > 1 else y)
+        if self.levels > 1:
+            y = self.decode[0](y)  # the block's input is free from here on
+        return mix_channels(self.out, y)
 
 
 def mix_channels(conv: nn.Module, x: Tensor) -> Tensor:
