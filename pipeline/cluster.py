@@ -25,7 +25,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.cluster_watch import private_processes, watched
-from pipeline.devices import assigned_device, available_cpus, cluster_has, uses_gpus
+from pipeline.devices import assigned_device, available_cpus, cluster_has, largest_memory, room, uses_gpus
 from pipeline.ray_folder import ray_folder
 
 Item = TypeVar("Item")
@@ -231,19 +231,28 @@ class Lane(Generic[Item]):
 
 
 def device_lanes(
-    work: Callable[..., Any], device: str, gpus_each: float, retries: int, *arguments: Any
+    work: Callable[..., Any],
+    device: str,
+    gpus_each: float,
+    memory_each: int,
+    retries: int,
+    *arguments: Any,
 ) -> list[Lane[Any]]:
     """Lanes of the tasks `work(device, *arguments, item)`: on processors, on GPUs, or with `auto` on all nodes at once.
 
     A task on a GPU takes a processor too. Nodes that have GPUs compute on these alone, so that one machine's results
-    all come from one kind of device. `device` is what the task's own process shall use.
+    all come from one kind of device. `device` is what the task's own process shall use. Each task asks for
+    `memory_each` bytes, or for all that the largest node has where that is less: better tight than never.
 
     Raises:
         ClusterError: if GPUs are asked for and there are none.
     """
 
+    memory = min(memory_each, largest_memory())
+
     def lane(gpus: float, window: Callable[[], int]) -> Lane[Any]:
-        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=retries)(_on_assigned_device)
+        options = ray.remote(num_cpus=1, num_gpus=gpus, memory=memory, max_retries=retries)
+        task = options(_on_assigned_device)
         return Lane(lambda item: task.remote(work, device, *arguments, item), window)
 
     if not uses_gpus(device):
@@ -253,7 +262,7 @@ def device_lanes(
     if (
         device == "auto"
     ):  # no more at a time than run at once, or those that wait would fill the nodes with GPUs
-        lanes.append(lane(0, lambda: int(cluster_has("CPU", beside_gpus=False))))
+        lanes.append(lane(0, lambda: room(memory, beside_gpus=False)))
     return lanes
 
 

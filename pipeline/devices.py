@@ -33,20 +33,41 @@ def cluster_has(resource: str, beside_gpus: bool = True) -> float:
         resource: its name.
         beside_gpus: whether nodes that have GPUs count too.
     """
-    nodes: list[dict[str, Any]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    config = state.get_cluster_config()
-    groups = [] if config is None else list(config.node_group_configs)
-    now = [(1, node) for node in nodes]
-    possible = [
-        (group.max_count if group.max_count >= 0 else UNLIMITED_NODES, group.resources) for group in groups
-    ]
     return max(
         sum(
             count * float(sizes[resource])
             for count, sizes in kind
             if resource in sizes and (beside_gpus or not sizes.get("GPU", 0))
         )
-        for kind in (now, possible)
+        for kind in _nodes()
+    )
+
+
+def _nodes() -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, dict[str, Any]]]]:
+    """(number, resources of each) of the nodes that there are, and of those that the autoscaler could have."""
+    nodes: list[dict[str, Any]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    config = state.get_cluster_config()
+    groups = [] if config is None else list(config.node_group_configs)
+    return [(1, node) for node in nodes], [
+        (group.max_count if group.max_count >= 0 else UNLIMITED_NODES, group.resources) for group in groups
+    ]
+
+
+def largest_memory() -> int:
+    """Bytes of memory that Ray schedules on the node with most of it, of those there are or could be."""
+    now, possible = _nodes()
+    return int(max((sizes.get("memory", 0) for _, sizes in (*now, *possible)), default=0))
+
+
+def room(memory_each: int, beside_gpus: bool = True) -> int:
+    """How many tasks of one processor and so many bytes run at once; see `cluster_has`."""
+    return max(
+        sum(
+            count * min(int(sizes.get("CPU", 0)), int(sizes.get("memory", 0) // max(1, memory_each)))
+            for count, sizes in kind
+            if beside_gpus or not sizes.get("GPU", 0)
+        )
+        for kind in _nodes()
     )
 
 

@@ -26,6 +26,7 @@ from pipeline.reconstruction.stages import (
     sample_tile,
     surface_tile,
 )
+from pipeline.reconstruction.tile_memory import tile_memory
 
 GPUS_PER_TILE = 0.5
 TASK_RETRIES = 5
@@ -132,7 +133,8 @@ class Schedule:
         if self.is_here:
             kept = sum(work(self.job, item).was_finished for item in items)
             return len(items) - kept, kept
-        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, TASK_RETRIES, work, ray.put(self.job))
+        memory = tile_memory(self.job.plans)
+        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, memory, TASK_RETRIES, work, ray.put(self.job))
         with Progress(title, len(items), "tile", is_shown=self.show_progress) as progress:
             try:
                 for _, record in run_in_lanes(lanes, items):
@@ -143,7 +145,7 @@ class Schedule:
             except ray.exceptions.RayError as error:
                 raise ClusterError(
                     f"workers kept dying while computing {title} ({type(error).__name__}); finished tiles are kept: "
-                    "free some memory or lower the number of processors, then run the same command again"
+                    "free some memory, then run the same command again"
                 ) from error
         return len(items) - kept, kept
 

@@ -56,7 +56,7 @@ def logical_gpu() -> Iterator[None]:
 def test_tasks_take_the_gpus_of_some_nodes_and_the_processors_of_others_at_once(
     logical_gpu: None, device: str, expected: set[tuple[str, bool]]
 ) -> None:
-    lanes = device_lanes(where, device, 0.5, 0)
+    lanes = device_lanes(where, device, 0.5, 2**20, 0)
     assert {result for _, result in run_in_lanes(lanes, range(8))} == expected
 
 
