@@ -35,7 +35,7 @@ def finished(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kilobytes", "where"), [(600, "points/"), (2_000, "levels/|fields/"), (5_000, "tiles/|mesh")]
+    ("kilobytes", "where"), [(600, "points/"), (2_000, "levels/|fields/"), (3_200, "fields/|tiles/|mesh")]
 )
 def test_reconstruction(kilobytes: int, where: str, tmp_path: Path, scene_points: np.ndarray) -> None:
     write_scan_ply(tmp_path / "scene.ply", scene_points[:12_000])
