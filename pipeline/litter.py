@@ -16,9 +16,8 @@ from pipeline.errors import PipelineError
 from pipeline.lease import LEASE_FILE, lease
 from pipeline.ray_folder import abandoned_ray_folders
 
-HALF_WRITTEN = re.compile(
-    rf"\.partial-[0-9a-f]{{32}}$|^config\.partial$|^{re.escape(LEASE_FILE)}\.[0-9a-f]{{32}}$"
-)
+HALF_WRITTEN = re.compile(r"\.partial-[0-9a-f]{32}$|^config\.partial$")
+LEASE_ASIDE = re.compile(rf"^{re.escape(LEASE_FILE)}\.[0-9a-f]{{32}}$")  # a waiting command's, for a moment
 UNTOUCHED_S = 600.0  # several commands may work on one dataset: what was written to lately may be one's
 INTERMEDIATE = ("fields", "levels")
 
@@ -113,11 +112,7 @@ def litter_of_training(folder: Path) -> list[Litter]:
 
 def _litter_of_dataset(folder: Path) -> list[Litter]:
     beside = sorted(folder.parent.glob(f".{folder.name}.creating-*"))
-    return [
-        _litter(path, "half-written")
-        for path in (*_half_written(folder), *beside)
-        if time.time() - _touched(path) > UNTOUCHED_S
-    ]
+    return [_litter(path, "half-written") for path in (*_half_written(folder), *beside) if _is_old(path)]
 
 
 def _meshes(folder: Path) -> list[Path]:
@@ -130,7 +125,9 @@ def _meshes(folder: Path) -> list[Path]:
 def _half_written(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         folders.sort()
-        yield from (Path(place, name) for name in sorted(files) if HALF_WRITTEN.search(name))
+        for path in (Path(place, name) for name in sorted(files)):
+            if _is_half_written(path) or (LEASE_ASIDE.search(path.name) and _is_old(path)):
+                yield path
 
 
 def _is_half_written(path: Path) -> bool:
@@ -139,6 +136,10 @@ def _is_half_written(path: Path) -> bool:
 
 def _litter(path: Path, what: str) -> Litter:
     return Litter(path, sum(file.lstat().st_size for file in _files(path)), what)
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - _touched(path) > UNTOUCHED_S
 
 
 def _touched(path: Path) -> float:

@@ -84,6 +84,10 @@ def test_of_a_run(is_finished: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     }
     written(partial(mesh.with_name(".other.glb")))  # of another command
     written(run / "notes.partial-draft")  # of the user
+    written(run / f".lease.json.{uuid.uuid4().hex}")  # of a command that waits
+    aside = written(run / f".lease.json.{uuid.uuid4().hex}")  # of one that was killed while it waited
+    os.utime(aside, (time.time() - 3_600,) * 2)
+    litter.add(aside)
     if is_finished:
         litter.add(run / "fields" / "tile-00000000.parquet")
     check_that_only_litter_goes(run, tmp_path, litter, capsys)
