@@ -25,7 +25,7 @@ from convonet.errors import WeightsError
 from convonet.precision import choose_device
 from convonet.prefetch import Prefetched
 from convonet.training import LOGITS_PER_VOXEL, BatchSource, Fit, TrainingConfig, TrainingState
-from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
+from convonet.volume import VolumeNetwork, VolumeNetworkConfig
 from convonet.weights import load_network, save_network
 
 DEFAULT_SOURCE = "preprocessing.training_crops:training_source"

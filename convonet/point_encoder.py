@@ -31,7 +31,7 @@ class PointHints:
         return torch.cat([self.directions, 1 - self.sheets[:, None] / SHEET_VOXELS], dim=1)
 
 
-class LocalPoolPointNet(nn.Module):
+class VoxelPointNet(nn.Module):
     """A shallow PointNet that max-pools inside each voxel between its residual blocks.
 
     Points enter as offsets from their voxel's centre, never as absolute positions: moving the crop by

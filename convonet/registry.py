@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from convonet import conv_onet, oflow, onet, plane_network
-from convonet.plane_network import PlaneNetworkConfig
+from convonet import conv_onet, oflow, onet
+from convonet.planes import PlaneNetworkConfig
+from convonet.planes import network as planes
 from convonet.training import LOGITS_PER_VOXEL
-from convonet.volume_network import VolumeNetworkConfig
+from convonet.volume import VolumeNetworkConfig
 
 NetworkConfig = (
     VolumeNetworkConfig
@@ -33,7 +34,7 @@ KINDS: dict[str, type[Any]] = {
 }
 PRESETS: dict[str, NetworkConfig] = {
     "volume": VolumeNetworkConfig(has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL),
-    **plane_network.PRESETS,
+    **planes.PRESETS,
     **conv_onet.PRESETS,
     **onet.PRESETS,
     **oflow.PRESETS,

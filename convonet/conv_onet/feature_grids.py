@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from convonet.conv_onet.coordinates import AXES, Projection
-from convonet.conv_onet.scatter import Backend, cell_mean
 from convonet.conv_onet.unet2d import UNet2D
 from convonet.conv_onet.unet3d import UNet3DGroupNorm
 from convonet.pooling import OccupiedVoxels
+from convonet.scatter import Backend, cell_mean
 
 Grids = dict[Projection, Tensor]
 

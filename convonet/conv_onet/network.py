@@ -19,9 +19,9 @@ from convonet.conv_onet.patch_encoder import (
 from convonet.conv_onet.point_decoder import Kernel, LocalPointDecoder
 from convonet.conv_onet.pointnetpp import BallGrouping, PointFeatures, PointNetPlusPlus
 from convonet.conv_onet.pooled_encoder import LocalPoolPointnet
-from convonet.conv_onet.scatter import Backend, Pooling
 from convonet.conv_onet.unet3d import GROUPS
 from convonet.conv_onet.voxel_encoder import LocalVoxelEncoder
+from convonet.scatter import Backend, Pooling
 
 Family = Literal["points", "voxels", "crops", "pointconv"]
 Inputs = Tensor | CropInputs

@@ -19,8 +19,8 @@ from convonet.conv_onet.coordinates import (
     position_size,
 )
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
-from convonet.conv_onet.pooled_encoder import LocalPoolTrunk
-from convonet.conv_onet.scatter import Backend, Pooling, occupied_cells
+from convonet.pooled_trunk import LocalPoolTrunk
+from convonet.scatter import Backend, Pooling, occupied_cells
 
 
 @dataclass(frozen=True)

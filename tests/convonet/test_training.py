@@ -17,7 +17,7 @@ from convonet.training import (
     occupancy_iou,
     train_step,
 )
-from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
+from convonet.volume import VolumeNetwork, VolumeNetworkConfig
 
 SMALL = VolumeNetworkConfig(
     feature_size=16, encoder_hidden=16, encoder_blocks=2, unet_levels=2, decoder_hidden=16, decoder_blocks=3

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from convonet.atomic_file import appearing
 from convonet.errors import WeightsError
 from convonet.training import TrainingConfig, TrainingState
-from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
+from convonet.volume import VolumeNetwork, VolumeNetworkConfig
 from convonet.weights import (
     CONFIG_KEY,
     KIND_KEY,

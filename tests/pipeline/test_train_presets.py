@@ -20,7 +20,7 @@ from convonet.conv_onet import ConvOnetConfig
 from convonet.oflow import OccupancyFlowConfig
 from convonet.registry import PRESETS, SCAN_KINDS, kind_of
 from convonet.training import TrainingConfig
-from convonet.volume_network import VolumeNetworkConfig
+from convonet.volume import VolumeNetworkConfig
 from convonet.weights import load_any_network, read_header, save_network
 from pipeline.cli import main
 from pipeline.cluster import ray_session

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from convonet.training import TrainingConfig
-from convonet.volume_network import VolumeNetworkConfig
+from convonet.volume import VolumeNetworkConfig
 from convonet.weights import load_network
 from pipeline import preprocess, train
 from pipeline.cluster import ray_session

@@ -23,7 +23,7 @@ from convonet.conv_onet import ConvOnetConfig
 from convonet.oflow import OccupancyFlowConfig, OccupancyNetwork4DConfig
 from convonet.onet import OccupancyNetworkConfig
 from convonet.registry import PRESETS
-from convonet.volume_network import VolumeNetworkConfig
+from convonet.volume import VolumeNetworkConfig
 from convonet.weights import load_any_network, save_network
 from pipeline import generate
 from pipeline.cli import main

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from convonet.checkpoints import import_original
 from convonet.conv_onet import ConvOnetConfig, from_original
-from convonet.plane_network import PlaneNetworkConfig
+from convonet.planes import PlaneNetworkConfig
 from convonet.registry import NetworkConfig
-from convonet.volume_network import VolumeNetworkConfig
+from convonet.volume import VolumeNetworkConfig
 from convonet.weights import load_network, save_network
 from pipeline import reconstruct
 from pipeline.cli import main

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from convonet.plane_network import PlaneNetwork, PlaneNetworkConfig
+from convonet.planes import PlaneNetwork, PlaneNetworkConfig
 from convonet.point_encoder import PointHints
 from convonet.training import CropBatch, TrainingConfig, TrainingState, train_step
-from convonet.unet3d import UNet3D
+from convonet.voxel_unet import VoxelUNet
 
 SMALL = PlaneNetworkConfig(
     feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8, decoder_blocks=2,
@@ -59,11 +59,11 @@ def test_a_plane_has_one_cell_along_its_normal() -> None:
 def test_the_flat_u_net_is_a_u_net_of_two_dimensions() -> None:
     """Turning a plane by a quarter and the kernels with it turns the result; rows beside it do not exist."""
     torch.manual_seed(2)
-    unet = UNet3D(4, 2, is_flat=True).eval().requires_grad_(False)
+    unet = VoxelUNet(4, 2, is_flat=True).eval().requires_grad_(False)
     plane = torch.randn(1, 4, 1, 8, 12)
     result = unet(plane)
     assert result.shape == plane.shape
-    turned = UNet3D(4, 2, is_flat=True).eval().requires_grad_(False)
+    turned = VoxelUNet(4, 2, is_flat=True).eval().requires_grad_(False)
     turned.load_state_dict(
         {
             name: value.transpose(-1, -2) if value.dim() == 5 else value

@@ -5,8 +5,8 @@ import importlib.util
 import pytest
 import torch
 
-from convonet.conv_onet.scatter import Backend, cell_max, cell_mean, occupied_cells
 from convonet.errors import NetworkError
+from convonet.scatter import Backend, cell_max, cell_mean, occupied_cells
 
 HAS_TORCH_SCATTER = importlib.util.find_spec("torch_scatter") is not None
 BACKENDS = [

@@ -130,7 +130,7 @@ class ConvBlock(nn.Module):
         return active + there if self.is_residual else active
 
 
-class UNet3D(nn.Module):
+class VoxelUNet(nn.Module):
     """Encoder and decoder over `levels` resolutions.
 
     Args:
@@ -170,7 +170,7 @@ class UNet3D(nn.Module):
         """Largest distance in voxels, along an axis, at which an input voxel still reaches an output voxel.
 
         Walks one output voxel's interval down the decoder and the encoder for each of its positions on
-        the pooling grid; `tests/convonet/test_unet3d.py` compares it with the measured influence.
+        the pooling grid; `tests/convonet/test_voxel_unet.py` compares it with the measured influence.
         """
         return max(self._reach(position) for position in range(self.pooling_factor))
 

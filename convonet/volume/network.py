@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from convonet.crop_network import CropNetwork
-from convonet.decoder import LocalDecoder
-from convonet.point_encoder import LocalPoolPointNet, PointHints
+from convonet.point_encoder import PointHints, VoxelPointNet
 from convonet.pooling import OccupiedVoxels
 from convonet.sampling import TrilinearReads, sample_trilinear
-from convonet.unet3d import UNet3D
+from convonet.voxel_decoder import VoxelDecoder
+from convonet.voxel_unet import VoxelUNet
 
 CACHED_QUERIES = 16_384  # decoded at once without a graph: their activations stay in a processor's cache
 READ_SHARE = 1 / 2  # of the voxels read, up to which the last block is computed at those alone
@@ -64,11 +64,11 @@ class VolumeNetwork(CropNetwork):
     def __init__(self, config: VolumeNetworkConfig) -> None:
         super().__init__()
         self.config: VolumeNetworkConfig = config
-        self.encoder = LocalPoolPointNet(
+        self.encoder = VoxelPointNet(
             config.feature_size, config.encoder_hidden, config.encoder_blocks, config.has_hints
         )
-        self.unet = UNet3D(config.feature_size, config.unet_levels)
-        self.decoder = LocalDecoder(config.feature_size, config.decoder_hidden, config.decoder_blocks)
+        self.unet = VoxelUNet(config.feature_size, config.unet_levels)
+        self.decoder = VoxelDecoder(config.feature_size, config.decoder_hidden, config.decoder_blocks)
 
     @property
     def receptive_radius(self) -> int:

@@ -13,14 +13,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from convonet.conv_onet.pooled_encoder import LocalPoolTrunk
 from convonet.crop_network import CropNetwork
-from convonet.decoder import LocalDecoder
 from convonet.point_encoder import PointHints
+from convonet.pooled_trunk import LocalPoolTrunk
 from convonet.pooling import OccupiedVoxels
 from convonet.sampling import sample_trilinear
 from convonet.training import LOGITS_PER_VOXEL
-from convonet.unet3d import UNet3D
+from convonet.voxel_decoder import VoxelDecoder
+from convonet.voxel_unet import VoxelUNet
 
 Plane = Literal["xz", "xy", "yz"]
 NORMALS: dict[Plane, int] = {"xz": 1, "xy": 2, "yz": 0}  # coordinate along which a plane gathers
@@ -104,10 +104,10 @@ class PlaneNetwork(CropNetwork):
         self.trunk = LocalPoolTrunk(
             width, config.feature_size, config.encoder_hidden, config.encoder_blocks, "max", "torch"
         )
-        self.plane_unet = UNet3D(config.feature_size, config.unet_levels, is_flat=True)
-        self.volume_unet = UNet3D(config.feature_size, config.unet_levels) if config.has_volume else None
+        self.plane_unet = VoxelUNet(config.feature_size, config.unet_levels, is_flat=True)
+        self.volume_unet = VoxelUNet(config.feature_size, config.unet_levels) if config.has_volume else None
         self.fc_place = nn.Linear(3, config.feature_size)
-        self.decoder = LocalDecoder(config.feature_size, config.decoder_hidden, config.decoder_blocks)
+        self.decoder = VoxelDecoder(config.feature_size, config.decoder_hidden, config.decoder_blocks)
 
     @property
     def receptive_radius(self) -> int:

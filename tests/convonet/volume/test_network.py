@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convonet.precision import cpu_has_bf16_units, network_precision
-from convonet.volume_network import VolumeNetwork, VolumeNetworkConfig
+from convonet.volume import VolumeNetwork, VolumeNetworkConfig
 
 SMALL = VolumeNetworkConfig(
     feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8, decoder_blocks=2

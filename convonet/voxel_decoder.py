@@ -25,7 +25,7 @@ def periodic_position(queries: Tensor) -> Tensor:
     return torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)
 
 
-class LocalDecoder(nn.Module):
+class VoxelDecoder(nn.Module):
     """Residual blocks, each conditioned on the sampled feature by addition (Peng et al. 2020, sec. 3.3)."""
 
     def __init__(self, feature_size: int, hidden_size: int, blocks: int) -> None:

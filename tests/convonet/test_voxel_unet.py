@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from convonet.unet3d import UNet3D
+from convonet.voxel_unet import VoxelUNet
 
 
-def measured_reach(unet: UNet3D, side: int, position: int) -> int:
+def measured_reach(unet: VoxelUNet, side: int, position: int) -> int:
     """Largest distance along x at which changing one input voxel changes the output at `position`."""
     torch.manual_seed(0)
     volume = torch.randn(1, 4, side, side, side, dtype=torch.float64, requires_grad=True)
@@ -19,7 +19,7 @@ def measured_reach(unet: UNet3D, side: int, position: int) -> int:
 
 @pytest.mark.parametrize("levels", [2, 3])
 def test_receptive_radius_bounds_every_dependence(levels: int) -> None:
-    unet = UNet3D(4, levels).double()
+    unet = VoxelUNet(4, levels).double()
     side, factor = (32 if levels == 2 else 56), unet.pooling_factor
     start = side // 2 // factor * factor
     reached = [measured_reach(unet, side, start + offset) for offset in range(factor)]
@@ -30,6 +30,6 @@ def test_receptive_radius_bounds_every_dependence(levels: int) -> None:
 
 
 def test_output_shape_and_memory_order() -> None:
-    unet = UNet3D(4, 3)
+    unet = VoxelUNet(4, 3)
     volume = torch.zeros(2, 4, 8, 12, 16).to(memory_format=torch.channels_last_3d)
     assert unet(volume).shape == volume.shape

@@ -10,8 +10,8 @@ from benchmarks.networks import PlainNetwork, copy_of, decode, encode, error_of,
 from convonet.precision import cpu_has_bf16_units, relu_
 from convonet.sampling import TrilinearReads, sample_trilinear
 from convonet.training import CropObjective
-from convonet.unet3d import SPARSE_SHARE, ConvBlock
-from convonet.volume_network import CACHED_QUERIES, READ_SHARE, VolumeNetwork, VolumeNetworkConfig
+from convonet.volume.network import CACHED_QUERIES, READ_SHARE, VolumeNetwork, VolumeNetworkConfig
+from convonet.voxel_unet import SPARSE_SHARE, ConvBlock
 from convonet.weights import DEFAULT_MODEL, load_network
 
 
