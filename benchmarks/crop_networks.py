@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.machine import machine, tell
 from convonet.crop_network import CropNetwork
 from convonet.precision import network_precision
-from convonet.registry import PRESETS
+from convonet.registry import preset
 from convonet.training import (
     CropBatch,
     CropObjective,
@@ -48,7 +48,7 @@ TILE_QUERIES = 400_000
 def train(name: str, config: TrainingConfig) -> tuple[CropNetwork, list[float]]:
     """A network with the running average of its weights, and the seconds of each step without its batch."""
     torch.manual_seed(config.seed)
-    network = PRESETS[name].build()
+    network = preset(name).build()
     assert isinstance(network, CropNetwork)
     state, source, objective = (
         TrainingState.fresh(network, config),
@@ -86,7 +86,7 @@ def tile_cost(name: str, threads: int) -> dict[str, Any]:
 
 def _tile_cost(name: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    network = PRESETS[name].build().eval().requires_grad_(False)
+    network = preset(name).build().eval().requires_grad_(False)
     assert isinstance(network, CropNetwork)
     factor, tile = network.pooling_factor, network.tile_voxels
     halo = -(-(network.receptive_radius + BLEND) // factor) * factor

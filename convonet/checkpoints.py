@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convonet import conv_onet, oflow, onet
 from convonet.errors import EntriesError, WeightsError
-from convonet.registry import PRESETS, SCAN_KINDS, NetworkConfig, kind_of
+from convonet.family import NetworkConfig
+from convonet.registry import family_of, presets
 from convonet.weights import save_network
 
 # The originals keep the best loss as a numpy scalar: its constructor, dtypes and nothing else of numpy.
@@ -86,7 +86,7 @@ def import_original(
 
     Args:
         path: the checkpoint.
-        preset: name of the published configuration that it was trained with, a key of `PRESETS`.
+        preset: name of the published configuration that it was trained with, as `original_presets` lists them.
         out: the safetensors file to write.
         facts: provenance to store beside the preset and the checkpoint's name and SHA-256.
 
@@ -104,10 +104,10 @@ def import_original(
     if out.suffix != ".safetensors":
         raise WeightsError(f"{out}: weights are written as safetensors; let the name end in .safetensors")
     state = read_original_checkpoint(path)
-    config = _fitted(PRESETS[preset], state)
     try:
-        network: nn.Module = config.build()
-        network.load_state_dict(_from_original(state, config))
+        config, entries = _from_original(state, known[preset])
+        network = config.build()
+        network.load_state_dict(entries)
     except WeightsError as error:
         raise WeightsError(f"{path}: not the weights of {preset}: {_advice(state, error)}") from error
     stored = {
@@ -122,9 +122,9 @@ def import_original(
 
 def _distinction(preset: str, other: str) -> str:
     """What tells another preset of the same entries and shapes apart from the chosen one."""
-    chosen, different = PRESETS[preset], PRESETS[other]
+    chosen, different = (original_presets()[name] for name in (preset, other))
     if type(chosen) is not type(different):
-        return f"a network of kind {kind_of(different)}, not {kind_of(chosen)}"
+        return f"a network of kind {different.kind}, not {chosen.kind}"
     differing = [
         f"{field.name.replace('_', ' ')} {_shown(getattr(different, field.name))}, "
         f"not {_shown(getattr(chosen, field.name))}"
@@ -138,42 +138,32 @@ def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def original_presets() -> list[str]:
-    """Names of the presets that networks of the original implementations have."""
-    return [name for name, config in PRESETS.items() if kind_of(config) not in SCAN_KINDS]
+def original_presets() -> dict[str, NetworkConfig]:
+    """The presets that networks of the original implementations have."""
+    return {name: config for name, config in presets().items() if family_of(config).from_original}
 
 
 def fitting_presets(state: Mapping[str, Tensor]) -> list[str]:
     """Names of the presets that a network of the originals has exactly the entries and shapes of."""
     shapes = {name: value.to("meta") for name, value in state.items()}
     found = []
-    for preset in original_presets():
-        config = PRESETS[preset]
+    for preset, config in original_presets().items():
         try:
-            _from_original(shapes, _fitted(config, shapes))
+            _from_original(shapes, config)
         except WeightsError:
             continue
         found.append(preset)
     return found
 
 
-def _from_original(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    match config:
-        case conv_onet.ConvOnetConfig():
-            return conv_onet.from_original(state, config)
-        case onet.OccupancyNetworkConfig():
-            return onet.from_original(state, config)
-        case oflow.OccupancyFlowConfig() | oflow.OccupancyNetwork4DConfig():
-            return oflow.from_original(state, config)
-    raise WeightsError(f"networks of kind {kind_of(config)} are Tessera's own: no original has their weights")
-
-
-def _fitted(config: NetworkConfig, state: Mapping[str, Tensor]) -> NetworkConfig:
-    """A configuration with what a preset leaves to the file: the number of shapes."""
-    if isinstance(config, onet.OccupancyNetworkConfig) and config.encoder == "index":
-        embedding = state.get("encoder.weight")
-        return config if embedding is None else replace(config, shape_count=len(embedding))
-    return config
+def _from_original(
+    state: Mapping[str, Tensor], preset: NetworkConfig
+) -> tuple[NetworkConfig, dict[str, Tensor]]:
+    """A preset with what it leaves to the file, and its network's state dict."""
+    family = family_of(preset)
+    assert family.from_original is not None
+    config = family.fitted(preset, state)
+    return config, family.from_original(state, config)
 
 
 def _advice(state: Mapping[str, Tensor], error: WeightsError) -> str:

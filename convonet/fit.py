@@ -1,10 +1,11 @@
 """Training on one machine with torch alone: `python -m convonet.fit DATA --out DIR`.
 
-The batches come from a source named on the command line and imported at run time, so that this package
-needs neither Ray nor the program that made the data. Run it again to continue from the last checkpoint.
+The batches come from a source that is imported at run time, so that this package needs neither Ray nor the program that
+made the data. Run it again to continue from the last checkpoint.
 
 Examples:
     python -m convonet.fit rooms.zarr --out runs/volume --steps 10000 --device cuda
+    python -m convonet.fit chairs.zarr --preset onet_pointcloud --out runs/chairs --steps 300000
     python -m convonet.fit none --source preprocessing.analytic:analytic_source --out runs/volume --workers 8
 """
 
@@ -20,29 +21,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from convonet.errors import WeightsError
+from convonet.family import Sampling, SequenceSampling, ShapeSampling
 from convonet.precision import choose_device
 from convonet.prefetch import Prefetched
-from convonet.training import LOGITS_PER_VOXEL, BatchSource, Fit, TrainingConfig, TrainingState
-from convonet.volume import VolumeNetwork, VolumeNetworkConfig
-from convonet.weights import load_network, save_network
+from convonet.registry import family_of, preset
+from convonet.training import BatchSource, Fit, TrainingConfig, TrainingState
+from convonet.weights import load_any_network, save_network
 
-DEFAULT_SOURCE = "preprocessing.training_crops:training_source"
+SOURCES = {
+    type(None): "preprocessing.training_crops:training_source",
+    ShapeSampling: "preprocessing.training_shapes:training_source",
+    SequenceSampling: "preprocessing.training_sequences:training_source",
+}
+"""What draws the samples that a family asks for: those of scenes are crops."""
 
 
-def load_source(name: str, data: Path, seed: int) -> BatchSource:
-    """Import `module:function` and call it with the data's path and the seed.
+def load_source(name: str, data: Path, seed: int, sampling: Sampling | None = None) -> BatchSource:
+    """Import `module:function` and call it with the data's path, the seed and, by name, the fields of the sampling.
 
     Raises:
         ValueError: if the name is not of that form or does not exist.
     """
     module_name, _, attribute = name.partition(":")
     try:
-        factory: Callable[[Path, int], BatchSource] = getattr(importlib.import_module(module_name), attribute)
+        factory: Callable[..., BatchSource] = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"--source {name}: must be module:function ({error})") from error
-    return factory(data, seed)
+    return factory(data, seed, **(vars(sampling) if sampling else {}))
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,8 @@ class FitConfig:
         data: what the source reads.
         out: folder for state.pt, model.safetensors and metrics.jsonl.
         training: schedule, learning rate, seed.
-        source: `module:function` that makes the batches.
+        preset: name of the network's configuration.
+        source: `module:function` that makes the batches; by default from a Zarr store, what the preset asks for.
         initial: weights to start from, a file or a packaged name; None for random ones.
         checkpoint_every: steps between checkpoints.
         workers: processes that make batches ahead; 0 makes them in this process.
@@ -62,31 +71,43 @@ class FitConfig:
     data: Path
     out: Path
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    source: str = DEFAULT_SOURCE
+    preset: str = "volume"
+    source: str | None = None
     initial: str | None = None
     checkpoint_every: int = 500
     workers: int = 0
 
 
-def initial_network(initial: str | None) -> VolumeNetwork:
-    """A volume network that takes hints: random, or with given weights, which may know of none yet."""
-    if initial is None:
-        return VolumeNetwork(VolumeNetworkConfig(has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL))
-    trained = load_network(initial)
-    if not isinstance(trained, VolumeNetwork):
-        raise WeightsError(f"{initial}: holds no volume network, which is what this program trains")
-    config = replace(trained.config, has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL)
-    network = VolumeNetwork(config)
-    network.load_state_dict(network.state_dict() | trained.state_dict())
-    return network
+def initial_network(config: FitConfig, make_source: Callable[[], Any]) -> nn.Module:
+    """The preset's network: random, or with given weights of its family.
+
+    Raises:
+        WeightsError: if the weights are of another family.
+    """
+    wanted = preset(config.preset)
+    family = family_of(wanted)
+    if config.initial is None:
+        if family.input(wanted) == "shape":
+            wanted = replace(wanted, shape_count=len(make_source().shapes))
+        return wanted.build()
+    trained = load_any_network(config.initial)
+    if not isinstance(trained.config, family.config):
+        raise WeightsError(f"{config.initial}: holds no network of kind {wanted.kind}, as {config.preset} is")
+    return family.trainable(trained)
 
 
 def fit(config: FitConfig, device: torch.device) -> Path:
-    """Train a volume network and return its weights file."""
+    """Train a network and return its weights file."""
     config.out.mkdir(parents=True, exist_ok=True)
     training = config.training
+    wanted = preset(config.preset)
+    family = family_of(wanted)
+    sampling = family.sampling(wanted, config.preset)
+    source = config.source or SOURCES[type(sampling)]
+    make_source = partial(load_source, source, config.data, training.seed, sampling)
     torch.manual_seed(training.seed)
-    network = initial_network(config.initial).to(device)
+    network = initial_network(config, make_source).to(device)
+    objective = family.objective(wanted, family.loss_terms.get(config.preset))
     state = TrainingState.fresh(network, training)
     checkpoint, weights = config.out / "state.pt", config.out / "model.safetensors"
     if checkpoint.exists():
@@ -101,15 +122,15 @@ def fit(config: FitConfig, device: torch.device) -> Path:
             line: dict[str, Any] = {"step": current.step, **metrics}
             with (config.out / "metrics.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
-            print(f"step {current.step}: loss {metrics['loss']:.4f}, IoU {metrics['iou']:.3f}", flush=True)
+            figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
+            print(f"step {current.step}: {figures}", flush=True)
 
-    make_source = partial(load_source, config.source, config.data, training.seed)
     if not config.workers:
-        Fit(make_source(), training, device, on_step=on_step).run(network, state)
+        Fit(make_source(), training, device, on_step=on_step, objective=objective).run(network, state)
         return weights
     ahead = Prefetched(make_source, config.workers, state.step, training.steps, training.batch_size)
     try:
-        Fit(ahead, training, device, on_step=on_step).run(network, state)
+        Fit(ahead, training, device, on_step=on_step, objective=objective).run(network, state)
     finally:
         ahead.close()
     return weights
@@ -121,23 +142,31 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("data", type=Path, help="what the source reads, such as a Zarr store")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="optimiser steps")
-    parser.add_argument("--batch-size", type=int, default=TrainingConfig.batch_size, help="crops in a step")
-    parser.add_argument("--learning-rate", type=float, default=TrainingConfig.learning_rate, help="its peak")
+    parser.add_argument("--preset", default="volume", help="name of the network's configuration")
+    parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="optimizer steps")
+    parser.add_argument(
+        "--batch-size", type=int, help="crops, shapes or sequences in a step; the paper's by default"
+    )
+    parser.add_argument("--learning-rate", type=float, help="highest learning rate; the paper's by default")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")
     parser.add_argument("--checkpoint-every", type=int, default=500, help="steps between checkpoints")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--source", default=DEFAULT_SOURCE, help="module:function that makes the batches")
+    parser.add_argument(
+        "--source", help="module:function that makes the batches; by default from a Zarr store"
+    )
     parser.add_argument("--initial", help="weights to start from: a file or a packaged name")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead")
     given = parser.parse_args(args)
-    training = TrainingConfig(
-        steps=given.steps, batch_size=given.batch_size, learning_rate=given.learning_rate, seed=given.seed
-    )
+    asked = {"steps": given.steps, "seed": given.seed}
+    asked |= {
+        name: value for name in ("batch_size", "learning_rate") if (value := getattr(given, name)) is not None
+    }
+    network = preset(given.preset)
     config = FitConfig(
         data=given.data,
         out=given.out,
-        training=training,
+        training=replace(family_of(network).schedule(network), **asked),
+        preset=given.preset,
         source=given.source,
         initial=given.initial,
         checkpoint_every=given.checkpoint_every,

@@ -1,60 +1,58 @@
-"""Every kind of network by name: its configuration, its presets, and how it comes back from JSON."""
+"""Every family of networks by name, and their presets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
-from convonet import conv_onet, oflow, onet
-from convonet.planes import PlaneNetworkConfig
-from convonet.planes import network as planes
-from convonet.training import LOGITS_PER_VOXEL
-from convonet.volume import VolumeNetworkConfig
+from convonet.family import Family, NetworkConfig
 
-NetworkConfig = (
-    VolumeNetworkConfig
-    | PlaneNetworkConfig
-    | conv_onet.ConvOnetConfig
-    | onet.OccupancyNetworkConfig
-    | oflow.OccupancyFlowConfig
-    | oflow.OccupancyNetwork4DConfig
-)
-
-SCAN_KINDS = ("volume", "planes")
-"""Kinds that are trained on crops of scenes, in voxel units, and make nothing but scenes."""
-KINDS: dict[str, type[Any]] = {
-    "volume": VolumeNetworkConfig,
-    "planes": PlaneNetworkConfig,
-    "conv_onet": conv_onet.ConvOnetConfig,
-    "onet": onet.OccupancyNetworkConfig,
-    "oflow": oflow.OccupancyFlowConfig,
-    "onet4d": oflow.OccupancyNetwork4DConfig,
+FAMILIES: dict[str, str] = {
+    "volume": "convonet.volume.family",
+    "planes": "convonet.planes.family",
+    "conv_onet": "convonet.conv_onet.family",
+    "onet": "convonet.onet.family",
+    "oflow": "convonet.oflow.family",
+    "onet4d": "convonet.oflow.onet4d_family",
 }
-PRESETS: dict[str, NetworkConfig] = {
-    "volume": VolumeNetworkConfig(has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL),
-    **planes.PRESETS,
-    **conv_onet.PRESETS,
-    **onet.PRESETS,
-    **oflow.PRESETS,
-}
+"""Module of each family's record, `FAMILY`; it is imported when the family is first asked for."""
 
 
-def kind_of(config: NetworkConfig) -> str:
-    """The name of a configuration's kind of network."""
-    return next(kind for kind, known in KINDS.items() if type(config) is known)
+def family(kind: str) -> Family[Any]:
+    """The record of a family.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    if kind not in FAMILIES:
+        raise ValueError(f"no kind of network is called {kind!r}; there are {', '.join(FAMILIES)}")
+    record: Family[Any] = import_module(FAMILIES[kind]).FAMILY
+    return record
 
 
-def occupancy_threshold(config: NetworkConfig) -> float:
-    """The occupancy at the surface of the published meshes of a paper's network."""
-    match config:
-        case onet.OccupancyNetworkConfig():
-            return config.threshold
-        case conv_onet.ConvOnetConfig():
-            return conv_onet.presets.OCCUPANCY_THRESHOLD
-        case _:
-            return oflow.presets.OCCUPANCY_THRESHOLD
+def family_of(config: NetworkConfig) -> Family[Any]:
+    """The record of a configuration's family."""
+    return family(config.kind)
+
+
+def presets() -> dict[str, NetworkConfig]:
+    """The named configurations of all families."""
+    return {name: config for kind in FAMILIES for name, config in family(kind).presets.items()}
+
+
+def preset(name: str) -> NetworkConfig:
+    """A named configuration.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    known = presets()
+    if name not in known:
+        raise ValueError(f"no preset is called {name!r}; there are {', '.join(known)}")
+    return known[name]
 
 
 def config_from_json(kind: str, values: Mapping[str, Any]) -> NetworkConfig:
@@ -63,9 +61,7 @@ def config_from_json(kind: str, values: Mapping[str, Any]) -> NetworkConfig:
     Raises:
         ValueError: if the kind is unknown or the values do not make a configuration.
     """
-    if kind not in KINDS:
-        raise ValueError(f"no kind of network is called {kind!r}; there are {', '.join(KINDS)}")
-    known = KINDS[kind]
+    known = family(kind).config
     try:
         config: NetworkConfig = known.from_dict(values) if hasattr(known, "from_dict") else known(**values)
     except TypeError as error:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,39 +19,39 @@ from convonet.precision import network_precision
 LOGITS_PER_VOXEL = 4.0
 
 
-class CropArrays(Protocol):
-    """A batch of training crops as arrays; see `CropBatch` for the shapes."""
+B = TypeVar("B", bound="ArrayBatch")
 
-    @property
-    def points(self) -> NDArray[np.float32]: ...
-    @property
-    def point_batch(self) -> NDArray[np.int64]: ...
-    @property
-    def directions(self) -> NDArray[np.float32]: ...
-    @property
-    def sheets(self) -> NDArray[np.float32]: ...
-    @property
-    def queries(self) -> NDArray[np.float32]: ...
-    @property
-    def query_batch(self) -> NDArray[np.int64]: ...
-    @property
-    def distances(self) -> NDArray[np.float32]: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def grid_shape(self) -> tuple[int, int, int]: ...
+
+class ArrayBatch:
+    """A batch on a device: a dataclass of tensors, and of what is no array."""
+
+    @classmethod
+    def from_arrays(cls: type[B], arrays: Any, device: torch.device) -> B:
+        """A batch from an object that holds its fields under the same names, as numpy arrays where they are tensors."""
+        known = {name: getattr(arrays, name) for name in cls.__dataclass_fields__}  # type: ignore[attr-defined]
+        return cls(**{name: _on_device(value, device) for name, value in known.items()})
+
+
+def _on_device(value: Any, device: torch.device) -> Any:
+    return torch.from_numpy(value).to(device) if isinstance(value, np.ndarray) else value
 
 
 class BatchSource(Protocol):
     """Where batches come from: batch `step` of process `rank` must depend on nothing else."""
 
     def batch(self, step: int, batch_size: int, rank: int = 0) -> Any:
-        """Draw one batch of arrays, as the objective's `load` takes them: `CropArrays` for a volume network."""
+        """Draw one batch of arrays, with the fields of the batch that the objective's `load` makes."""
         ...
 
 
 class Objective(Protocol):
-    """What a network is trained for: its batches, its loss and its figure of merit."""
+    """What a network is trained for: its batches, its loss and its figure of merit.
+
+    Attributes:
+        may_idle: whether a batch may leave parameters without a gradient, which a distributed wrapper is to know.
+    """
+
+    may_idle: ClassVar[bool]
 
     def load(self, arrays: Any, device: torch.device) -> Any:
         """Move a source's arrays to a device: the batch that the other methods take."""
@@ -68,7 +67,7 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
-class CropBatch:
+class CropBatch(ArrayBatch):
     """A batch of training crops on a device.
 
     Attributes:
@@ -94,23 +93,6 @@ class CropBatch:
     def occupancy(self) -> Tensor:
         """(Q,) float32 of 0 and 1."""
         return (self.distances < 0).to(self.distances.dtype)
-
-    @classmethod
-    def from_arrays(cls, arrays: CropArrays, device: torch.device) -> CropBatch:
-        """Move a numpy batch to a device."""
-        tensors = {
-            name: torch.from_numpy(getattr(arrays, name)).to(device)
-            for name in (
-                "points",
-                "point_batch",
-                "directions",
-                "sheets",
-                "queries",
-                "query_batch",
-                "distances",
-            )
-        }
-        return cls(**tensors, batch_size=arrays.batch_size, grid_shape=arrays.grid_shape)
 
 
 @dataclass(frozen=True)
@@ -235,8 +217,9 @@ class CropObjective:
     logits_per_voxel: float = LOGITS_PER_VOXEL
     truncation: float = 1.5
     entropy_share: float = 0.25
+    may_idle: ClassVar[bool] = False
 
-    def load(self, arrays: CropArrays, device: torch.device) -> CropBatch:
+    def load(self, arrays: Any, device: torch.device) -> CropBatch:
         """See `CropBatch`."""
         return CropBatch.from_arrays(arrays, device)
 
@@ -275,6 +258,7 @@ class WrappedObjective:
     """The same objective for a model that is a distributed wrapper of a `Criterion`."""
 
     objective: Objective
+    may_idle: ClassVar[bool] = False
 
     def load(self, arrays: Any, device: torch.device) -> Any:
         """See `Objective`."""

@@ -13,11 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from convonet.atomic_file import appearing
-from convonet.conv_onet import ConvOnet
-from convonet.conv_onet.scene_crops import SceneCrops
 from convonet.crop_network import CropNetwork
 from convonet.errors import WeightsError
-from convonet.registry import KINDS, config_from_json, kind_of
+from convonet.registry import FAMILIES, config_from_json, family_of
 
 PACKAGED = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "volume-default"
@@ -60,7 +58,7 @@ def save_network(path: Path, network: nn.Module, tensors: dict[str, Tensor], fac
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     config: Any = network.config
-    header = {KIND_KEY: kind_of(config), CONFIG_KEY: json.dumps(asdict(config)), **facts}
+    header = {KIND_KEY: config.kind, CONFIG_KEY: json.dumps(asdict(config)), **facts}
     with appearing(path) as partial:
         try:
             save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=header)
@@ -82,7 +80,7 @@ def read_header(model: str) -> dict[str, str]:
         raise WeightsError(
             f"{path}: not a readable safetensors file ({error}); download or train it again"
         ) from error
-    if header.get(KIND_KEY) not in KINDS:
+    if header.get(KIND_KEY) not in FAMILIES:
         raise WeightsError(
             f"{path}: holds no Tessera network; pass weights made by `tessera train` or `models import`"
         )
@@ -146,11 +144,11 @@ def load_network(model: str) -> CropNetwork:
         WeightsError: as `load_any_network`, and if the network makes single objects.
     """
     network = load_any_network(model)
-    if isinstance(network, CropNetwork):
-        return network
-    if isinstance(network, ConvOnet) and network.config.family == "crops":
-        return SceneCrops(network)
+    config: Any = network.config
+    crop_network = family_of(config).crop_network(network)
+    if crop_network is not None:
+        return crop_network
     raise WeightsError(
-        f"{model_file(model)}: holds a network of kind {read_header(model)[KIND_KEY]}, which makes single objects "
+        f"{model_file(model)}: holds a network of kind {config.kind}, which makes single objects "
         "(`tessera generate`); reconstruction needs one of crops, such as volume, crop_3plane or crop_room_grid64"
     )

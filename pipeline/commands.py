@@ -311,14 +311,14 @@ def _preset_rows() -> list[tuple[str, str, str, str]]:
     """Name, family, parameters and input of every preset."""
     import torch
 
-    from convonet.registry import PRESETS, kind_of, parameter_count
-    from pipeline.generation.input_kinds import BRIEF, input_kind
+    from convonet.registry import family_of, parameter_count, presets
+    from pipeline.generation.input_kinds import BRIEF
 
     rows = [("preset", "family", "parameters", "input")]
-    for name, config in PRESETS.items():
+    for name, config in presets().items():
         with torch.device("meta"):
             count = parameter_count(config.build())
-        rows.append((name, kind_of(config), f"{count:,}", BRIEF[input_kind(config)]))
+        rows.append((name, config.kind, f"{count:,}", BRIEF[family_of(config).input(config)]))
     return rows
 
 

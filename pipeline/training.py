@@ -28,10 +28,9 @@ from torch import nn
 
 from convonet.atomic_file import appearing
 from convonet.errors import WeightsError
-from convonet.object_training import objective_of
-from convonet.oflow import FlowLossConfig, OccupancyFlowConfig
+from convonet.family import NetworkConfig, SequenceSampling, ShapeSampling
 from convonet.precision import choose_device
-from convonet.registry import PRESETS, SCAN_KINDS, NetworkConfig, kind_of
+from convonet.registry import family_of, preset
 from convonet.resnet18 import load_imagenet_weights
 from convonet.training import (
     BatchSource,
@@ -62,6 +61,12 @@ CHECKPOINT_FOLDER = "checkpoint.partial"
 RAY_FOLDER = "ray"
 METRICS_FILE = "metrics.jsonl"
 FOLLOW_S = 1.0
+SAMPLES: dict[type, type[Any]] = {
+    ShapeSampling: ShapeConfig,
+    SequenceSampling: SequenceConfig,
+    type(None): type(None),
+}
+"""What draws the samples that a family asks for: those of scenes are crops."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,10 @@ class TrainConfig:
         initial_model: weights to start from instead of random ones.
         imagenet: file with a ResNet-18 trained on ImageNet for the encoders of pictures to start from.
         samples: what any other network sees and is asked; None for a network of scans.
-        flow_terms: of the loss of an Occupancy Flow; None for its usual ones, and for other networks.
+        loss_terms: of a family whose loss has several; None for the usual ones.
     """
 
-    network: NetworkConfig = field(default_factory=lambda: PRESETS["volume"])
+    network: NetworkConfig = field(default_factory=lambda: preset("volume"))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     crops: CropConfig = field(default_factory=CropConfig)
     workers: int = 1
@@ -92,12 +97,14 @@ class TrainConfig:
     initial_model: str | None = None
     imagenet: str | None = None
     samples: ShapeConfig | SequenceConfig | None = None
-    flow_terms: FlowLossConfig | None = None
+    loss_terms: Any = None
 
     def __post_init__(self) -> None:
-        wanted = dict.fromkeys(SCAN_KINDS, type(None)) | {"conv_onet": ShapeConfig, "onet": ShapeConfig}
-        if not isinstance(self.samples, wanted.get(kind := kind_of(self.network), SequenceConfig)):
-            raise ValueError(f"a {kind} network is not trained on {type(self.samples).__name__} samples")
+        wanted = family_of(self.network).sampling(self.network, "")
+        if type(self.samples) is not SAMPLES[type(wanted)]:
+            raise ValueError(
+                f"a {self.network.kind} network is not trained on {type(self.samples).__name__} samples"
+            )
         if self.initial_model is not None and self.imagenet is not None:
             raise ValueError(
                 "an initial model brings its own encoder of pictures; pass --initial-model or --imagenet"
@@ -106,7 +113,7 @@ class TrainConfig:
     @property
     def objective(self) -> Objective:
         """What the network is trained for."""
-        return objective_of(self.network, self.flow_terms)
+        return family_of(self.network).objective(self.network, self.loss_terms)
 
     def source(self, data: Path, split: str, seed: int) -> BatchSource:
         """Where its batches come from.
@@ -124,7 +131,7 @@ class TrainConfig:
     def validation_split(self) -> str:
         """That of the figures: what can only be known of training shapes is measured on these."""
         match self.samples:
-            case ShapeConfig(inputs="index") | SequenceConfig(inputs="nothing"):
+            case ShapeConfig(inputs="shape") | SequenceConfig(inputs="nothing"):
                 return "train"
         return "val"
 
@@ -142,7 +149,7 @@ class TrainSummary:
 
 def _initial_network(config: TrainConfig) -> nn.Module:
     if config.initial_model is not None:
-        return load_any_network(config.initial_model)
+        return family_of(config.network).trainable(load_any_network(config.initial_model))
     network = config.network.build()
     if config.imagenet is not None:
         load_imagenet_weights(network, Path(config.imagenet))
@@ -154,7 +161,7 @@ def _check_initial_weights(config: TrainConfig) -> None:
         _initial_network(config)  # refuses the file, or the network
     if config.initial_model is None:
         return
-    kind, wanted = read_header(config.initial_model)[KIND_KEY], kind_of(config.network)
+    kind, wanted = read_header(config.initial_model)[KIND_KEY], config.network.kind
     if kind != wanted:
         raise WeightsError(
             f"{config.initial_model}: holds a network of kind {kind}, but this run trains one of kind {wanted}"
@@ -254,16 +261,14 @@ def _fit(job: dict[str, Any], device: torch.device) -> None:
         torch.set_num_threads(job["threads"])
     torch.manual_seed(config.training.seed)
     network = _initial_network(config)
-    network.requires_grad_(True).to(device)
+    network.to(device)
     state = TrainingState.fresh(network, config.training)
     _resume(state, out)
     model, objective = network, config.objective
     if context.get_world_size() > 1:
         ids = [device.index or 0] if device.type == "cuda" else None
-        # Where every later frame of a process's batch is the first one, no velocity is asked for.
-        may_idle = isinstance(config.network, OccupancyFlowConfig)
         model = nn.parallel.DistributedDataParallel(
-            Criterion(network, objective), device_ids=ids, find_unused_parameters=may_idle
+            Criterion(network, objective), device_ids=ids, find_unused_parameters=objective.may_idle
         )
         objective = WrappedObjective(objective)
     validation = config.source(data, config.validation_split, seed=1)

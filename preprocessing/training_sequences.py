@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from preprocessing.dataset import read_layout
 from preprocessing.errors import DatasetError
 from preprocessing.split_samples import SplitPictures, SplitSamples
 
-InputKind = Literal["points", "views", "nothing"]
+SequenceInput = Literal["tracks", "pair", "images", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class SequenceConfig:
 
     Attributes:
         frames: that the network is made for.
-        inputs: a noisy cloud at each time ("points"), a picture at each time by one camera ("views") or "nothing".
+        inputs: a noisy cloud at each time ("tracks") or at the first and the last ("pair"), a picture at each time by
+            one camera ("images") or "nothing".
         points: of the cloud at each time.
         noise: standard deviation added to them.
         picture_side: width and height that pictures are scaled to.
-        ends_only: whether only the first and the last cloud are seen.
         has_correspondence: whether row n of every cloud is the same point of the body.
         queries: labelled queries at t = 0, and as many at one random time; 0 for none.
         near_share: share of them that lies near the surface; the others are uniform.
@@ -35,11 +35,10 @@ class SequenceConfig:
     """
 
     frames: int = 17
-    inputs: InputKind = "points"
+    inputs: SequenceInput = "tracks"
     points: int = 300
     noise: float = 0.001
     picture_side: int = 224
-    ends_only: bool = False
     has_correspondence: bool = True
     queries: int = 512
     near_share: float = 0.0
@@ -47,8 +46,10 @@ class SequenceConfig:
     sequences: int | None = None
 
     def __post_init__(self) -> None:
-        if self.inputs not in get_args(InputKind):
-            raise ValueError(f"inputs must be one of {', '.join(get_args(InputKind))}, not {self.inputs!r}")
+        if self.inputs not in get_args(SequenceInput):
+            raise ValueError(
+                f"inputs must be one of {', '.join(get_args(SequenceInput))}, not {self.inputs!r}"
+            )
         if min(self.points - 1, self.queries, self.trajectories) < 0 or self.frames < 2:
             raise ValueError(
                 "a cloud has points, a sequence two frames; queries and trajectories are not negative"
@@ -110,7 +111,7 @@ class SequenceSource:
             )
         self.config, self.seed = config, seed
         self._samples = SplitSamples(path, split, layout, config.near_share, asks=config.queries > 0)
-        if config.inputs == "views":
+        if config.inputs == "images":
             self._pictures = SplitPictures(path, layout, config.picture_side)
 
     @property
@@ -140,9 +141,9 @@ class SequenceSource:
         config = self.config
         if config.inputs == "nothing":
             return np.zeros((1, 0), np.float32)
-        if config.inputs == "views":
+        if config.inputs == "images":
             return self._pictures.draw(sequence, rng)
-        times = (0, config.frames - 1) if config.ends_only else tuple(range(config.frames))
+        times = (0, config.frames - 1) if config.inputs == "pair" else tuple(range(config.frames))
         if config.has_correspondence:
             clouds = self._samples.points(sequence, config.points, rng, times)
         else:
@@ -159,3 +160,8 @@ class SequenceSource:
         ]
         queries, occupancy = (np.stack(part) for part in zip(*drawn, strict=True))
         return TimedQueries(queries, occupancy, (frames / (self.config.frames - 1)).astype(np.float32))
+
+
+def training_source(path: Path, seed: int, **settings: Any) -> SequenceSource:
+    """The training split with the given settings of `SequenceConfig`, as `python -m convonet.fit --source` wants it."""
+    return SequenceSource(path, "train", SequenceConfig(**settings), seed)

@@ -15,7 +15,7 @@ from preprocessing.split_samples import SplitPictures, SplitSamples
 
 CROP_ATTEMPTS = 1000
 
-InputKind = Literal["points", "partial", "crops", "voxels", "views", "index", "nothing"]
+ShapeInput = Literal["points", "partial", "crops", "voxels", "image", "shape", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ShapeConfig:
 
     Attributes:
         inputs: a noisy cloud ("points"), one cut off along an axis ("partial"), a cloud with the box of a crop
-            ("crops"), an occupancy grid ("voxels"), a picture ("views"), the shape's number ("index") or "nothing".
+            ("crops"), an occupancy grid ("voxels"), a picture ("image"), the shape's number ("shape") or "nothing".
         points: of a cloud.
         noise: standard deviation added to points that carry no scanner's noise yet.
         kept_share: of the cloud's extent along a random axis, at least, of a partial cloud.
@@ -36,7 +36,7 @@ class ShapeConfig:
         crop_query_side: side of the box in its middle that is asked.
     """
 
-    inputs: InputKind = "points"
+    inputs: ShapeInput = "points"
     points: int = 3000
     noise: float = 0.005
     kept_share: float = 0.7
@@ -48,8 +48,8 @@ class ShapeConfig:
     crop_query_side: float = 0.125
 
     def __post_init__(self) -> None:
-        if self.inputs not in get_args(InputKind):
-            raise ValueError(f"inputs must be one of {', '.join(get_args(InputKind))}, not {self.inputs!r}")
+        if self.inputs not in get_args(ShapeInput):
+            raise ValueError(f"inputs must be one of {', '.join(get_args(ShapeInput))}, not {self.inputs!r}")
         if min(self.points, self.queries) < 1:
             raise ValueError("points and queries must be at least 1")
         if not (0 <= self.near_share <= 1 and 0 < self.kept_share <= 1):
@@ -101,7 +101,7 @@ class ShapeSource:
                     "preprocess the meshes again with --voxels"
                 )
             self._voxels = BlockReader(path, layout, "voxels")
-        if config.inputs == "views":
+        if config.inputs == "image":
             self._pictures = SplitPictures(path, layout, config.picture_side)
 
     @property
@@ -135,9 +135,9 @@ class ShapeSource:
                 return self._partial_cloud(shape, rng)
             case "voxels":
                 return np.unpackbits(self._voxels.read(shape), axis=-1).astype(np.float32)
-            case "views":
+            case "image":
                 return self._pictures.draw(shape, rng)
-            case "index":
+            case "shape":
                 return np.array(number, np.int64)
             case _:
                 return np.zeros(0, np.float32)
@@ -182,3 +182,8 @@ class ShapeSource:
         if self._samples.has_scan_noise[shape]:
             return points
         return points + np.float32(self.config.noise) * rng.standard_normal(points.shape, np.float32)
+
+
+def training_source(path: Path, seed: int, **settings: Any) -> ShapeSource:
+    """The training split with the given settings of `ShapeConfig`, as `python -m convonet.fit --source` wants it."""
+    return ShapeSource(path, "train", ShapeConfig(**settings), seed)

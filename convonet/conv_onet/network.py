@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -23,12 +23,12 @@ from convonet.conv_onet.unet3d import GROUPS
 from convonet.conv_onet.voxel_encoder import LocalVoxelEncoder
 from convonet.scatter import Backend, Pooling
 
-Family = Literal["points", "voxels", "crops", "pointconv"]
+InputFamily = Literal["points", "voxels", "crops", "pointconv"]
 Inputs = Tensor | CropInputs
 Features = Grids | CropFeatures | PointFeatures
 
 _CHOICES: dict[str, Any] = {
-    "family": Family,
+    "family": InputFamily,
     "pooling": Pooling,
     "sampling": Sampling,
     "kernel": Kernel,
@@ -87,7 +87,9 @@ class ConvOnetConfig:
         ValueError: if a value is out of range or two contradict each other.
     """
 
-    family: Family = "points"
+    kind: ClassVar[str] = "conv_onet"
+
+    family: InputFamily = "points"
     projections: tuple[Projection, ...] = ()
     plane_resolution: int = 64
     volume_resolution: int = 32

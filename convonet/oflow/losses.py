@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow.network import FlowCodes, OccupancyFlow
+from convonet.training import ArrayBatch
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class FlowLossConfig:
 
 
 @dataclass(frozen=True)
-class OccupancySamples:
+class OccupancySamples(ArrayBatch):
     """Query points of one time with their labels.
 
     Attributes:
@@ -54,7 +56,7 @@ class OccupancySamples:
 
 
 @dataclass(frozen=True)
-class FlowBatch:
+class FlowBatch(ArrayBatch):
     """A batch of training sequences.
 
     Attributes:
@@ -63,12 +65,24 @@ class FlowBatch:
         later: samples at a random frame of each sequence; None without the reconstruction term.
         trajectories: (B, L, M, 3) surface points at L frames equally spaced from t = 0 to t = 1, point m the
             same in all; None without the correspondence term.
+        seed: of what the loss draws.
     """
 
     inputs: Tensor
     first: OccupancySamples | None = None
     later: OccupancySamples | None = None
     trajectories: Tensor | None = None
+    seed: int = 0
+
+    @classmethod
+    def from_arrays(cls, arrays: Any, device: torch.device) -> FlowBatch:
+        """See `ArrayBatch`; the samples of both times are batches themselves."""
+        batch = super().from_arrays(arrays, device)
+        first, later = (
+            None if asked is None else OccupancySamples.from_arrays(asked, device)
+            for asked in (arrays.first, arrays.later)
+        )
+        return replace(batch, first=first, later=later)
 
 
 @dataclass(frozen=True)

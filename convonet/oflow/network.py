@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ class OccupancyFlowConfig:
         velocity_blocks: residual blocks of the velocity field.
         solver: how trajectories are integrated.
     """
+
+    kind: ClassVar[str] = "oflow"
 
     frames: int = 17
     spatial_encoder: Literal["pointnet", "resnet18"] | None = "pointnet"

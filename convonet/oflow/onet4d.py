@@ -6,7 +6,7 @@ Niemeyer et al. 2019, section 4.1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class OccupancyNetwork4DConfig:
         temporal_hidden: width of the encoder.
         decoder_hidden: width of the decoder.
     """
+
+    kind: ClassVar[str] = "onet4d"
 
     frames: int = 17
     temporal_encoder: Literal["pointnet", "conv3d"] = "pointnet"

@@ -15,7 +15,7 @@ _IMAGES = OccupancyFlowConfig(
     temporal_hidden=32,
 )
 
-PRESETS: dict[str, OccupancyFlowConfig | OccupancyNetwork4DConfig] = {
+FLOWS: dict[str, OccupancyFlowConfig] = {
     "oflow_pointcloud": OccupancyFlowConfig(
         code_size=128, spatial_hidden=128, temporal_hidden=128, velocity_hidden=128
     ),
@@ -46,9 +46,14 @@ PRESETS: dict[str, OccupancyFlowConfig | OccupancyNetwork4DConfig] = {
         decoder_hidden=128,
         velocity_hidden=128,
     ),
+}
+
+SPACE_TIME: dict[str, OccupancyNetwork4DConfig] = {
     "onet4d_pointcloud": OccupancyNetwork4DConfig(),
     "onet4d_img": OccupancyNetwork4DConfig(temporal_encoder="conv3d", code_size=256, temporal_hidden=32),
 }
+
+PRESETS: dict[str, OccupancyFlowConfig | OccupancyNetwork4DConfig] = {**FLOWS, **SPACE_TIME}
 
 LOSSES: dict[str, FlowLossConfig] = {
     "oflow_pointcloud": FlowLossConfig(),

@@ -7,7 +7,7 @@ little outside of it, and the originals extract them from the cube of side 1.1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ class OccupancyNetworkConfig:
         latent_leaky: leaky rectifiers and mean pooling in the latent encoder.
         threshold: probability of occupancy that the surface lies at when the original extracts it.
     """
+
+    kind: ClassVar[str] = "onet"
 
     encoder: EncoderKind
     feature_size: int

@@ -8,7 +8,7 @@ less well than the volume network's, and blending joins them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from convonet.point_encoder import PointHints
 from convonet.pooled_trunk import LocalPoolTrunk
 from convonet.pooling import OccupiedVoxels
 from convonet.sampling import sample_trilinear
-from convonet.training import LOGITS_PER_VOXEL
 from convonet.voxel_decoder import VoxelDecoder
 from convonet.voxel_unet import VoxelUNet
 
@@ -47,6 +46,8 @@ class PlaneNetworkConfig:
         ValueError: if a value is out of range.
     """
 
+    kind: ClassVar[str] = "planes"
+
     planes: tuple[Plane, ...] = get_args(Plane)
     has_volume: bool = False
     feature_size: int = 32
@@ -72,13 +73,6 @@ class PlaneNetworkConfig:
     def build(self) -> PlaneNetwork:
         """A network with random weights."""
         return PlaneNetwork(self)
-
-
-PRESETS: dict[str, PlaneNetworkConfig] = {
-    "crop_1plane": PlaneNetworkConfig(("xz",), logits_per_voxel=LOGITS_PER_VOXEL),
-    "crop_3plane": PlaneNetworkConfig(logits_per_voxel=LOGITS_PER_VOXEL),
-    "crop_combine": PlaneNetworkConfig(has_volume=True, logits_per_voxel=LOGITS_PER_VOXEL),
-}
 
 
 @dataclass(frozen=True)

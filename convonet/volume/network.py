@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class VolumeNetworkConfig:
         has_hints: whether points may carry hints: a direction to their free side, the thickness of sheets.
         logits_per_voxel: slope of the logit across a surface, for weights trained on signed distances; 0 for others.
     """
+
+    kind: ClassVar[str] = "volume"
 
     feature_size: int = 32
     encoder_hidden: int = 32

@@ -12,21 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convonet.object_mesh import ExtractionConfig, Field, extract_mesh, field_normals
-from convonet.oflow import OccupancyFlow, OccupancyNetwork4D
-from convonet.onet import OccupancyNetwork
-from convonet.registry import occupancy_threshold
+from convonet.registry import family_of
 from pipeline.errors import PipelineError
 from pipeline.generation.config import GenerateConfig
-from pipeline.generation.input_kinds import InputKind, input_kind, paper_sampling
-from pipeline.generation.inputs import (
-    VOXEL_SIDE,
-    Draw,
-    Frame,
-    ObjectInput,
-    read_image,
-    read_points,
-    read_voxels,
-)
+from pipeline.generation.inputs import Draw, Frame, ObjectInput, read_image, read_points, read_voxels
 from pipeline.generation.results import Shape
 from pipeline.generation.sequence_inputs import draw_tracks, read_images, read_sequence
 from pipeline.generation.simplification import simplify
@@ -39,6 +28,7 @@ class Generator:
 
     Attributes:
         network: on its device.
+        family: its record.
         config: what is asked.
         kind: what the network takes.
         by_first: whether a sequence's unit cube is that of its first frame.
@@ -48,13 +38,14 @@ class Generator:
     def __init__(self, network: nn.Module, header: dict[str, str], config: GenerateConfig) -> None:
         known: Any = network.config
         self.network, self.config = network, config
-        self.network_config = known
-        self.kind: InputKind = input_kind(known)
+        self.network_config, self.family = known, family_of(known)
+        self.kind = self.family.input(known)
         self.device = next(network.parameters()).device
         self.notes: list[str] = []
         is_original = "source_sha256" in header
         self.by_first = config.cube == "first" or (config.cube == "auto" and is_original)
-        paper = paper_sampling(known, header.get("preset", ""))
+        paper = self.family.sampling(known, header.get("preset", ""))
+        assert paper is not None, "networks of scenes generate nothing"
         self.draw = Draw(config.points, config.noise, config.seed, paper)
 
     @property
@@ -65,13 +56,13 @@ class Generator:
     @property
     def moves(self) -> bool:
         """Whether it makes sequences."""
-        return isinstance(self.network, OccupancyFlow | OccupancyNetwork4D)
+        return self.family.makes in ("flows", "moments")
 
     @property
     def threshold(self) -> float:
         """Occupancy at the surface: the one asked for, or else the paper's."""
         asked = self.config.threshold
-        return occupancy_threshold(self.network_config) if asked is None else asked
+        return self.family.threshold(self.network_config) if asked is None else asked
 
     def read(self, source: str) -> ObjectInput:
         """The input of a file, or of a shape's number.
@@ -88,8 +79,7 @@ class Generator:
             case "points" | "crops":
                 read = read_points(path, self.draw)
             case "voxels":
-                is_onet = isinstance(self.network, OccupancyNetwork)
-                read = read_voxels(path, VOXEL_SIDE if is_onet else None)
+                read = read_voxels(path, self.family.voxel_side)
             case "shape":
                 read = self._shape_number(source)
             case _:
@@ -111,14 +101,10 @@ class Generator:
             )
         return ObjectInput(torch.tensor([int(source)]))
 
-    def extraction(
-        self, padding: float = PADDING, at_once: int = ExtractionConfig.queries_per_batch
-    ) -> ExtractionConfig:
+    def extraction(self, padding: float = PADDING) -> ExtractionConfig:
         """How surfaces are extracted: in the unit cube and a little beyond it."""
         config = self.config
-        return ExtractionConfig(
-            config.resolution, config.steps, self.threshold, padding, config.refine, at_once
-        )
+        return ExtractionConfig(config.resolution, config.steps, self.threshold, padding, config.refine)
 
     def extract(
         self, field: Field, frame: Frame, what: str = "", extraction: ExtractionConfig | None = None

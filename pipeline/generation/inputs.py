@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from convonet.family import Sampling
 from pipeline.errors import PipelineError
-from pipeline.generation.input_kinds import Sampling, refuse
+from pipeline.generation.input_kinds import refuse
 from pipeline.scan_reading import scan_chunks
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import MESH_SUFFIXES, holds_faces, read_mesh
@@ -112,7 +113,7 @@ class Draw:
         points: how many.
         noise: in unit cubes; None takes the paper's for meshes and none for measured points.
         seed: of the draw.
-        paper: the network's own sampling.
+        paper: the network's own sampling; its noise is for points on meshes.
     """
 
     points: int | None

@@ -10,14 +10,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from convonet.conv_onet import ConvOnet
-from convonet.oflow import OccupancyFlow, OccupancyNetwork4D
-from convonet.onet import OccupancyNetwork
 from convonet.precision import choose_device
-from convonet.registry import SCAN_KINDS
+from convonet.registry import family
 from convonet.weights import KIND_KEY, load_any_network, model_file, read_header
 from pipeline.errors import PipelineError
 from pipeline.generation.config import GenerateConfig
@@ -36,7 +34,7 @@ from pipeline.generation.results import (
 )
 from pipeline.generation.rooms import from_crops
 from pipeline.generation.sequences import between, each_moment, flows
-from pipeline.generation.still_shapes import from_features, from_latents
+from pipeline.generation.still_shapes import still_shapes
 from pipeline.overwriting import refuse_overwriting
 from preprocessing.mesh_checks import check_mesh
 
@@ -73,7 +71,7 @@ def generate(
     config: GenerateConfig | None = None,
     device: str = "auto",
 ) -> GenerateReport:
-    """Generate closed meshes of objects with a network of kind conv_onet, onet, oflow or onet4d.
+    """Generate closed meshes of objects with a network of any family but those of scans.
 
     Args:
         model: a weights file, or a packaged model's name.
@@ -96,7 +94,7 @@ def generate(
     header = read_header(str(model))
     inputs = [model_file(str(model)), *(Path(name) for name in (source, config.motion) if name is not None)]
     refuse_overwriting(possible_files(out), inputs)
-    if header[KIND_KEY] in SCAN_KINDS:
+    if family(header[KIND_KEY]).makes == "scenes":
         raise PipelineError(
             f"{model_file(str(model))}: is a {header[KIND_KEY]} network, which turns whole scans into meshes; "
             "use `tessera reconstruct SCAN --out RUN --model MODEL`"
@@ -153,7 +151,7 @@ def _check_options(generator: Generator, source: str | None) -> None:
     if config.samples and source is not None and draws_sequences:
         raise PipelineError("pass INPUT to reconstruct a sequence, or --samples to draw new ones, not both")
     if config.motion and (
-        is_pair or not isinstance(generator.network, OccupancyFlow) or (takes_nothing and not draws_sequences)
+        is_pair or generator.family.makes != "flows" or (takes_nothing and not draws_sequences)
     ):
         raise PipelineError("--motion is for networks that encode sequences with Occupancy Flow")
     if source is None and not takes_nothing and not config.interpolate:
@@ -177,17 +175,14 @@ def _check_options(generator: Generator, source: str | None) -> None:
 
 
 def _shapes(generator: Generator, source: str | None, model: str, device: str) -> Results:
-    network = generator.network
-    if isinstance(network, OccupancyFlow):
-        is_pair = generator.kind == "pair"
-        return [between(generator, network, source)] if is_pair else flows(generator, network, source)
-    if isinstance(network, OccupancyNetwork):
-        return from_latents(generator, network, source)
+    network: Any = generator.network
+    if generator.kind == "pair":
+        return [between(generator, network, source)]
+    if generator.family.makes == "flows":
+        return flows(generator, network, source)
+    if generator.family.makes == "shapes" and generator.kind != "crops":
+        return still_shapes(generator, network, source)
     assert source is not None, "options were checked"
-    if isinstance(network, OccupancyNetwork4D):
-        return each_moment(generator, network, source)
-    if isinstance(network, ConvOnet):
-        if generator.kind == "crops":
-            return [from_crops(generator, model, source, device)]
-        return [from_features(generator, network, source)]
-    raise PipelineError(f"a network of type {type(network).__name__} does not generate objects")
+    if generator.kind == "crops":
+        return [from_crops(generator, model, source, device)]
+    return each_moment(generator, network, source)

@@ -16,14 +16,16 @@ import trimesh
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from convonet.family import NetworkConfig
 from convonet.object_mesh import ExtractionConfig, ObjectMesh, extract_mesh
 from convonet.oflow import LOSSES, FlowBatch, OccupancySamples, SolverConfig, flow_loss, onet4d_loss
-from convonet.registry import PRESETS, SCAN_KINDS, NetworkConfig, kind_of, parameter_count
+from convonet.registry import family_of, parameter_count, presets
 from convonet.resnet18 import ResNet18
 from convonet.weights import load_any_network, save_network
 from tests.convonet.conv_onet import test_overfit as longer
 from tests.convonet.oflow.moving_shapes import BendingEllipsoids
 
+PRESETS = presets()
 SMALL: dict[str, dict[str, Any]] = {  # by kind; what a configuration has not is left out
     "volume": {
         "feature_size": 8,
@@ -95,9 +97,9 @@ BODIES = BendingEllipsoids(
 
 def small(preset: str) -> NetworkConfig:
     config: Any = PRESETS[preset]
-    if kind_of(config) == "conv_onet":
+    if config.kind == "conv_onet":
         return longer.reduced(config)
-    return replace(config, **SMALL[kind_of(config)] | EXCEPTIONS.get(preset, {}))
+    return replace(config, **SMALL[config.kind] | EXCEPTIONS.get(preset, {}))
 
 
 def pictures(occupancy: Callable[[Tensor], Tensor], batch: int) -> Tensor:
@@ -150,10 +152,10 @@ class Trial:
 
 def shape_trial(preset: str, network: Any) -> Trial:
     """The three shapes as the network's kind of input."""
-    config, kind = network.config, kind_of(network.config)
+    config, kind = network.config, network.config.kind
     generator = torch.Generator().manual_seed(1)
     inputs: Any
-    if kind in SCAN_KINDS:
+    if family_of(config).makes == "scenes":
         return crop_trial(network)
     if kind == "conv_onet" and config.family == "voxels":
         inputs = voxels(16)
@@ -241,7 +243,7 @@ def sequence_trial(preset: str, network: Any) -> Trial:
     def loss(generator: torch.Generator) -> Tensor:
         first = samples(torch.zeros(batch), generator)
         later = samples(torch.randint(FRAMES, (batch,), generator=generator) / (FRAMES - 1), generator)
-        if kind_of(config) == "onet4d":
+        if config.kind == "onet4d":
             return onet4d_loss(network, inputs, later)
         moved = bodies.trajectories(bodies.surface(64, generator), FRAMES)
         return flow_loss(network, FlowBatch(inputs, first, later, moved), LOSSES[preset], generator).total
@@ -279,9 +281,9 @@ def trained(preset: str) -> tuple[Any, Trial]:
     torch.manual_seed(0)
     config: Any = small(preset)
     network = config.build()
-    sequence = kind_of(config) in ("oflow", "onet4d")
+    sequence = config.kind in ("oflow", "onet4d")
     trial = sequence_trial(preset, network) if sequence else shape_trial(preset, network)
-    first, last = train(network, trial, STEPS_OF_PRESET.get(preset, STEPS[kind_of(config)]))
+    first, last = train(network, trial, STEPS_OF_PRESET.get(preset, STEPS[config.kind]))
     assert last < 0.75 * first, (preset, first, last)
     return network, trial
 
@@ -311,7 +313,7 @@ def assert_survives_the_disk(network: Any, outputs: Callable[[Any], Tensor], pat
     assert torch.equal(outputs(again), outputs(network))
 
 
-SINGLE = [name for name, config in PRESETS.items() if kind_of(config) in (*SCAN_KINDS, "conv_onet", "onet")]
+SINGLE = [name for name, config in PRESETS.items() if family_of(config).makes in ("scenes", "shapes")]
 
 
 @pytest.mark.parametrize("preset", SINGLE)
@@ -327,7 +329,7 @@ def test_single_shapes(preset: str, tmp_path: Path) -> None:
     )
 
 
-FLOWS = [name for name, config in PRESETS.items() if kind_of(config) == "oflow"]
+FLOWS = [name for name, config in PRESETS.items() if config.kind == "oflow"]
 
 
 @pytest.mark.parametrize("preset", FLOWS)
@@ -360,7 +362,7 @@ def test_moving_bodies(preset: str, tmp_path: Path) -> None:
     assert_survives_the_disk(network, outputs, tmp_path / "w.safetensors")
 
 
-@pytest.mark.parametrize("preset", [name for name, config in PRESETS.items() if kind_of(config) == "onet4d"])
+@pytest.mark.parametrize("preset", [name for name, config in PRESETS.items() if config.kind == "onet4d"])
 def test_moving_bodies_of_the_baseline(preset: str, tmp_path: Path) -> None:
     """Without correspondences, each time has a mesh of its own."""
     network, trial = trained(preset)
@@ -389,7 +391,7 @@ def test_every_network_of_point_clouds_is_trained_to_a_high_overlap() -> None:
 
 
 def test_no_preset_is_left_out() -> None:
-    assert {kind_of(config) for config in PRESETS.values()} == set(STEPS)
+    assert {config.kind for config in PRESETS.values()} == set(STEPS)
 
 
 def test_the_documentation_lists_every_preset_with_its_parameters() -> None:
@@ -400,5 +402,5 @@ def test_the_documentation_lists_every_preset_with_its_parameters() -> None:
             rows |= {name.strip("` "): cells for name in cells[0].split(",")}
     with torch.device("meta"):
         counts = {name: parameter_count(config.build()) for name, config in PRESETS.items()}
-    expected = {name: (kind_of(PRESETS[name]), f"{count:,}") for name, count in counts.items()}
+    expected = {name: (PRESETS[name].kind, f"{count:,}") for name, count in counts.items()}
     assert {name: (cells[1], cells[4]) for name, cells in rows.items()} == expected

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from convonet.errors import WeightsError
-from convonet.registry import PRESETS
+from convonet.registry import preset as named
 from convonet.resnet18 import ImageEncoder, load_imagenet_weights
 from tests.convonet.onet import original_forward as forward
 from tests.convonet.onet.original_states import linear, random_state, resnet18
@@ -87,7 +87,7 @@ def test_every_encoder_of_pictures_in_a_network_starts_there_and_others_have_non
 ) -> None:
     torch.save(imagenet, tmp_path / "resnet18.pth")
     for preset in ("onet_img", "oflow_img"):
-        network = PRESETS[preset].build()
+        network = named(preset).build()
         before = {name: value.clone() for name, value in network.state_dict().items()}
         load_imagenet_weights(network, tmp_path / "resnet18.pth")
         for name, value in network.state_dict().items():
@@ -95,7 +95,7 @@ def test_every_encoder_of_pictures_in_a_network_starts_there_and_others_have_non
             assert torch.equal(value, imagenet[entry] if entry else before[name])
         assert any("encoder.features." in name for name in before)
     with pytest.raises(WeightsError, match=r"resnet18\.pth.*onet_img.*no such encoder"):
-        load_imagenet_weights(PRESETS["onet4d_img"].build(), tmp_path / "resnet18.pth")
+        load_imagenet_weights(named("onet4d_img").build(), tmp_path / "resnet18.pth")
 
 
 class Payload:

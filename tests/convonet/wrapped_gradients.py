@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from convonet.object_training import objective_of
 from convonet.training import Criterion, WrappedObjective
-from tests.convonet.test_object_training import CASES, CPU
+from tests.convonet.test_objectives import CASES, CPU, objective_of
 
 LIMIT_S = 120
 
@@ -29,7 +28,7 @@ def wrapped_gradients(case: str) -> list[Tensor]:
     torch.manual_seed(0)
     network, objective = config.build(), objective_of(config, terms)
     is_flow = case.startswith("oflow")
-    model = DistributedDataParallel(Criterion(network, objective), find_unused_parameters=is_flow)
+    model = DistributedDataParallel(Criterion(network, objective), find_unused_parameters=objective.may_idle)
     wrapped = WrappedObjective(objective)
     if is_flow:  # a batch that asks for no velocity must not stop the next one
         idle = replace(source, later_frames=1)

@@ -18,7 +18,7 @@ from ray.train import WorkerGroupError
 
 from convonet.conv_onet import ConvOnetConfig
 from convonet.oflow import OccupancyFlowConfig
-from convonet.registry import PRESETS, SCAN_KINDS, kind_of
+from convonet.registry import family_of, presets
 from convonet.training import TrainingConfig
 from convonet.volume import VolumeNetworkConfig
 from convonet.weights import load_any_network, read_header, save_network
@@ -32,6 +32,7 @@ from preprocessing.training_sequences import SequenceConfig
 from preprocessing.training_shapes import ShapeConfig
 from tests.preprocessing.ball_datasets import BALLS, MOVING, write_balls
 
+PRESETS = presets()
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ConvOnetConfig(
     projections=("xz", "xy", "yz"),
@@ -131,7 +132,7 @@ def test_every_preset_has_samples_that_fit_its_network(name: str, balls: Path, m
     data = moving if kind_has_frames else balls
     training = preset_training(name)
     config = preset_config(name, data, training)
-    if kind_of(PRESETS[name]) in SCAN_KINDS:
+    if family_of(PRESETS[name]).makes == "scenes":
         assert config == TrainConfig(PRESETS[name]) and training == TrainingConfig()
         assert TrainConfig().network == PRESETS["volume"]
         return

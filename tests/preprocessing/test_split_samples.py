@@ -33,17 +33,19 @@ def test_rows_are_distinct_while_they_last_and_no_block_is_read_in_vain(
     assert len(blocks) == len(set(blocks)) <= -(-count // BLOCK) + 1
 
 
-@pytest.mark.parametrize("inputs", ["points", "views"])
+@pytest.mark.parametrize(("still", "moving"), [("points", "tracks"), ("image", "images")])
 @pytest.mark.parametrize("frames", [0, FRAMES])
-def test_a_batch_depends_on_seed_step_and_rank_alone(inputs: str, frames: int, tmp_path: Path) -> None:
+def test_a_batch_depends_on_seed_step_and_rank_alone(
+    still: str, moving: str, frames: int, tmp_path: Path
+) -> None:
     layout = replace(MOVING if frames else BALLS, voxel_side=0)
     path = write_balls(tmp_path / "balls.zarr", layout)
 
     def source(seed: int) -> ShapeSource | SequenceSource:
         if frames:
-            sequences = SequenceConfig(frames, inputs, points=40, picture_side=8)  # type: ignore[arg-type]
+            sequences = SequenceConfig(frames, moving, points=40, picture_side=8)  # type: ignore[arg-type]
             return SequenceSource(path, "train", sequences, seed)
-        shapes = ShapeConfig(inputs, points=40, picture_side=8)  # type: ignore[arg-type]
+        shapes = ShapeConfig(still, points=40, picture_side=8)  # type: ignore[arg-type]
         return ShapeSource(path, "train", shapes, seed)
 
     first = source(1)

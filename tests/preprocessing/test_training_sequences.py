@@ -46,7 +46,7 @@ def test_sequences_keep_their_correspondence_and_labels_hold_at_their_time(movin
 
 def test_ends_alone_without_correspondence_and_nothing(moving: Path) -> None:
     ends = SequenceConfig(
-        FRAMES, points=2000, noise=0.0, ends_only=True, has_correspondence=False, queries=0, trajectories=10
+        FRAMES, "pair", points=2000, noise=0.0, has_correspondence=False, queries=0, trajectories=10
     )
     batch = SequenceSource(moving, "val", ends, seed=0).batch(0, 2)
     assert batch.inputs.shape == (2, 2, 2000, 3) and batch.first is None and batch.later is None
@@ -69,7 +69,7 @@ def test_pictures_are_those_of_one_camera_at_all_times(moving: Path) -> None:
         for ball in range(3)
         for view in range(MOVING.views)
     }
-    same_size = SequenceConfig(FRAMES, "views", queries=64, trajectories=20, picture_side=PIXELS)
+    same_size = SequenceConfig(FRAMES, "images", queries=64, trajectories=20, picture_side=PIXELS)
     source = SequenceSource(moving, "train", same_size, seed=0)
     batch = source.batch(0, 30)
     assert batch.inputs.shape == (30, FRAMES, 3, PIXELS, PIXELS) and batch.inputs.dtype == np.float32
@@ -93,6 +93,6 @@ def test_what_a_dataset_lacks_is_said_with_its_cure(moving: Path, tmp_path: Path
     with pytest.raises(DatasetError, match=r"sequences of 5 frames.*--frames 17"):
         SequenceSource(moving, "train", SequenceConfig(17), 0)
     with pytest.raises(DatasetError, match=r"unseen\.zarr: holds no rendered views.*--views"):
-        SequenceSource(unseen, "train", SequenceConfig(FRAMES, "views"), 0)
-    with pytest.raises(ValueError, match="inputs must be one of points, views, nothing"):
+        SequenceSource(unseen, "train", SequenceConfig(FRAMES, "images"), 0)
+    with pytest.raises(ValueError, match="inputs must be one of tracks, pair, images, nothing"):
         SequenceConfig(inputs="voxels")  # type: ignore[arg-type]

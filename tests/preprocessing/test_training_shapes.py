@@ -91,12 +91,12 @@ def test_voxels_pictures_numbers_and_nothing(balls: Path) -> None:
     grids = np.unpackbits(stored["voxels"][:3], axis=-1)
     assert all(any(np.array_equal(one, grid) for grid in grids) for one in voxels)
 
-    same_size = ShapeConfig("views", picture_side=PIXELS)
+    same_size = ShapeConfig("image", picture_side=PIXELS)
     pictures = ShapeSource(balls, "train", same_size, seed=0).batch(0, 30).inputs
     known = np.moveaxis(stored["view_rgb"][:3].reshape(-1, PIXELS, PIXELS, 3), -1, 1) / np.float32(255)
     found = [[np.array_equal(one, each) for each in known].index(True) for one in pictures]
     assert len(set(found)) > 6  # of 9 views
-    scaled = ShapeSource(balls, "train", ShapeConfig("views"), seed=0).batch(0, 2).inputs
+    scaled = ShapeSource(balls, "train", ShapeConfig("image"), seed=0).batch(0, 2).inputs
     assert scaled.shape == (2, 3, 224, 224) and scaled.min() >= 0 and scaled.max() <= 1
     np.testing.assert_allclose(
         scaled.mean(axis=(2, 3)),
@@ -104,7 +104,7 @@ def test_voxels_pictures_numbers_and_nothing(balls: Path) -> None:
         atol=0.02,
     )
 
-    numbered = ShapeSource(balls, "train", ShapeConfig("index"), seed=0).batch(0, 6)
+    numbered = ShapeSource(balls, "train", ShapeConfig("shape"), seed=0).batch(0, 6)
     assert numbered.inputs.dtype == np.int64
     for number, asked in zip(numbered.inputs, numbered.queries, strict=True):
         assert owner(balls, "uniform_queries", asked) == number  # the first three shapes are the split
@@ -136,7 +136,7 @@ def test_what_a_dataset_lacks_is_said_with_its_cure(balls: Path, tmp_path: Path)
     with pytest.raises(DatasetError, match=r"side 32.*64.*--voxels"):
         ShapeSource(balls, "train", ShapeConfig("voxels", voxel_side=64), 0)
     with pytest.raises(DatasetError, match=r"views.*--views"):
-        ShapeSource(bare, "train", ShapeConfig("views"), 0)
+        ShapeSource(bare, "train", ShapeConfig("image"), 0)
     with pytest.raises(DatasetError, match=r"uniform queries.*tessera preprocess"):
         ShapeSource(scans, "train", ShapeConfig(), 0)
     with pytest.raises(DatasetError, match=r"sequences.*tessera preprocess"):

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from convonet.conv_onet import ConvOnet, ConvOnetConfig, CropInputs
+from convonet.conv_onet import PRESETS, ConvOnet, ConvOnetConfig, CropInputs
 from convonet.conv_onet.scene_crops import SceneCrops
 from convonet.errors import WeightsError
-from convonet.registry import PRESETS
 
 UNIT = 0.02
 CONFIG = ConvOnetConfig(

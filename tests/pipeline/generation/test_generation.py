@@ -20,16 +20,16 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from convonet.conv_onet import ConvOnetConfig
+from convonet.family import ShapeSampling
 from convonet.oflow import OccupancyFlowConfig, OccupancyNetwork4DConfig
 from convonet.onet import OccupancyNetworkConfig
-from convonet.registry import PRESETS
+from convonet.registry import family_of, presets
 from convonet.volume import VolumeNetworkConfig
 from convonet.weights import load_any_network, save_network
 from pipeline import generate
 from pipeline.cli import main
 from pipeline.generation import results
 from pipeline.generation.config import GenerateConfig
-from pipeline.generation.input_kinds import Sampling, input_kind, paper_sampling
 from pipeline.generation.inputs import Draw, read_image, read_points
 from pipeline.generation.sequence_inputs import draw_tracks, read_sequence, resample
 from preprocessing.mesh_files import read_mesh, write_mesh
@@ -427,7 +427,9 @@ def test_a_shape_takes_the_motion_of_another_sequence(
         moved = [torch.randn(1, 8, generator=again) for _ in range(2)][1]
     else:
         tracks = read_sequence(Path(other))
-        read = draw_tracks(Path(other), tracks, FRAMES, Draw(100, None, 1, Sampling(100, 0.0)), False)
+        read = draw_tracks(
+            Path(other), tracks, FRAMES, Draw(100, None, 1, ShapeSampling(points=100, noise=0.0)), False
+        )
         moved = network.encode(read.values).motion
     place = torch.from_numpy(lent[0].astype(np.float32))[None]
     expected = network.transport(replace(codes, motion=moved), place, torch.linspace(0, 1, FRAMES))[0]
@@ -554,6 +556,9 @@ def test_a_picture_is_cut_to_its_middle_square(tmp_path: Path) -> None:
     assert torch.equal(read_image(tmp_path / "clear.png"), torch.ones(3, 224, 224))
 
 
+QUIET, LOUD = (ShapeSampling(points=300, noise=noise) for noise in (0.005, 0.02))
+
+
 def test_points_follow_the_papers_protocol(inputs: Path) -> None:
     expected = {
         "onet_pointcloud": (300, 0.005), "shapenet_3plane": (3000, 0.005), "shapenet_grid32": (3000, 0.005),
@@ -561,14 +566,15 @@ def test_points_follow_the_papers_protocol(inputs: Path) -> None:
         "onet4d_pointcloud": (300, 0.001), "oflow_interpolation": (10_000, 0.0),
     }  # fmt: skip
     for preset, (points, noise) in expected.items():
-        assert paper_sampling(PRESETS[preset], preset) == Sampling(points, noise)
-    quiet = read_points(inputs / "solid.ply", Draw(4000, 0.0, 1, Sampling(300, 0.005))).values[0].numpy()
-    noisy = read_points(inputs / "solid.ply", Draw(4000, None, 1, Sampling(300, 0.02))).values[0].numpy()
+        sampling = family_of(config := presets()[preset]).sampling(config, preset)
+        assert (sampling.points, sampling.noise) == (points, noise)
+    quiet = read_points(inputs / "solid.ply", Draw(4000, 0.0, 1, QUIET)).values[0].numpy()
+    noisy = read_points(inputs / "solid.ply", Draw(4000, None, 1, LOUD)).values[0].numpy()
     assert quiet.shape == (4000, 3)
     axes = HALF_AXES / (2 * HALF_AXES[0])
     assert np.abs(np.linalg.norm(quiet / axes, axis=1) - 1).max() < 0.02
     assert np.std(noisy - quiet) == pytest.approx(0.02, rel=0.05)
-    cloud = read_points(inputs / "cloud.xyz", Draw(None, None, 1, Sampling(300, 0.02))).values[0].numpy()
+    cloud = read_points(inputs / "cloud.xyz", Draw(None, None, 1, LOUD)).values[0].numpy()
     given = np.loadtxt(inputs / "cloud.xyz")
     unit = (given - 0.5 * (given.min(0) + given.max(0))) / np.ptp(given, axis=0).max()
     distance = np.linalg.norm(cloud[:, None] - unit[None], axis=2)
@@ -577,7 +583,7 @@ def test_points_follow_the_papers_protocol(inputs: Path) -> None:
 
 
 def test_every_preset_says_what_it_takes() -> None:
-    kinds = {name: input_kind(config) for name, config in PRESETS.items()}
+    kinds = {name: family_of(config).input(config) for name, config in presets().items()}
     assert kinds["onet_img"] == "image"
     assert kinds["voxel_shapenet_grid32"] == kinds["onet_voxel"] == "voxels"
     assert kinds["room_pointconv"] == kinds["onet_pointcloud"] == "points"
@@ -606,7 +612,7 @@ def test_resampling_a_steady_motion_keeps_it_steady() -> None:
 def test_the_commands_make_a_mesh_from_a_checkpoint(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = PRESETS["onet_unconditional"].build()
+    network = presets()["onet_unconditional"].build()
     torch.manual_seed(0)
     names = {re.sub(r"^latent_encoder\.fc_occupancy\.", "encoder_latent.fc_0.", name): value
              for name, value in network.state_dict().items()}  # fmt: skip
@@ -673,7 +679,7 @@ def test_the_command_prints_what_it_made(
 def test_models_lists_every_preset_and_its_help_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
     main(["models"])
     text = capsys.readouterr().out
-    for name in PRESETS:
+    for name in presets():
         assert f"  {name} " in text
     assert re.search(r"onet_img +onet +13,414,465  image", text)
     main(["models", "list"])

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from convonet.checkpoints import import_original
 from convonet.conv_onet import ConvOnetConfig, from_original
+from convonet.family import NetworkConfig
 from convonet.planes import PlaneNetworkConfig
-from convonet.registry import NetworkConfig
 from convonet.volume import VolumeNetworkConfig
 from convonet.weights import load_network, save_network
 from pipeline import reconstruct

@@ -13,17 +13,22 @@ import torch
 from numpy.typing import NDArray
 
 from convonet.conv_onet import ConvOnetConfig
-from convonet.object_training import objective_of
+from convonet.family import NetworkConfig
 from convonet.oflow import LOSSES, FlowLossConfig, OccupancyFlowConfig, OccupancyNetwork4DConfig, SolverConfig
 from convonet.onet import OccupancyNetworkConfig
-from convonet.registry import PRESETS, SCAN_KINDS, NetworkConfig, kind_of
-from convonet.training import Fit, TrainingConfig, TrainingState, train_step
+from convonet.registry import family_of, presets
+from convonet.training import Fit, Objective, TrainingConfig, TrainingState, train_step
 from tests.convonet.test_training import Spheres
 
+PRESETS = presets()
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 FRAMES = 3
 SOLVER = SolverConfig(method="midpoint", step_size=0.5)
+
+
+def objective_of(config: NetworkConfig, terms: FlowLossConfig | None = None) -> Objective:
+    return family_of(config).objective(config, terms)
 
 
 @dataclass(frozen=True)
@@ -309,7 +314,7 @@ def test_a_distributed_wrapper_gives_the_gradients_of_the_network(case: str, wra
 def shrunk(name: str) -> tuple[NetworkConfig, Balls | Movers | Spheres]:
     """A preset with narrow layers on small grids, and what it takes."""
     config = PRESETS[name]
-    if kind_of(config) in SCAN_KINDS:
+    if family_of(config).makes == "scenes":
         return config, Spheres()
     if isinstance(config, ConvOnetConfig):
         narrow = replace(
