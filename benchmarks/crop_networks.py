@@ -27,6 +27,7 @@ from convonet.crop_network import CropNetwork
 from convonet.precision import network_precision
 from convonet.registry import preset
 from convonet.training import (
+    Criterion,
     CropBatch,
     CropObjective,
     TrainingConfig,
@@ -59,7 +60,7 @@ def train(name: str, config: TrainingConfig) -> tuple[CropNetwork, list[float]]:
     for step in range(config.steps):
         batch = objective.load(source.batch(step, config.batch_size), CPU)
         started = time.perf_counter()
-        train_step(network, state, batch, config, objective)
+        train_step(Criterion(network, objective), state, batch, config)
         seconds.append(time.perf_counter() - started)
     network.load_state_dict(state.averaged)
     return network.eval().requires_grad_(False), seconds

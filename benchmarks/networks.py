@@ -27,7 +27,7 @@ from benchmarks.machine import machine, tell
 from convonet.point_encoder import SHEET_VOXELS, PointHints
 from convonet.precision import cpu_has_bf16_units, network_precision
 from convonet.scatter import cell_max, cell_mean, occupied_cells
-from convonet.training import CropBatch, CropObjective, TrainingConfig, TrainingState, train_step
+from convonet.training import Criterion, CropBatch, CropObjective, TrainingConfig, TrainingState, train_step
 from convonet.volume import VolumeNetwork, VolumeNetworkConfig
 from convonet.weights import DEFAULT_MODEL, load_network
 from preprocessing.surface_sampling import sample_surface
@@ -206,7 +206,7 @@ def trained_step(network: VolumeNetwork, batch: CropBatch, use_bf16: bool) -> Ca
     """One more step of a fresh training run, each time it is called."""
     config = TrainingConfig()
     state = TrainingState.fresh(network.requires_grad_(True), config)
-    return lambda: train_step(network, state, batch, config, CropObjective(use_bf16))
+    return lambda: train_step(Criterion(network, CropObjective(use_bf16)), state, batch, config)
 
 
 def ratios(task: str, seconds: dict[str, float]) -> dict[str, Any]:

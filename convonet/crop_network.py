@@ -17,7 +17,8 @@ class CropNetwork(nn.Module, ABC):
 
     Positions are in voxel units of a crop: x, y, z from its lowest corner, the voxels' faces at whole numbers. A crop
     starts and ends on multiples of `pooling_factor` of one lattice of the scene, and shows the network at least
-    `receptive_radius` voxels around every query. Subclasses have a `config`, a frozen dataclass.
+    `receptive_radius` voxels around every query. Subclasses have a `config`, a frozen dataclass; `has_hints` in it says
+    whether points may carry hints, `logits_per_voxel` that the logit is a distance.
     """
 
     config: Any
@@ -74,12 +75,12 @@ class CropNetwork(nn.Module, ABC):
     @property
     def knows_levels(self) -> bool:
         """Whether it was trained for every level of a pyramid: with hints, and sheets of every thickness."""
-        return False
+        return bool(getattr(self.config, "has_hints", False))
 
     @property
     def logits_per_voxel(self) -> float:
         """Slope of the logit across a surface; 0 where the logit is not a distance."""
-        return 0.0
+        return float(getattr(self.config, "logits_per_voxel", 0.0))
 
     @property
     def voxel_side(self) -> float | None:

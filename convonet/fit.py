@@ -126,11 +126,11 @@ def fit(config: FitConfig, device: torch.device) -> Path:
             print(f"step {current.step}: {figures}", flush=True)
 
     if not config.workers:
-        Fit(make_source(), training, device, on_step=on_step, objective=objective).run(network, state)
+        Fit(make_source(), training, device, on_step=on_step, objective=objective).run(state)
         return weights
     ahead = Prefetched(make_source, config.workers, state.step, training.steps, training.batch_size)
     try:
-        Fit(ahead, training, device, on_step=on_step, objective=objective).run(network, state)
+        Fit(ahead, training, device, on_step=on_step, objective=objective).run(state)
     finally:
         ahead.close()
     return weights
@@ -157,21 +157,13 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--initial", help="weights to start from: a file or a packaged name")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead")
     given = parser.parse_args(args)
-    asked = {"steps": given.steps, "seed": given.seed}
-    asked |= {
-        name: value for name in ("batch_size", "learning_rate") if (value := getattr(given, name)) is not None
-    }
     network = preset(given.preset)
-    config = FitConfig(
-        data=given.data,
-        out=given.out,
-        training=replace(family_of(network).schedule(network), **asked),
-        preset=given.preset,
-        source=given.source,
-        initial=given.initial,
-        checkpoint_every=given.checkpoint_every,
-        workers=given.workers,
-    )
+    schedule = family_of(network).schedule(network)
+    asked = {
+        name: value for name, value in vars(given).items() if hasattr(schedule, name) and value is not None
+    }
+    others = {name: value for name, value in vars(given).items() if name in FitConfig.__dataclass_fields__}
+    config = FitConfig(**others, training=replace(schedule, **asked))
     print(fit(config, choose_device(given.device)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,13 @@ def check_entries(expected: Mapping[str, Shape], state: Mapping[str, Tensor], so
 def is_legacy(state: Mapping[str, Tensor]) -> bool:
     """Whether conditional batch norms are kept as linear layers (`fc_gamma`), not convolutions (`conv_gamma`)."""
     return any(".fc_gamma." in name for name in state)
+
+
+def renamed(name: str, table: Iterable[tuple[str, str]]) -> str:
+    """The original's name of an entry: every rule (pattern of ours, the original's) that matches, in this order."""
+    for pattern, replacement in table:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def decoder_name(name: str, legacy: bool) -> str:

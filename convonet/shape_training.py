@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convonet.precision import network_precision
-from convonet.training import ArrayBatch, occupancy_iou
+from convonet.training import ArrayBatch, Objective, occupancy_iou, validation_iou
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class ShapeBatch(ArrayBatch):
 
 
 @dataclass(frozen=True)
-class ShapeObjective:
+class ShapeObjective(Objective):
     """Mean binary cross-entropy of a query.
 
     Attributes:
@@ -42,27 +41,22 @@ class ShapeObjective:
         use_bf16: where the device gains from it.
     """
 
+    batch_type = ShapeBatch
+
     threshold: float
     use_bf16: bool = False
-    may_idle: ClassVar[bool] = False
 
-    def load(self, arrays: Any, device: torch.device) -> ShapeBatch:
-        """See `ShapeBatch`."""
-        return ShapeBatch.from_arrays(arrays, device)
-
-    def loss(self, model: nn.Module, batch: ShapeBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, network: nn.Module, batch: ShapeBatch) -> tuple[Tensor, dict[str, float]]:
         """Mean cross-entropy, and the IoU over the batch's queries."""
-        logits = self.logits(model, batch)
+        logits = self.logits(network, batch)
         loss = F.binary_cross_entropy_with_logits(logits, batch.occupancy)
         return loss, {"iou": occupancy_iou(logits.detach(), batch.occupancy, self.threshold)}
 
     def validate(self, network: nn.Module, batches: Iterable[ShapeBatch]) -> dict[str, float]:
         """IoU over the queries of all batches."""
-        logits, labels = [], []
-        for batch in batches:
-            logits.append(self.logits(network, batch))
-            labels.append(batch.occupancy)
-        return {"validation_iou": occupancy_iou(torch.cat(logits), torch.cat(labels), self.threshold)}
+        return validation_iou(
+            ((self.logits(network, batch), batch.occupancy) for batch in batches), self.threshold
+        )
 
     def logits(self, network: nn.Module, batch: ShapeBatch) -> Tensor:
         """(B, Q) float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,26 +45,28 @@ class BatchSource(Protocol):
         ...
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """What a network is trained for: its batches, its loss and its figure of merit.
 
     Attributes:
+        batch_type: of its batches.
         may_idle: whether a batch may leave parameters without a gradient, which a distributed wrapper is to know.
     """
 
-    may_idle: ClassVar[bool]
+    batch_type: ClassVar[type[ArrayBatch]]
+    may_idle: ClassVar[bool] = False
 
     def load(self, arrays: Any, device: torch.device) -> Any:
         """Move a source's arrays to a device: the batch that the other methods take."""
-        ...
+        return self.batch_type.from_arrays(arrays, device)
 
-    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """What a step minimises, and figures for the log."""
-        ...
 
+    @abstractmethod
     def validate(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
         """One figure over all batches, such as `validation_iou`, of a network in evaluation mode."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -199,8 +202,14 @@ def occupancy_iou(logits: Tensor, occupancy: Tensor, threshold: float = 0.5) -> 
     return float((predicted & actual).sum().item() / union) if union else 1.0
 
 
+def validation_iou(batches: Iterable[tuple[Tensor, Tensor]], threshold: float = 0.5) -> dict[str, float]:
+    """The IoU over all batches of logits and occupancy as an objective's figure."""
+    logits, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return {"validation_iou": occupancy_iou(logits, labels, threshold)}
+
+
 @dataclass(frozen=True)
-class CropObjective:
+class CropObjective(Objective):
     """Truncated signed distance and occupancy of crops, in bfloat16 where the device gains from it.
 
     The logit is trained as the distance times a constant, so that the field is linear across a surface and
@@ -213,19 +222,16 @@ class CropObjective:
         entropy_share: weight of the cross-entropy beside the distance's error in voxels.
     """
 
+    batch_type = CropBatch
+
     use_bf16: bool = True
     logits_per_voxel: float = LOGITS_PER_VOXEL
     truncation: float = 1.5
     entropy_share: float = 0.25
-    may_idle: ClassVar[bool] = False
 
-    def load(self, arrays: Any, device: torch.device) -> CropBatch:
-        """See `CropBatch`."""
-        return CropBatch.from_arrays(arrays, device)
-
-    def loss(self, model: nn.Module, batch: CropBatch) -> tuple[Tensor, dict[str, float]]:
-        """Mean error of the truncated distance, and cross-entropy; `model` may be a distributed wrapper."""
-        logits = batch_logits(model, batch, self.use_bf16)
+    def loss(self, network: nn.Module, batch: CropBatch) -> tuple[Tensor, dict[str, float]]:
+        """Mean error of the truncated distance, and cross-entropy."""
+        logits = batch_logits(network, batch, self.use_bf16)
         occupancy = batch.occupancy
         limit = self.truncation
         predicted = (-logits / self.logits_per_voxel).clamp(-limit, limit)
@@ -236,15 +242,16 @@ class CropObjective:
 
     def validate(self, network: nn.Module, batches: Iterable[CropBatch]) -> dict[str, float]:
         """IoU over the queries of all batches."""
-        pairs = [(batch_logits(network, batch), batch.occupancy) for batch in batches]
-        logits, labels = (torch.cat(part) for part in zip(*pairs, strict=True))
-        return {"validation_iou": occupancy_iou(logits, labels)}
+        return validation_iou((batch_logits(network, batch), batch.occupancy) for batch in batches)
+
+
+CROPS = CropObjective()
 
 
 class Criterion(nn.Module):
     """A network behind its objective: one `forward` from batch to loss, as a distributed wrapper needs it."""
 
-    def __init__(self, network: nn.Module, objective: Objective) -> None:
+    def __init__(self, network: nn.Module, objective: Objective = CROPS) -> None:
         super().__init__()
         self.network, self.objective = network, objective
 
@@ -253,41 +260,17 @@ class Criterion(nn.Module):
         return self.objective.loss(self.network, batch)
 
 
-@dataclass(frozen=True)
-class WrappedObjective:
-    """The same objective for a model that is a distributed wrapper of a `Criterion`."""
-
-    objective: Objective
-    may_idle: ClassVar[bool] = False
-
-    def load(self, arrays: Any, device: torch.device) -> Any:
-        """See `Objective`."""
-        return self.objective.load(arrays, device)
-
-    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """The wrapper calls the criterion, and shares its gradients."""
-        result: tuple[Tensor, dict[str, float]] = model(batch)
-        return result
-
-    def validate(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
-        """See `Objective`."""
-        return self.objective.validate(network, batches)
-
-
-CROPS = CropObjective()
-
-
 def train_step(
-    model: nn.Module, state: TrainingState, batch: Any, config: TrainingConfig, objective: Objective = CROPS
+    criterion: nn.Module, state: TrainingState, batch: Any, config: TrainingConfig
 ) -> dict[str, float]:
-    """One optimiser step on one batch; `model` is the network or its distributed wrapper."""
-    model.train()
+    """One optimiser step on one batch; `criterion` is a `Criterion` or its distributed wrapper."""
+    criterion.train()
     for group in state.optimiser.param_groups:
         group["lr"] = config.rate_at(state.step)
-    loss, figures = objective.loss(model, batch)
+    loss, figures = criterion(batch)
     state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(criterion.parameters(), config.gradient_clip)
     state.optimiser.step()
     decay = min(config.averaging, (state.step + 1) / (state.step + 10))
     with torch.no_grad():
@@ -316,10 +299,16 @@ class Fit:
     on_step: Callable[[TrainingState, dict[str, float]], None] = field(default=lambda state, metrics: None)
     objective: Objective = CROPS
 
-    def run(self, model: nn.Module, state: TrainingState) -> None:
-        """Train from the state's step to the last step of the schedule."""
+    def run(self, state: TrainingState, wrapped: nn.Module | None = None) -> None:
+        """Train from the state's step to the last step of the schedule.
+
+        Args:
+            state: with the network.
+            wrapped: the distributed wrapper of its `Criterion`, if there is one.
+        """
+        criterion = wrapped or Criterion(state.network, self.objective)
         while state.step < self.config.steps:
             arrays = self.source.batch(state.step, self.config.batch_size, self.rank)
             batch = self.objective.load(arrays, self.device)
-            metrics = train_step(model, state, batch, self.config, self.objective)
+            metrics = train_step(criterion, state, batch, self.config)
             self.on_step(state, metrics)

@@ -39,7 +39,6 @@ from convonet.training import (
     Objective,
     TrainingConfig,
     TrainingState,
-    WrappedObjective,
 )
 from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
 from pipeline.cluster import ray_session
@@ -264,13 +263,12 @@ def _fit(job: dict[str, Any], device: torch.device) -> None:
     network.to(device)
     state = TrainingState.fresh(network, config.training)
     _resume(state, out)
-    model, objective = network, config.objective
+    objective, wrapped = config.objective, None
     if context.get_world_size() > 1:
         ids = [device.index or 0] if device.type == "cuda" else None
-        model = nn.parallel.DistributedDataParallel(
+        wrapped = nn.parallel.DistributedDataParallel(
             Criterion(network, objective), device_ids=ids, find_unused_parameters=objective.may_idle
         )
-        objective = WrappedObjective(objective)
     validation = config.source(data, config.validation_split, seed=1)
     started, first_step = time.monotonic(), state.step
     log = out / METRICS_FILE
@@ -289,7 +287,7 @@ def _fit(job: dict[str, Any], device: torch.device) -> None:
             _checkpoint(current, config, out, metrics)
 
     source = config.source(data, "train", config.training.seed)
-    Fit(source, config.training, device, context.get_world_rank(), on_step, objective).run(model, state)
+    Fit(source, config.training, device, context.get_world_rank(), on_step, objective).run(state, wrapped)
 
 
 def _fit_and_follow(trainer: DataParallelTrainer, log: Path, steps: int) -> None:

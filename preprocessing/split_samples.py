@@ -31,6 +31,22 @@ def draw_rows(
     return np.arange(-(-available // BLOCK)), np.resize(rng.permutation(available), count)
 
 
+def open_split(path: Path, split: str, layout: DatasetLayout) -> tuple[zarr.Group, NDArray[np.int64]]:
+    """A dataset's arrays, and the numbers of the shapes of one split.
+
+    Raises:
+        DatasetError: if the dataset is not complete, or the split is empty.
+    """
+    check_complete(path, layout)
+    group = zarr.open_group(str(path), mode="r")
+    shapes = np.flatnonzero(rows(group, "valid") & (rows(group, "split") == SPLITS.index(split)))
+    if not len(shapes):
+        raise DatasetError(
+            f"{path}: no shapes in split '{split}'; preprocess more, or resume an unfinished run"
+        )
+    return group, shapes
+
+
 class SplitSamples:
     """Points and labelled queries of the shapes of one split.
 
@@ -54,14 +70,7 @@ class SplitSamples:
                 f"{path}: holds no {' and '.join(absent)} queries with occupancy; make a dataset that does with "
                 "`tessera preprocess meshes`, `shapenet` or `rooms` (`bodies` or `humans` for sequences)"
             )
-        check_complete(path, layout)
-        group = zarr.open_group(str(path), mode="r")
-        wanted = rows(group, "valid") & (rows(group, "split") == SPLITS.index(split))
-        self.shapes = np.flatnonzero(wanted)
-        if not len(self.shapes):
-            raise DatasetError(
-                f"{path}: no shapes in split '{split}'; preprocess more, or resume an unfinished run"
-            )
+        group, self.shapes = open_split(path, split, layout)
         self.point_count = rows(group, "point_count")
         self.has_scan_noise = rows(group, "has_scan_noise")
         self._points = BlockReader(path, layout, "points")

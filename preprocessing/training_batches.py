@@ -30,14 +30,11 @@ class TrainingCrop:
 
 @dataclass(frozen=True)
 class TrainingCrops:
-    """A batch of crops.
+    """A batch of crops of one grid, all points behind one another and all queries; see `TrainingCrop`.
 
     Attributes:
-        points: (N, 3) float32 in voxel units of each crop; point_batch: (N,) int64 its crop.
-        directions: (N, 3) float32 unit vectors to the free side, zero where unknown.
-        sheets: (N,) float32 voxels after which the solid behind a surface seen from one side ends.
-        queries: (Q, 3) float32; query_batch: (Q,) int64.
-        distances: (Q,) float32 signed distance in voxels, negative inside.
+        point_batch, query_batch: (N,) and (Q,) int64 crop of each point and of each query.
+        sheets: (N,) float32, of each point.
         batch_size: number of crops; grid_shape: voxels along z, y, x.
     """
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from preprocessing.dataset import SPLITS, check_complete, read_layout, rows
+from preprocessing.dataset import read_layout, rows
 from preprocessing.dataset.samples import NORMAL_STEPS
 from preprocessing.errors import DatasetError
 from preprocessing.rotations import log_uniform, random_rotation, turn_about_z
 from preprocessing.seen_labels import SeenVoxels
+from preprocessing.split_samples import open_split
 from preprocessing.training_batches import TrainingCrop, TrainingCrops
 
 
@@ -32,14 +32,17 @@ class CropConfig:
         noise: largest standard deviation added to noise-free points.
         scan_noise: largest standard deviation added to points that carry a scanner's noise.
         outliers: largest share of points replaced by uniform ones.
+        outliers_share: share of the crops that have some.
         whole_points: fewest and most points of a whole shape.
         whole_voxels: fewest and most voxels along the unit cube of a whole shape.
+        whole_margin: distance between the unit cube of a whole shape and the crop's faces, at least.
         window_voxels: likewise of a shape that is a window, and so larger than a crop.
         part_voxels: likewise of a whole shape of which the crop is a part.
         kept_share: smallest share of a window's points that are kept.
         spread: standard deviation of a window's centre about a point of the surface.
         free_turns: share of the crops turned uniformly over SO(3).
         quarter_turns: share of the crops turned about z by quarters; the others turn about z by any angle.
+        mirrored_share: share of the crops that are mirrored, too.
         directions_share: share of the crops whose points carry directions to their free side.
         cache_bytes: memory that may keep shapes decoded between their uses.
     """
@@ -53,14 +56,17 @@ class CropConfig:
     noise: float = 0.6
     scan_noise: float = 0.15
     outliers: float = 0.01
+    outliers_share: float = 0.5
     whole_points: tuple[int, int] = (3_000, 40_000)
     whole_voxels: tuple[float, float] = (46.0, 60.0)
+    whole_margin: float = 1.0
     window_voxels: tuple[float, float] = (24.0, 200.0)
     part_voxels: tuple[float, float] = (50.0, 110.0)
     kept_share: float = 0.08
     spread: float = 6.0
     free_turns: float = 0.5
     quarter_turns: float = 0.2
+    mirrored_share: float = 0.5
     directions_share: float = 0.5
     cache_bytes: int = 7 * 2**30
 
@@ -79,14 +85,7 @@ class CropSource:
                 f"{path}: holds sequences, or shapes without signed distances; crops train on stores made by "
                 "`tessera preprocess rooms` or `meshes`"
             )
-        check_complete(path, layout)
-        self.group = zarr.open_group(str(path), mode="r")
-        wanted = rows(self.group, "valid") & (rows(self.group, "split") == SPLITS.index(split))
-        self.shapes = np.flatnonzero(wanted)
-        if not len(self.shapes):
-            raise DatasetError(
-                f"{path}: no shapes in split '{split}'; preprocess more, or resume an unfinished run"
-            )
+        self.group, self.shapes = open_split(path, split, layout)
         self.is_whole = ~rows(self.group, "is_window")[self.shapes]
         self.config = config
         self.seed = seed
@@ -110,7 +109,7 @@ class CropSource:
         if is_whole:
             kept = int(log_uniform(rng, *config.whole_points))
             scale = rng.uniform(*config.whole_voxels)
-            centre = rng.uniform(-0.5, 0.5, 3) * (grid - scale - 2) / scale
+            centre = rng.uniform(-0.5, 0.5, 3) * (grid - scale - 2 * config.whole_margin) / scale
         else:
             kept = int(count * log_uniform(rng, config.kept_share, 1.0))
             scale = log_uniform(rng, *(config.part_voxels if stored.is_whole else config.window_voxels))
@@ -130,7 +129,9 @@ class CropSource:
             directions = (units @ rotation.T).astype(np.float32)
         sigma = rng.uniform(0, config.scan_noise if stored.has_scan_noise else config.noise)
         cloud += rng.standard_normal(cloud.shape, dtype=np.float32) * np.float32(sigma)
-        stray = rng.random(len(cloud)) < rng.uniform(0, config.outliers) * (rng.random() < 0.5)
+        stray = rng.random(len(cloud)) < rng.uniform(0, config.outliers) * (
+            rng.random() < config.outliers_share
+        )
         cloud[stray] = rng.uniform(0, grid, (int(stray.sum()), 3))
         inside = ((cloud >= 0) & (cloud < grid)).all(axis=1)
 
@@ -164,7 +165,7 @@ class CropSource:
             turn = random_rotation(rng)
         else:
             turn = turn_about_z(rng.uniform(0, 2 * np.pi))
-        if rng.random() < 0.5:
+        if rng.random() < self.config.mirrored_share:
             turn[0] *= -1
         return turn
 

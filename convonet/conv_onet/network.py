@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from convonet.configuration import check_fields
 from convonet.conv_onet.coordinates import PROJECTIONS, PositionEncoding, Projection, position_size
-from convonet.conv_onet.feature_grids import Grids, GridSizes
+from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
 from convonet.conv_onet.local_decoder import ConditionedBlocks, LocalDecoder, PatchLocalDecoder, Sampling
 from convonet.conv_onet.patch_encoder import (
     CropFeatures,
@@ -21,37 +22,12 @@ from convonet.conv_onet.pointnetpp import BallGrouping, PointFeatures, PointNetP
 from convonet.conv_onet.pooled_encoder import LocalPoolPointnet
 from convonet.conv_onet.unet3d import GROUPS
 from convonet.conv_onet.voxel_encoder import LocalVoxelEncoder
+from convonet.pooled_trunk import LocalPoolTrunk
 from convonet.scatter import Backend, Pooling
 
 InputFamily = Literal["points", "voxels", "crops", "pointconv"]
 Inputs = Tensor | CropInputs
 Features = Grids | CropFeatures | PointFeatures
-
-_CHOICES: dict[str, Any] = {
-    "family": InputFamily,
-    "pooling": Pooling,
-    "sampling": Sampling,
-    "kernel": Kernel,
-    "encoding": PositionEncoding,
-    "backend": Backend,
-}
-_WHOLE_NUMBERS = (
-    "query_voxels",
-    "plane_resolution",
-    "volume_resolution",
-    "feature_size",
-    "encoder_hidden",
-    "encoder_blocks",
-    "unet2d_channels",
-    "unet3d_channels",
-    "decoder_hidden",
-    "decoder_blocks",
-    "fine_centres",
-    "fine_neighbours",
-    "coarse_centres",
-    "coarse_neighbours",
-    "pointnetpp_width",
-)
 
 
 @dataclass(frozen=True)
@@ -123,14 +99,7 @@ class ConvOnetConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "projections", tuple(self.projections))  # a list, where it comes from JSON
-        for name, choice in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in get_args(choice):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(choice))}, not {value!r}")
-        for name in _WHOLE_NUMBERS:
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        check_fields(self, but=("unet2d_levels", "unet3d_levels", "voxel_kernel"))
         for name in ("unit_size", "gaussian_width", "fine_radius", "coarse_radius"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
@@ -247,26 +216,19 @@ def _encoder(config: ConvOnetConfig) -> nn.Module:
         return LocalVoxelEncoder(
             config.feature_size, config.voxel_kernel, config.grid_sizes, config.padding, config.backend
         )
-    if config.family == "crops":
-        return PatchLocalPoolPointnet(
-            config.feature_size,
-            config.encoder_hidden,
-            config.encoder_blocks,
-            config.grid_sizes,
-            config.unit_size if config.local_coordinates else None,
-            config.encoding,
-            config.pooling,
-            config.backend,
-        )
-    return LocalPoolPointnet(
+    trunk = LocalPoolTrunk(
+        position_size(config.encoding) if config.family == "crops" else 3,
         config.feature_size,
         config.encoder_hidden,
         config.encoder_blocks,
-        config.grid_sizes,
-        config.padding,
         config.pooling,
         config.backend,
     )
+    grids = FeatureGrids(config.feature_size, config.grid_sizes, config.backend)
+    if config.family == "crops":
+        unit_size = config.unit_size if config.local_coordinates else None
+        return PatchLocalPoolPointnet(trunk, grids, unit_size, config.encoding)
+    return LocalPoolPointnet(trunk, grids, config.padding)
 
 
 def _decoder(config: ConvOnetConfig) -> nn.Module:

@@ -26,7 +26,7 @@ class BoxObjective(ShapeObjective):
 
     def load(self, arrays: Any, device: torch.device) -> ShapeBatch:
         """See `ShapeBatch`; the points' cells are found on the device."""
-        batch = super().load(arrays, device)
+        batch = ShapeBatch.from_arrays(arrays, device)
         assert batch.lower is not None and batch.upper is not None
         boxes = CropInputs.in_boxes(batch.inputs, batch.lower, batch.upper, self.resolution, self.projections)
         return replace(batch, inputs=boxes)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from convonet.conv_onet.network import ConvOnetConfig
-from convonet.original_states import Shape, map_original
+from convonet.original_states import Shape, map_original, renamed
 
 # From our names to the original's; every rule that matches applies, in this order.
 _RENAMES = [
@@ -38,8 +37,7 @@ def original_entry(name: str, shape: Shape) -> tuple[str, Shape]:
 
     Its layers shared by points are convolutions of width 1 where ours are linear.
     """
-    for pattern, replacement in _RENAMES:
-        name = re.sub(pattern, replacement, name)
+    name = renamed(name, _RENAMES)
     if name.endswith(".weight") and ".mlp_convs." in name:
         return name, (*shape, 1, 1) if ".sa" in name else (*shape, 1)
     return name, shape

@@ -16,11 +16,10 @@ from convonet.conv_onet.coordinates import (
     flat_cell_index,
     local_coordinates,
     normalize_in_bounds,
-    position_size,
 )
-from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
+from convonet.conv_onet.feature_grids import FeatureGrids, Grids
 from convonet.pooled_trunk import LocalPoolTrunk
-from convonet.scatter import Backend, Pooling, occupied_cells
+from convonet.scatter import occupied_cells
 
 
 @dataclass(frozen=True)
@@ -94,34 +93,22 @@ class PatchLocalPoolPointnet(nn.Module):
     """The point encoder of crops: coordinates relative to voxels, cells from the data.
 
     Args:
-        feature_size: C, channels of the grids.
-        hidden_size: width of the trunk.
-        blocks: residual blocks of the trunk.
-        sizes: which grids; their resolutions give way to the inputs'.
+        trunk: from coordinates to the points' features.
+        grids: where these go; their resolutions give way to the inputs'.
         unit_size: side of a voxel in scene units; None for absolute coordinates.
         encoding: of the coordinates inside a voxel; "sin_cos" needs a unit size.
-        pooling: reduction over a cell between blocks.
-        backend: what reduces over cells.
     """
 
     def __init__(
         self,
-        feature_size: int,
-        hidden_size: int,
-        blocks: int,
-        sizes: GridSizes,
+        trunk: LocalPoolTrunk,
+        grids: FeatureGrids,
         unit_size: float | None,
         encoding: PositionEncoding = "linear",
-        pooling: Pooling = "max",
-        backend: Backend = "torch",
     ) -> None:
         super().__init__()
-        self.unit_size = unit_size
+        self.trunk, self.grids, self.unit_size = trunk, grids, unit_size
         self.encoding: PositionEncoding = encoding
-        self.trunk = LocalPoolTrunk(
-            position_size(encoding), feature_size, hidden_size, blocks, pooling, backend
-        )
-        self.grids = FeatureGrids(feature_size, sizes, backend)
 
     def forward(self, crops: CropInputs) -> CropFeatures:
         """Encode a batch of crops.

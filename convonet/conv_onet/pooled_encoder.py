@@ -8,36 +8,21 @@ from convonet.conv_onet.coordinates import Projection, cell_index, flat_cell_ind
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
 from convonet.pooled_trunk import LocalPoolTrunk
 from convonet.pooling import OccupiedVoxels
-from convonet.scatter import Backend, Pooling, occupied_cells
+from convonet.scatter import occupied_cells
 
 
 class LocalPoolPointnet(nn.Module):
     """The point encoder of Peng et al. 2020, section 3.1, for objects in the unit cube.
 
     Args:
-        feature_size: C, channels of the grids.
-        hidden_size: width of the trunk.
-        blocks: residual blocks of the trunk.
-        sizes: which grids.
+        trunk: from points to their features.
+        grids: where these go.
         padding: width added to the unit cube.
-        pooling: reduction over a cell between blocks.
-        backend: what reduces over cells.
     """
 
-    def __init__(
-        self,
-        feature_size: int,
-        hidden_size: int,
-        blocks: int,
-        sizes: GridSizes,
-        padding: float,
-        pooling: Pooling = "max",
-        backend: Backend = "torch",
-    ) -> None:
+    def __init__(self, trunk: LocalPoolTrunk, grids: FeatureGrids, padding: float) -> None:
         super().__init__()
-        self.padding = padding
-        self.trunk = LocalPoolTrunk(3, feature_size, hidden_size, blocks, pooling, backend)
-        self.grids = FeatureGrids(feature_size, sizes, backend)
+        self.trunk, self.grids, self.padding = trunk, grids, padding
 
     def forward(self, points: Tensor) -> Grids:
         """Encode a batch of clouds.

@@ -74,21 +74,6 @@ def interpolate_keyframes(
     return torch.cat([vertices[:1], between.flatten(0, 1)])
 
 
-def transfer_motion(network: OccupancyFlow, source: FlowCodes, target: Tensor, times: Tensor) -> Tensor:
-    """Move given shapes as other sequences move.
-
-    Args:
-        network: a network with codes of the motion.
-        source: codes of B sequences, of which only the motion is used.
-        target: (B, V, 3) points of the shapes to move, at t = 0.
-        times: (T,).
-
-    Returns:
-        (B, T, V, 3) positions at `times`.
-    """
-    return network.transport(source, target, times)
-
-
 def latent_path(
     first: FlowCodes,
     last: FlowCodes,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from convonet.configuration import check_fields
 from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import (
@@ -20,10 +21,6 @@ from convonet.oflow.encoders import (
 from convonet.oflow.image_encoders import ConvSequenceEncoder, FirstFrameResNet18
 from convonet.oflow.ode import Carrier, SolverConfig
 from convonet.oflow.velocity import VelocityField
-
-SPATIAL_ENCODERS = (None, "pointnet", "resnet18")
-TEMPORAL_ENCODERS = (None, "pointnet", "pointnet_pair", "conv3d")
-DECODERS = (None, "simple", "conditional")
 
 
 @dataclass(frozen=True)
@@ -66,18 +63,7 @@ class OccupancyFlowConfig:
     solver: SolverConfig = field(default_factory=SolverConfig)
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("spatial_encoder", SPATIAL_ENCODERS),
-            ("temporal_encoder", TEMPORAL_ENCODERS),
-            ("decoder", DECODERS),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
-        sizes = ("code_size", "spatial_hidden", "temporal_hidden", "latent_hidden", "decoder_hidden")
-        for name in (*sizes, "velocity_hidden", "velocity_blocks"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        check_fields(self, but=("frames", "latent_size"))
         if self.frames < 2:
             raise ValueError(f"a sequence has at least 2 frames, not {self.frames}")
         if self.latent_size < 0:

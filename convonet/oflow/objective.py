@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,11 @@ from convonet.oflow.losses import FlowBatch, FlowLossConfig, correspondence_loss
 from convonet.oflow.network import OccupancyFlow
 from convonet.oflow.onet4d import OccupancyNetwork4D, onet4d_loss
 from convonet.oflow.presets import OCCUPANCY_THRESHOLD
-from convonet.training import occupancy_iou
+from convonet.training import Objective, validation_iou
 
 
 @dataclass(frozen=True)
-class FlowObjective:
+class FlowObjective(Objective):
     """Shape at t = 0 and motion: `OccupancyFlow`.
 
     Attributes:
@@ -25,19 +24,14 @@ class FlowObjective:
     """
 
     terms: FlowLossConfig
-    may_idle: ClassVar[bool] = (
-        True  # no velocity is asked for where every later frame of a batch is the first
-    )
+    batch_type = FlowBatch
+    may_idle = True  # no velocity is asked for where every later frame of a batch is the first
 
-    def load(self, arrays: Any, device: torch.device) -> FlowBatch:
-        """See `FlowBatch`."""
-        return FlowBatch.from_arrays(arrays, device)
-
-    def loss(self, model: nn.Module, batch: FlowBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, network: nn.Module, batch: FlowBatch) -> tuple[Tensor, dict[str, float]]:
         """The sum of the terms; float32 throughout, as the solver's tolerances need."""
-        assert isinstance(model, OccupancyFlow)
+        assert isinstance(network, OccupancyFlow)
         generator = torch.Generator(batch.inputs.device).manual_seed(batch.seed)
-        terms = flow_loss(model, batch, self.terms, generator)
+        terms = flow_loss(network, batch, self.terms, generator)
         figures = {
             name: value.item()
             for name, value in vars(terms).items()
@@ -58,19 +52,15 @@ class FlowObjective:
         return {"validation_distance": torch.stack(distances).mean().item()}
 
 
-class SpaceTimeObjective:
+class SpaceTimeObjective(Objective):
     """Occupancy at any time: `OccupancyNetwork4D`."""
 
-    may_idle: ClassVar[bool] = False
+    batch_type = FlowBatch
 
-    def load(self, arrays: Any, device: torch.device) -> FlowBatch:
-        """See `FlowBatch`."""
-        return FlowBatch.from_arrays(arrays, device)
-
-    def loss(self, model: nn.Module, batch: FlowBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, network: nn.Module, batch: FlowBatch) -> tuple[Tensor, dict[str, float]]:
         """Mean binary cross-entropy at one random frame of each sequence."""
-        assert isinstance(model, OccupancyNetwork4D) and batch.later is not None
-        return onet4d_loss(model, batch.inputs, batch.later), {}
+        assert isinstance(network, OccupancyNetwork4D) and batch.later is not None
+        return onet4d_loss(network, batch.inputs, batch.later), {}
 
     def validate(self, network: nn.Module, batches: Iterable[FlowBatch]) -> dict[str, float]:
         """IoU at the later frames."""
@@ -78,9 +68,8 @@ class SpaceTimeObjective:
 
 
 def _later_iou(network: nn.Module, batches: Iterable[FlowBatch]) -> dict[str, float]:
-    logits, labels = [], []
-    for batch in batches:
-        assert batch.later is not None
-        logits.append(network(batch.inputs, batch.later.queries, batch.later.times))
-        labels.append(batch.later.occupancy)
-    return {"validation_iou": occupancy_iou(torch.cat(logits), torch.cat(labels), OCCUPANCY_THRESHOLD)}
+    later = ((batch.inputs, batch.later) for batch in batches if batch.later is not None)
+    return validation_iou(
+        ((network(inputs, asked.queries, asked.times), asked.occupancy) for inputs, asked in later),
+        OCCUPANCY_THRESHOLD,
+    )

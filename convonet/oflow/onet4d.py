@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from convonet.configuration import check_fields
 from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import TemporalResnetPointnet
 from convonet.oflow.image_encoders import ConvSequenceEncoder
@@ -41,14 +42,7 @@ class OccupancyNetwork4DConfig:
     decoder_hidden: int = 256
 
     def __post_init__(self) -> None:
-        if self.temporal_encoder not in ("pointnet", "conv3d"):
-            raise ValueError(f"temporal_encoder must be pointnet or conv3d, not {self.temporal_encoder!r}")
-        if self.decoder not in ("simple", "conditional"):
-            raise ValueError(f"decoder must be simple or conditional, not {self.decoder!r}")
-        for name in ("code_size", "temporal_hidden", "decoder_hidden"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        check_fields(self, but=("frames",))
         if self.frames < 2:
             raise ValueError(f"a sequence has at least 2 frames, not {self.frames}")
 

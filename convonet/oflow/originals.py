@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from convonet.oflow.network import OccupancyFlowConfig
 from convonet.oflow.onet4d import OccupancyNetwork4DConfig
-from convonet.original_states import Shape, decoder_name, decoder_shape, is_legacy, map_original
+from convonet.original_states import Shape, decoder_name, decoder_shape, is_legacy, map_original, renamed
 
 _RENAMES = (
     (r"^(spatial_encoder|temporal_encoder)\.blocks\.", r"\1.block_"),
@@ -49,8 +48,6 @@ def from_original(
         if name.startswith("decoder."):
             name = decoder_name(name, legacy)
             shape = decoder_shape(name, shape) if config.decoder == "conditional" else shape
-        for pattern, replacement in _RENAMES:
-            name = re.sub(pattern, replacement, name)
-        return name, shape
+        return renamed(name, _RENAMES), shape
 
     return map_original(state, config.build, entry)

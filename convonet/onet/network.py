@@ -7,13 +7,14 @@ little outside of it, and the originals extract them from the cube of side 1.1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from convonet.additive_decoder import DecoderSizes
+from convonet.configuration import check_fields
 from convonet.latent_gaussian import LatentGaussian
 from convonet.onet.decoders import DecoderKind, build_decoder
 from convonet.onet.latent_encoder import LatentEncoder
@@ -63,11 +64,7 @@ class OccupancyNetworkConfig:
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, known in (("encoder", get_args(EncoderKind)), ("decoder", get_args(DecoderKind))):
-            if (kind := getattr(self, name)) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {kind!r}")
-        for name in ("decoder_hidden", "decoder_blocks", "latent_hidden"):
-            _check_size(name, getattr(self, name), positive=True, why="")
+        check_fields(self, but=("latent_size", "feature_size", "encoder_hidden", "shape_count"))
         _check_size("latent_size", self.latent_size, positive=self.latent_size != 0, why="")
         why = f" with encoder {self.encoder!r}"
         _check_size("feature_size", self.feature_size, self.encoder != "none", why)

@@ -15,11 +15,11 @@ from convonet.shape_training import ShapeBatch, ShapeObjective
 class BoundObjective(ShapeObjective):
     """The evidence lower bound of shapes, for networks with a latent."""
 
-    def loss(self, model: nn.Module, batch: ShapeBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, network: nn.Module, batch: ShapeBatch) -> tuple[Tensor, dict[str, float]]:
         """The negative bound of a query's share."""
-        assert isinstance(model, OccupancyNetwork)
+        assert isinstance(network, OccupancyNetwork)
         generator = torch.Generator(batch.queries.device).manual_seed(batch.seed)
-        elbo = model.elbo(batch.inputs, batch.queries, batch.occupancy, generator)
+        elbo = network.elbo(batch.inputs, batch.queries, batch.occupancy, generator)
         queries = batch.queries.shape[1]
         figures = {"kl": elbo.kl.mean().item(), "cross_entropy": elbo.reconstruction.mean().item() / queries}
         return elbo.loss / queries, figures

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from convonet.onet.network import OccupancyNetworkConfig
-from convonet.original_states import Shape, decoder_name, decoder_shape, is_legacy, map_original
+from convonet.original_states import Shape, decoder_name, decoder_shape, is_legacy, map_original, renamed
 
 RENAMED = (  # pattern of our names, the original's
     (r"^latent_encoder\.fc_occupancy\.", "encoder_latent.fc_0."),
@@ -51,8 +51,7 @@ def from_original(state: Mapping[str, Tensor], config: OccupancyNetworkConfig) -
 
 
 def _original_name(name: str, config: OccupancyNetworkConfig, legacy: bool) -> str:
-    for pattern, replacement in RENAMED:
-        name = re.sub(pattern, replacement, name)
+    name = renamed(name, RENAMED)
     if not name.startswith("decoder."):
         return name
     name = decoder_name(name, legacy)

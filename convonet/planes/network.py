@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from convonet.configuration import check_fields
 from convonet.crop_network import CropNetwork
 from convonet.point_encoder import PointHints
 from convonet.pooled_trunk import LocalPoolTrunk
@@ -64,11 +65,7 @@ class PlaneNetworkConfig:
         object.__setattr__(self, "planes", tuple(self.planes))  # a list, where it comes from JSON
         if not self.planes or len(set(self.planes)) < len(self.planes) or set(self.planes) - set(NORMALS):
             raise ValueError(f"planes must be distinct ones of {', '.join(NORMALS)}, not {self.planes}")
-        for name, value in vars(self).items():
-            if name not in ("planes", "has_volume", "has_hints", "logits_per_voxel") and (
-                type(value) is not int or value < 1
-            ):
-                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        check_fields(self)
 
     def build(self) -> PlaneNetwork:
         """A network with random weights."""
@@ -112,16 +109,6 @@ class PlaneNetwork(CropNetwork):
     def pooling_factor(self) -> int:
         """Crop origins and sides are multiples of this number of voxels."""
         return self.plane_unet.pooling_factor
-
-    @property
-    def knows_levels(self) -> bool:
-        """See `CropNetwork`."""
-        return self.config.has_hints
-
-    @property
-    def logits_per_voxel(self) -> float:
-        """See `CropNetwork`."""
-        return self.config.logits_per_voxel
 
     @property
     def tile_voxels(self) -> int:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from convonet.configuration import check_fields
 from convonet.crop_network import CropNetwork
 from convonet.point_encoder import PointHints, VoxelPointNet
 from convonet.pooling import OccupiedVoxels
@@ -47,11 +48,7 @@ class VolumeNetworkConfig:
     logits_per_voxel: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name in ("has_hints", "logits_per_voxel"):
-                continue
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        check_fields(self)
 
     def build(self) -> VolumeNetwork:
         """A network with random weights."""
@@ -79,16 +76,6 @@ class VolumeNetwork(CropNetwork):
         return self.unet.receptive_radius + 1
 
     @property
-    def knows_levels(self) -> bool:
-        """See `CropNetwork`."""
-        return self.config.has_hints
-
-    @property
-    def logits_per_voxel(self) -> float:
-        """See `CropNetwork`."""
-        return self.config.logits_per_voxel
-
-    @property
     def pooling_factor(self) -> int:
         """Crop origins and sides are multiples of this number of voxels."""
         return self.unet.pooling_factor
@@ -101,27 +88,13 @@ class VolumeNetwork(CropNetwork):
         grid_shape: tuple[int, int, int],
         hints: PointHints | None = None,
     ) -> Tensor:
-        """Feature volume of a batch of crops.
-
-        Args:
-            points: (N, 3) float32 x, y, z in voxel units of each crop, inside the grid.
-            batch_index: (N,) int64 crop of each point.
-            batch_size: B, the number of crops.
-            grid_shape: (D, H, W) voxels along z, y, x; multiples of `pooling_factor`.
-            hints: what is known of the points beside their positions.
-
-        Returns:
-            (B, C, D, H, W) in channels-last memory order.
-
-        Raises:
-            ValueError: if a side of the grid is not a multiple of the pooling factor, or a point is outside.
-        """
+        """See `CropNetwork`: a feature volume (B, C, D, H, W) in channels-last memory order."""
         voxels = self._occupied_voxels(points, batch_index, grid_shape)
         features = self.encoder(points, voxels, hints)
         return self.unet.forward_occupied(features, voxels.flat_index, (batch_size, *grid_shape))
 
     def decode(self, volume: Tensor, queries: Tensor, batch_index: Tensor) -> Tensor:
-        """Occupancy logits (N,) at (N, 3) float32 queries in voxel units of crop `batch_index`."""
+        """See `CropNetwork`."""
         if torch.is_grad_enabled():
             features = sample_trilinear(volume, queries, batch_index)
             return self.decoder(queries, features)  # type: ignore[no-any-return]

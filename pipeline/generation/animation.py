@@ -1,4 +1,4 @@
-"""Meshes that move: one animated GLB, numbered PLY files, or a GIF.
+"""Meshes that move: one animated GLB, or a GIF.
 
 A moving mesh is one set of triangles and vertices (T, V, 3) at T moments, vertex v being the same material point
 throughout. Colours follow the points, so that correspondences can be seen.
@@ -22,7 +22,6 @@ from PIL import Image
 from convonet.atomic_file import appearing
 from preprocessing import glb
 from preprocessing.errors import MeshError
-from preprocessing.mesh_files import write_mesh
 from preprocessing.ply_stream import writing_to
 from preprocessing.render import Camera, MeshPictures, orbit_camera
 
@@ -81,38 +80,9 @@ def write_animation(
     # Positions and normals of each moment, faces, colours, one weight for each pair of moments.
     size = 24 * moments * count + 12 * len(triangles) + 4 * count + 4 * moments * moments
     if size + 1024 * moments >= 2**32:  # the description takes a few hundred bytes for each moment
-        raise MeshError(f"{path}: GLB cannot hold more than 4 GiB; simplify the mesh or write numbered files")
+        raise MeshError(f"{path}: GLB cannot hold more than 4 GiB; simplify the mesh or pass fewer frames")
     with _writing(path) as partial:
         _write_glb(partial, vertices, triangles, colors, seconds)
-
-
-def write_numbered(
-    folder: Path,
-    vertices: NDArray[np.floating],
-    triangles: NDArray[np.integer],
-    colors: NDArray[np.uint8] | None = None,
-    stem: str = "mesh",
-) -> list[Path]:
-    """Write every moment as `STEM_0000.ply` and so on, in world coordinates.
-
-    Args:
-        folder: made if it is missing; files of these names are replaced.
-        vertices, triangles, colors: as in `write_animation`; one moment is enough.
-        stem: first part of the names.
-
-    Returns:
-        The files, in order.
-
-    Raises:
-        MeshError: if a position is not finite, or a file cannot be written.
-    """
-    folder = Path(folder)
-    _check_moving(folder, vertices, triangles, colors)
-    digits = max(4, len(str(len(vertices) - 1)))
-    paths = [folder / f"{stem}_{number:0{digits}d}.ply" for number in range(len(vertices))]
-    for path, moment in zip(paths, vertices, strict=True):
-        write_mesh(path, moment.astype(np.float64), triangles.astype(np.int64), None, colors)
-    return paths
 
 
 def camera_of_all(vertices: NDArray[np.floating], size: tuple[int, int]) -> Camera:

@@ -17,7 +17,7 @@ from convonet.family import NetworkConfig
 from convonet.oflow import LOSSES, FlowLossConfig, OccupancyFlowConfig, OccupancyNetwork4DConfig, SolverConfig
 from convonet.onet import OccupancyNetworkConfig
 from convonet.registry import family_of, presets
-from convonet.training import Fit, Objective, TrainingConfig, TrainingState, train_step
+from convonet.training import Criterion, Fit, Objective, TrainingConfig, TrainingState, train_step
 from tests.convonet.test_training import Spheres
 
 PRESETS = presets()
@@ -231,7 +231,7 @@ def test_the_loss_of_every_kind_falls_and_the_averaged_weights_do_better(case: s
         CPU,
         on_step=lambda _, metrics: losses.append(metrics["loss"]),
         objective=objective,
-    ).run(network, state)
+    ).run(state)
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5]), losses
     if case == "oflow of motion":
         assert measured() < 0.6 * before  # a distance
@@ -248,7 +248,7 @@ def test_a_resumed_run_is_the_run_itself(case: str, tmp_path: Path) -> None:
     def until(step: int, state: TrainingState) -> TrainingState:
         while state.step < step:
             batch = objective.load(source.batch(state.step, 2), CPU)
-            train_step(state.network, state, batch, training(6), objective)
+            train_step(Criterion(state.network, objective), state, batch, training(6))
         return state
 
     def fresh() -> TrainingState:

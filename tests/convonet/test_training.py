@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from convonet.training import (
+    Criterion,
     CropBatch,
     CropObjective,
     Fit,
@@ -67,7 +68,7 @@ class Spheres:
 def train_until(step: int, state: TrainingState, config: TrainingConfig) -> TrainingState:
     while state.step < step:
         batch = CropBatch.from_arrays(Spheres().batch(state.step, config.batch_size), torch.device("cpu"))
-        train_step(state.network, state, batch, config)
+        train_step(Criterion(state.network), state, batch, config)
     return state
 
 
@@ -79,7 +80,7 @@ def fresh(config: TrainingConfig) -> TrainingState:
 def test_the_step_learns_spheres() -> None:
     config = TrainingConfig(steps=300, batch_size=2, learning_rate=5e-3, warmup_steps=10, averaging=0.9)
     state = fresh(config)
-    Fit(Spheres(), config, torch.device("cpu")).run(state.network, state)
+    Fit(Spheres(), config, torch.device("cpu")).run(state)
     assert state.step == 300
     network = VolumeNetwork(SMALL)
     network.load_state_dict(state.averaged)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from convonet.training import Criterion, WrappedObjective
+from convonet.training import Criterion
 from tests.convonet.test_objectives import CASES, CPU, objective_of
 
 LIMIT_S = 120
@@ -29,12 +29,11 @@ def wrapped_gradients(case: str) -> list[Tensor]:
     network, objective = config.build(), objective_of(config, terms)
     is_flow = case.startswith("oflow")
     model = DistributedDataParallel(Criterion(network, objective), find_unused_parameters=objective.may_idle)
-    wrapped = WrappedObjective(objective)
     if is_flow:  # a batch that asks for no velocity must not stop the next one
         idle = replace(source, later_frames=1)
-        wrapped.loss(model, wrapped.load(idle.batch(0, 2), CPU))[0].backward()
+        model(objective.load(idle.batch(0, 2), CPU))[0].backward()
         network.zero_grad()
-    loss, _ = wrapped.loss(model, wrapped.load(source.batch(0, 2), CPU))
+    loss, _ = model(objective.load(source.batch(0, 2), CPU))
     loss.backward()
     return [value.grad for value in network.parameters() if value.grad is not None]
 

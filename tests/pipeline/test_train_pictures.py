@@ -84,7 +84,7 @@ def test_networks_of_moving_pictures_train_by_their_own_losses(
         on_step=lambda state, figures: logged.append(figures),
         objective=config.objective,
     )
-    fit.run(network, TrainingState.fresh(network, config.training))
+    fit.run(TrainingState.fresh(network, config.training))
     assert len(logged) == 2
     assert {name for name in logged[-1] if name.startswith(("recon", "corr"))} == terms
     still = [name for name, value in network.named_parameters() if torch.equal(value, before[name])]

@@ -10,6 +10,8 @@ from convonet.conv_onet.feature_grids import FeatureGrids, GridSizes
 from convonet.conv_onet.patch_encoder import CropInputs, PatchLocalPoolPointnet
 from convonet.conv_onet.pooled_encoder import LocalPoolPointnet, object_cells
 from convonet.conv_onet.voxel_encoder import LocalVoxelEncoder
+from convonet.pooled_trunk import LocalPoolTrunk
+from convonet.scatter import Pooling
 from tests.convonet.conv_onet import original_forward
 
 SIDES: dict[Projection, int] = {"xz": 12, "xy": 12, "yz": 12, "grid": 6}
@@ -17,6 +19,10 @@ SIDES: dict[Projection, int] = {"xz": 12, "xy": 12, "yz": 12, "grid": 6}
 
 def bare_sizes(projections: tuple[Projection, ...]) -> GridSizes:
     return GridSizes(projections, SIDES["xz"], SIDES["grid"], 0, 8, 0, 8)
+
+
+def parts(sizes: GridSizes, blocks: int, pooling: Pooling = "max") -> tuple[LocalPoolTrunk, FeatureGrids]:
+    return LocalPoolTrunk(3, 4, 8, blocks, pooling, "torch"), FeatureGrids(4, sizes)
 
 
 def cloud(count: int, seed: int = 0, batch: int = 2) -> torch.Tensor:
@@ -34,7 +40,7 @@ SUBSETS = [subset for size in (1, 2, 4) for subset in itertools.combinations(PRO
 
 @pytest.mark.parametrize("projections", SUBSETS, ids="+".join)
 def test_pooled_features_agree_with_loops_on_any_subset_of_grids(projections: tuple[Projection, ...]) -> None:
-    encoder = LocalPoolPointnet(4, 8, 3, bare_sizes(projections), 0.1).requires_grad_(False)
+    encoder = LocalPoolPointnet(*parts(bare_sizes(projections), 3), 0.1).requires_grad_(False)
     randomise(encoder)
     state = {name.replace("trunk.", "encoder."): value for name, value in encoder.state_dict().items()}
     points = cloud(80)
@@ -55,7 +61,7 @@ def test_pooled_features_agree_with_loops_on_any_subset_of_grids(projections: tu
 
 
 def test_mean_pooling_takes_the_mean() -> None:
-    encoder = LocalPoolPointnet(4, 8, 2, bare_sizes(("xy",)), 0.1, pooling="mean").requires_grad_(False)
+    encoder = LocalPoolPointnet(*parts(bare_sizes(("xy",)), 2, "mean"), 0.1).requires_grad_(False)
     randomise(encoder)
     points = torch.tensor([[[0.01, 0.01, 0.3], [0.02, 0.01, -0.2], [0.03, 0.02, 0.1], [-0.4, 0.4, 0.0]]])
     trunk = encoder.trunk
@@ -91,7 +97,7 @@ def test_shifting_points_by_whole_cells_shifts_the_scattered_features_exactly(pr
 
 def crop_encoder() -> PatchLocalPoolPointnet:
     sizes = GridSizes(("grid", "xz"), 16, 16, 0, 8, 0, 8)
-    encoder = PatchLocalPoolPointnet(4, 8, 3, sizes, unit_size=0.25).requires_grad_(False)
+    encoder = PatchLocalPoolPointnet(*parts(sizes, 3), unit_size=0.25).requires_grad_(False)
     randomise(encoder)
     return encoder
 

@@ -11,7 +11,6 @@ from convonet.oflow.motion import (
     latent_path,
     linear_blend,
     spherical_blend,
-    transfer_motion,
 )
 from tests.convonet.oflow.test_losses import SHIFT, shifting_network
 from tests.convonet.oflow.test_network import SMALL, cloud, random_network
@@ -46,7 +45,7 @@ def test_a_borrowed_motion_moves_another_shape_as_its_own_sequence() -> None:
     network = random_network(replace(SMALL, latent_size=5))
     source = network.encode(cloud(1, 4, 20, 3))
     target, times = cloud(1, 12, 3, seed=1), torch.tensor([0.5, 1.0])
-    moved = transfer_motion(network, source, target, times)
+    moved = network.transport(source, target, times)
     elsewhere = network.encode(cloud(1, 4, 20, 3, seed=9))
     assert torch.equal(moved, network.transport(elsewhere.moving_like(source), target, times))
     assert not torch.equal(moved, network.transport(elsewhere, target, times))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convonet.planes import PlaneNetwork, PlaneNetworkConfig
 from convonet.point_encoder import PointHints
-from convonet.training import CropBatch, TrainingConfig, TrainingState, train_step
+from convonet.training import Criterion, CropBatch, TrainingConfig, TrainingState, train_step
 from convonet.voxel_unet import VoxelUNet
 
 SMALL = PlaneNetworkConfig(
@@ -95,7 +95,7 @@ def test_training_steps_lower_the_loss_of_a_batch() -> None:
         points + middle, torch.zeros(300, dtype=torch.int64), torch.zeros(300, 3), torch.full((300,), 3.0),
         queries + middle, torch.zeros(500, dtype=torch.int64), queries.norm(dim=1) - 4, 1, GRID,
     )  # fmt: skip
-    losses = [train_step(network, state, batch, config)["loss"] for _ in range(40)]
+    losses = [train_step(Criterion(network), state, batch, config)["loss"] for _ in range(40)]
     assert losses[-1] < 0.6 * losses[0]
 
 

@@ -18,8 +18,8 @@ from pipeline.generation.animation import (
     correspondence_colors,
     write_animation,
     write_gif,
-    write_numbered,
 )
+from pipeline.generation.results import MovingShape, write_moving
 from preprocessing.errors import MeshError
 from preprocessing.mesh_checks import check_mesh
 from preprocessing.mesh_files import read_mesh
@@ -167,9 +167,10 @@ def test_a_vertex_without_faces_gets_a_unit_normal(tmp_path):
 def test_numbered_files_hold_the_moments(tmp_path):
     vertices, triangles = bending_ball(4)
     colors = correspondence_colors(vertices[0])
-    paths = write_numbered(tmp_path / "out", vertices, triangles, colors, stem="body")
+    *paths, animation, picture = write_moving(tmp_path / "body.ply", MovingShape(vertices, triangles), "z")
     assert [path.name for path in paths] == [f"body_000{n}.ply" for n in range(4)]
-    assert sorted((tmp_path / "out").iterdir()) == paths
+    assert (animation.name, picture.name) == ("body.glb", "body.gif")
+    assert sorted(tmp_path.iterdir()) == sorted([*paths, animation, picture])
     for path, moment in zip(paths, vertices, strict=True):
         mesh = read_mesh(path)
         np.testing.assert_array_equal(mesh.vertices, moment)
@@ -280,8 +281,6 @@ def test_what_cannot_be_animated_is_refused_and_leaves_no_file(tmp_path):
     nan[2, 5, 1] = np.nan
     with pytest.raises(MeshError, match="moment 2"):
         write_animation(tmp_path / "a.glb", nan, triangles)
-    with pytest.raises(MeshError, match="moment 2"):
-        write_numbered(tmp_path / "numbered", nan, triangles)
     with pytest.raises(MeshError, match="two moments"):
         write_animation(tmp_path / "a.glb", vertices[:1], triangles)
     with pytest.raises(MeshError, match="triangles"):
