@@ -5,6 +5,9 @@ Occupancy Flow asks it for the shape at t = 0, ONet-4D appends the time as a fou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -12,26 +15,32 @@ from convonet.additive_decoder import CodeDecoder, DecoderSizes
 from convonet.conditional_batch_norm import ConditionalBatchNorm
 
 
-class ConditionalResnetBlock(nn.Module):
-    """x W_s + fc_1(relu(norm_1(fc_0(relu(norm_0(x, c))), c))), normalised conditionally on the shape.
+class NormResnetBlock(nn.Module):
+    """x W_s + fc_1(relu(norm_1(fc_0(relu(norm_0(x)))))).
 
     `fc_1` starts with zero weights, so that a fresh block adds a constant to its shortcut
     (Mescheder et al. 2019, supplement 1.1; the original's convolutions of width 1 are these linear maps).
+
+    Args:
+        norm: makes the normalisation of so many channels.
+        size_in, size_hidden, size_out: widths.
     """
 
-    def __init__(self, feature_size: int, size_in: int, size_hidden: int, size_out: int) -> None:
+    def __init__(
+        self, norm: Callable[[int], nn.Module], size_in: int, size_hidden: int, size_out: int
+    ) -> None:
         super().__init__()
-        self.norm_0 = ConditionalBatchNorm(feature_size, size_in)
+        self.norm_0 = norm(size_in)
         self.fc_0 = nn.Linear(size_in, size_hidden)
-        self.norm_1 = ConditionalBatchNorm(feature_size, size_hidden)
+        self.norm_1 = norm(size_hidden)
         self.fc_1 = nn.Linear(size_hidden, size_out)
         self.shortcut = nn.Linear(size_in, size_out, bias=False) if size_in != size_out else nn.Identity()
         nn.init.zeros_(self.fc_1.weight)
 
-    def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        """(B, Q, size_in) activations and (B, C) features to (B, Q, size_out)."""
-        hidden = self.fc_0(torch.relu(self.norm_0(x, features)))
-        residual = self.fc_1(torch.relu(self.norm_1(hidden, features)))
+    def forward(self, x: Tensor, *features: Tensor) -> Tensor:
+        """(B, Q, size_in) activations and, if the normalisation takes them, (B, C) features to (B, Q, size_out)."""
+        hidden = self.fc_0(torch.relu(self.norm_0(x, *features)))
+        residual = self.fc_1(torch.relu(self.norm_1(hidden, *features)))
         return self.shortcut(x) + residual  # type: ignore[no-any-return]
 
 
@@ -50,7 +59,8 @@ class ConditionalDecoder(CodeDecoder):
         if sizes.latent_size:
             self.fc_z = nn.Linear(sizes.latent_size, features if latent_joins_features else width)
         self.blocks = nn.ModuleList(
-            ConditionalResnetBlock(features, width, width, width) for _ in range(sizes.blocks)
+            NormResnetBlock(partial(ConditionalBatchNorm, features), width, width, width)
+            for _ in range(sizes.blocks)
         )
         self.norm = ConditionalBatchNorm(features, width)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -91,26 +92,19 @@ class FeatureGrids(nn.Module):
         for projection in self.sizes.projections:
             side = self.sizes.resolution(projection) if resolution is None else resolution
             pooled = cell_mean(features, cells[projection], self.backend)
-            grid = dense_grid(pooled, cells[projection].flat_index, batch_size, side, len(AXES[projection]))
+            shape = (batch_size, *(len(AXES[projection]) * [side]))
+            grid = dense_grid(pooled, cells[projection].flat_index, shape)
             unet = self.unet3d if projection == "grid" else self.unet2d
             grids[projection] = grid if unet is None else unet(grid)
         return grids
 
 
-def dense_grid(pooled: Tensor, flat_index: Tensor, batch_size: int, resolution: int, dims: int) -> Tensor:
-    """Write features of occupied cells into zeros.
-
-    Args:
-        pooled: (V, C) features.
-        flat_index: (V,) distinct cells of the flattened (B, R, ..., R) array.
-        batch_size: B.
-        resolution: R.
-        dims: 2 or 3 axes.
+def dense_grid(pooled: Tensor, flat_index: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Write (V, C) features of distinct cells (V,) of the flattened array of a shape (B, R, ..., R) into zeros.
 
     Returns:
         (B, C, R, ..., R), channels last in memory.
     """
     channels = pooled.shape[1]
-    dense = pooled.new_zeros(batch_size * resolution**dims, channels)
-    dense = dense.index_copy(0, flat_index, pooled)
-    return dense.view(batch_size, *(dims * [resolution]), channels).movedim(-1, 1)
+    dense = pooled.new_zeros(math.prod(shape), channels).index_copy(0, flat_index, pooled)
+    return dense.view(*shape, channels).movedim(-1, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -135,15 +135,7 @@ class ConvOnetConfig:
     @property
     def grid_sizes(self) -> GridSizes:
         """The part that describes feature grids."""
-        return GridSizes(
-            self.projections,
-            self.plane_resolution,
-            self.volume_resolution,
-            self.unet2d_levels,
-            self.unet2d_channels,
-            self.unet3d_levels,
-            self.unet3d_channels,
-        )
+        return GridSizes(**{field.name: getattr(self, field.name) for field in fields(GridSizes)})
 
     @property
     def crop_resolution(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from convonet.conv_onet.coordinates import local_coordinates
+from convonet.conv_onet.feature_grids import dense_grid
 from convonet.conv_onet.local_decoder import PatchLocalDecoder, sample_grid
 from convonet.conv_onet.network import ConvOnet
 from convonet.conv_onet.patch_encoder import PatchLocalPoolPointnet
@@ -99,12 +100,7 @@ class SceneCrops(CropNetwork):
         cells = OccupiedVoxels.of_points(points, batch_index, grid_shape)
         with torch.autocast(points.device.type, enabled=False):
             features = encoder.trunk(self._within_voxels(points), [cells])
-            sides = (batch_size, *grid_shape)
-            dense = features.new_zeros(
-                batch_size * grid_shape[0] * grid_shape[1] * grid_shape[2], features.shape[1]
-            )
-            dense = dense.index_copy(0, cells.flat_index, cells.mean(features))
-            volume = dense.view(*sides, -1).movedim(-1, 1)
+            volume = dense_grid(cells.mean(features), cells.flat_index, (batch_size, *grid_shape))
             unet = encoder.grids.unet3d
             return CropVolume(volume if unet is None else unet(volume))
 

@@ -9,33 +9,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from convonet.additive_decoder import AdditiveDecoder, CodeDecoder, DecoderSizes
 from convonet.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
-from convonet.conditional_decoder import ConditionalDecoder
+from convonet.conditional_decoder import ConditionalDecoder, NormResnetBlock
 
 DecoderKind = Literal["simple", "batchnorm", "cbatchnorm", "cbatchnorm2", "cbatchnorm_noresnet"]
-
-
-class BatchNormResnetBlock(nn.Module):
-    """The same block with plain batch normalisation: x W_s + fc_1(relu(norm_1(fc_0(relu(norm_0(x))))))."""
-
-    def __init__(self, size_in: int, size_hidden: int, size_out: int) -> None:
-        super().__init__()
-        self.norm_0 = PointBatchNorm(size_in)
-        self.fc_0 = nn.Linear(size_in, size_hidden)
-        self.norm_1 = PointBatchNorm(size_hidden)
-        self.fc_1 = nn.Linear(size_hidden, size_out)
-        self.shortcut = nn.Linear(size_in, size_out, bias=False) if size_in != size_out else nn.Identity()
-        nn.init.zeros_(self.fc_1.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, Q, size_in) to (B, Q, size_out)."""
-        hidden = self.fc_0(torch.relu(self.norm_0(x)))
-        residual = self.fc_1(torch.relu(self.norm_1(hidden)))
-        return self.shortcut(x) + residual  # type: ignore[no-any-return]
 
 
 class BatchNormDecoder(AdditiveDecoder):
@@ -47,7 +27,7 @@ class BatchNormDecoder(AdditiveDecoder):
 
     @staticmethod
     def make_block(width: int) -> nn.Module:
-        return BatchNormResnetBlock(width, width, width)
+        return NormResnetBlock(PointBatchNorm, width, width, width)
 
     def last_norm(self, x: Tensor) -> Tensor:
         return self.norm(x)  # type: ignore[no-any-return]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from convonet.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
-from convonet.conditional_decoder import ConditionalResnetBlock
-from convonet.onet.decoders import BatchNormResnetBlock
+from convonet.conditional_decoder import NormResnetBlock
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
@@ -90,7 +91,7 @@ def test_plain_norm_agrees_with_its_formula(training: bool) -> None:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("size_out", [6, 9])
 def test_conditional_block_agrees_with_a_straight_line(training: bool, size_out: int) -> None:
-    block = ConditionalResnetBlock(feature_size=4, size_in=6, size_hidden=5, size_out=size_out)
+    block = NormResnetBlock(partial(ConditionalBatchNorm, 4), size_in=6, size_hidden=5, size_out=size_out)
     block.train(training)
     randomise(block, 8)
     s, (x, c) = numbers(block), example(9, 6)
@@ -103,7 +104,7 @@ def test_conditional_block_agrees_with_a_straight_line(training: bool, size_out:
 
 
 def test_evaluation_treats_every_query_alone_and_training_does_not() -> None:
-    block = BatchNormResnetBlock(6, 6, 6)
+    block = NormResnetBlock(PointBatchNorm, 6, 6, 6)
     randomise(block, 10)
     x = example(11, 6)[0]
     block.eval()

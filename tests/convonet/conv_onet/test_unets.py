@@ -142,7 +142,7 @@ def test_the_volume_s_u_net_keeps_its_digits_at_64() -> None:
     torch.manual_seed(2)
     unet, side = UNet3DGroupNorm(32, 4, 32).eval().requires_grad_(False), 64
     index = torch.randperm(side**3, generator=generator)[:8000]
-    volume = dense_grid(torch.randn(8000, 32, generator=generator), index, 1, side, 3)
+    volume = dense_grid(torch.randn(8000, 32, generator=generator), index, (1, side, side, side))
     found = unet(volume)
     exact = unet.double()(volume.double().contiguous())
     assert exact.std() > 0.1
@@ -152,7 +152,7 @@ def test_the_volume_s_u_net_keeps_its_digits_at_64() -> None:
 def test_dense_grids_hold_features_where_their_cells_are() -> None:
     pooled = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     index = torch.tensor([1, 3 * 3 * 3 + 2 + 3 * (1 + 3 * 2), 2 * 3 * 3 * 3 - 1])
-    grid = dense_grid(pooled, index, 2, 3, 3)
+    grid = dense_grid(pooled, index, (2, 3, 3, 3))
     assert grid.shape == (2, 2, 3, 3, 3)
     assert grid[0, :, 0, 0, 1].tolist() == [1.0, 2.0]
     assert grid[1, :, 2, 1, 2].tolist() == [3.0, 4.0]
