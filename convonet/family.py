@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -68,10 +68,6 @@ Sampling = ShapeSampling | SequenceSampling
 C = TypeVar("C", bound=NetworkConfig)
 
 
-def _only_crop_networks(network: nn.Module) -> CropNetwork | None:
-    return network if isinstance(network, CropNetwork) else None
-
-
 @dataclass(frozen=True)
 class Family(Generic[C]):
     """A family of networks. What is left out is that of a `CropNetwork` trained on crops of scenes.
@@ -90,7 +86,7 @@ class Family(Generic[C]):
         threshold: occupancy at the surface of the paper's meshes.
         voxel_side: of the only voxel grids that networks take; None for any.
         pairs_with_points: whether decoding compares every query with every point, so that both bound its memory.
-        crop_network: a network as the sliding window over scenes takes it; None if it cannot.
+        crop_network: a network as the sliding window over scenes takes it, or None; itself, where scenes are made.
         from_original: entries of a checkpoint of the original implementation to ours; None where there is no original.
         fitted: a configuration with what a preset leaves to such a checkpoint.
         with_direct_gradients: a configuration whose gradients go through a solver's own steps; None where nothing is
@@ -109,7 +105,7 @@ class Family(Generic[C]):
     threshold: Callable[[C], float] = lambda config: 0.5
     voxel_side: int | None = None
     pairs_with_points: Callable[[C], bool] = lambda config: False
-    crop_network: Callable[[nn.Module], CropNetwork | None] = _only_crop_networks
+    crop_network: Callable[[nn.Module], CropNetwork | None] = lambda network: cast(CropNetwork, network)
     from_original: Callable[[Mapping[str, Tensor], C], dict[str, Tensor]] | None = None
     fitted: Callable[[C, Mapping[str, Tensor]], C] = lambda config, state: config
     with_direct_gradients: Callable[[C], C] | None = None

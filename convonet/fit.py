@@ -15,6 +15,7 @@ import argparse
 import importlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -103,11 +104,11 @@ def fit(config: FitConfig, device: torch.device) -> Path:
     wanted = preset(config.preset)
     family = family_of(wanted)
     sampling = family.sampling(wanted, config.preset)
-    source = config.source or SOURCES[type(sampling)]
-    make_source = partial(load_source, source, config.data, training.seed, sampling)
+    name = config.source or SOURCES[type(sampling)]
+    make_source = partial(load_source, name, config.data, training.seed, sampling)
     torch.manual_seed(training.seed)
     network = initial_network(config, make_source).to(device)
-    objective = family.objective(wanted, family.loss_terms.get(config.preset))
+    objective = family.objective(network.config, family.loss_terms.get(config.preset))
     state = TrainingState.fresh(network, training)
     checkpoint, weights = config.out / "state.pt", config.out / "model.safetensors"
     if checkpoint.exists():
@@ -125,14 +126,13 @@ def fit(config: FitConfig, device: torch.device) -> Path:
             figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
             print(f"step {current.step}: {figures}", flush=True)
 
-    if not config.workers:
-        Fit(make_source(), training, device, on_step=on_step, objective=objective).run(state)
-        return weights
-    ahead = Prefetched(make_source, config.workers, state.step, training.steps, training.batch_size)
-    try:
-        Fit(ahead, training, device, on_step=on_step, objective=objective).run(state)
-    finally:
-        ahead.close()
+    with ExitStack() as stack:
+        if config.workers:
+            ahead = Prefetched(make_source, config.workers, state.step, training.steps, training.batch_size)
+            source: BatchSource = stack.enter_context(closing(ahead))
+        else:
+            source = make_source()
+        Fit(source, training, device, on_step=on_step, objective=objective).run(state)
     return weights
 
 

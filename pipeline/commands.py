@@ -312,13 +312,13 @@ def _preset_rows() -> list[tuple[str, str, str, str]]:
     import torch
 
     from convonet.registry import family_of, parameter_count, presets
-    from pipeline.generation.input_kinds import BRIEF
+    from pipeline.generation.input_kinds import INPUT_WORDS
 
     rows = [("preset", "family", "parameters", "input")]
     for name, config in presets().items():
         with torch.device("meta"):
             count = parameter_count(config.build())
-        rows.append((name, config.kind, f"{count:,}", BRIEF[family_of(config).input(config)]))
+        rows.append((name, config.kind, f"{count:,}", INPUT_WORDS[family_of(config).input(config)][0]))
     return rows
 
 

@@ -79,9 +79,8 @@ class LocalDecoder(nn.Module):
 
     def __init__(self, head: ConditionedBlocks, padding: float, sampling: Sampling = "linear") -> None:
         super().__init__()
-        self.padding = padding
+        self.head, self.padding = head, padding
         self.sampling: Sampling = sampling
-        self.head = head
 
     def forward(self, queries: Tensor, grids: Grids) -> Tensor:
         """(B, Q, 3) queries in the unit cube and the encoder's grids to logits (B, Q)."""
@@ -110,10 +109,9 @@ class PatchLocalDecoder(nn.Module):
         sampling: Sampling = "linear",
     ) -> None:
         super().__init__()
-        self.unit_size = unit_size
+        self.head, self.unit_size = head, unit_size
         self.encoding: PositionEncoding = encoding
         self.sampling: Sampling = sampling
-        self.head = head
 
     def forward(self, queries: Tensor, crops: CropFeatures) -> Tensor:
         """(B, Q, 3) queries in scene units, inside the crops' boxes, to logits (B, Q)."""

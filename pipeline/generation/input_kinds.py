@@ -7,33 +7,24 @@ from pathlib import Path
 from convonet.family import InputKind
 from pipeline.errors import PipelineError
 
-WANTED: dict[InputKind, str] = {
-    "image": "an image (PNG, JPG)",
-    "points": "a point cloud or a mesh",
-    "voxels": "a voxel grid (binvox, NPY) or a mesh",
-    "shape": "the number of a training shape",
-    "tracks": "a sequence: a folder of meshes or point clouds in correspondence, or NPZ with vertices (T, V, 3)",
-    "images": "a folder of images",
-    "pair": "two meshes (--interpolate A B), or a folder of meshes to pass through",
-    "crops": "a point cloud or a mesh of a room",
-    "scan": "a scan",
-    "nothing": "nothing",
+INPUT_WORDS: dict[InputKind, tuple[str, str]] = {
+    "image": ("image", "an image (PNG, JPG)"),
+    "points": ("points", "a point cloud or a mesh"),
+    "voxels": ("voxels", "a voxel grid (binvox, NPY) or a mesh"),
+    "shape": ("number of a training shape", "the number of a training shape"),
+    "tracks": (
+        "moving points",
+        "a sequence: a folder of meshes or point clouds in correspondence, or NPZ with vertices (T, V, 3)",
+    ),
+    "images": ("moving pictures", "a folder of images"),
+    "pair": ("two meshes", "two meshes (--interpolate A B), or a folder of meshes to pass through"),
+    "crops": ("points of a room", "a point cloud or a mesh of a room"),
+    "scan": ("scan", "a scan"),
+    "nothing": ("nothing", "nothing"),
 }
-
-BRIEF: dict[InputKind, str] = {
-    "image": "image",
-    "points": "points",
-    "voxels": "voxels",
-    "shape": "number of a training shape",
-    "tracks": "moving points",
-    "images": "moving pictures",
-    "pair": "two meshes",
-    "crops": "points of a room",
-    "scan": "scan",
-    "nothing": "nothing",
-}
+"""What each kind is called in a table, and in a message that asks for it."""
 
 
 def refuse(path: Path, wanted: InputKind) -> PipelineError:
     """The error of an input of another kind than the network takes."""
-    return PipelineError(f"{path}: is not what this network takes, which is {WANTED[wanted]}")
+    return PipelineError(f"{path}: is not what this network takes, which is {INPUT_WORDS[wanted][1]}")

@@ -20,7 +20,7 @@ from convonet.weights import KIND_KEY, load_any_network, model_file, read_header
 from pipeline.errors import PipelineError
 from pipeline.generation.config import GenerateConfig
 from pipeline.generation.generator import Generator
-from pipeline.generation.input_kinds import WANTED
+from pipeline.generation.input_kinds import INPUT_WORDS
 from pipeline.generation.results import (
     MovingShape,
     Series,
@@ -139,7 +139,7 @@ def _check_numbers(config: GenerateConfig) -> None:
 
 def _check_options(generator: Generator, source: str | None) -> None:
     """Refuse what does not go together, before anything is computed."""
-    config, wanted = generator.config, WANTED[generator.kind]
+    config, wanted = generator.config, INPUT_WORDS[generator.kind][1]
     is_pair, takes_nothing = generator.kind == "pair", generator.kind == "nothing"
     draws_sequences = generator.has_latent and generator.moves
     if config.interpolate and not (is_pair or draws_sequences or (generator.has_latent and takes_nothing)):
