@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -379,7 +379,7 @@ def main() -> None:
         if has_disk:
             subprocess.run(["umount", "-l", str(disk)], check=False)
         shutil.rmtree(folder, ignore_errors=True)
-    found = {name: asdict(tally) for name, tally in tallies.items()}
+    found = {name: vars(tally) for name, tally in tallies.items()}
     print(json.dumps({"machine": machine(), "seed": seed, "has_disk": has_disk, "cases": found}, indent=1))
     sys.exit(0 if all(tally.is_clean for tally in tallies.values()) else 1)
 
