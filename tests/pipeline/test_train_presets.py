@@ -73,9 +73,11 @@ def test_two_workers_train_a_small_network_given_as_a_configuration(balls: Path,
             train(balls, tmp_path / "run", replace(config, checkpoint_every=10), device="cpu")
         (tmp_path / "full").mkdir()
         (tmp_path / "full" / "checkpoint.partial").touch()  # no folder can be made there
-        with pytest.raises(ClusterError, match=r"no checkpoint can be written .*; free some space") as full:
+        with pytest.raises(
+            RunDirectoryError, match=r"no checkpoint can be written .*; free some space"
+        ) as full:
             train(balls, tmp_path / "full", replace(config, workers=1, max_failures=0), device="cpu")
-        assert "\n" not in str(full.value) and "Run the same command again" in str(full.value)
+        assert "\n" not in str(full.value) and "run the same command again" in str(full.value)
     network = load_any_network(str(summary.model))
     assert network.config == TINY and read_header(str(summary.model))["steps"] == "40"
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -59,7 +59,7 @@ def learned() -> ConvOnet:
     network = CONFIG.build()
     points, optimizer = cloud(500), torch.optim.Adam(network.parameters(), 1e-2)
     side = CONFIG.query_voxels * CONFIG.unit_size
-    for _ in range(70):
+    for _ in range(150):
         lower = 1.2 * (torch.rand(3) - 0.5) - 0.5 * side
         queries = lower + side * torch.rand(1, 256, 3)
         inside = (queries / torch.from_numpy(HALF_AXES).float()).norm(dim=-1) < 1
@@ -83,6 +83,7 @@ def test_a_room_is_closed_and_where_its_scan_is(tmp_path: Path) -> None:
     mesh = trimesh.load(tmp_path / "room.ply", process=False)
     assert report.is_watertight
     assert mesh.is_watertight
-    # Within 0.1 of the unit cube, which is what 70 steps reach: the surface, and so the frame, is the ellipsoid's.
-    np.testing.assert_allclose(mesh.bounds.mean(axis=0), PLACE, atol=0.1 * SIZE)
-    np.testing.assert_allclose(mesh.extents, 2 * HALF_AXES * SIZE, atol=0.15 * SIZE)
+    # The surface, and so the frame, is the ellipsoid's: 150 steps reach 0.02 of the unit cube for its middle and 0.04
+    # for its sides; fewer depend on the processor's rounding.
+    np.testing.assert_allclose(mesh.bounds.mean(axis=0), PLACE, atol=0.05 * SIZE)
+    np.testing.assert_allclose(mesh.extents, 2 * HALF_AXES * SIZE, atol=0.1 * SIZE)
