@@ -193,6 +193,7 @@ def reconstruct(
     from convonet.weights import load_network
     from pipeline.reconstruction import ReconstructConfig
     from pipeline.reconstruction import reconstruct as run
+    from pipeline.reconstruction.spacing import Granularity
 
     config = ReconstructConfig(
         model=model,
@@ -214,13 +215,14 @@ def reconstruct(
         keep_parts=surface.keep_parts,
     )
     side = load_network(model).voxel_side
-    rule = "three times the median point spacing" if side is None else f"{side:g} of the scene's size"
-    chosen = "" if voxel_size else f" ({rule})"
+    rule = "by the spacing and noise of the scan" if side is None else f"{side:g} of the scene's size"
+    chosen = "" if voxel_size else f", {rule}"
     print(f"{report.mesh}: {report.vertices:,} vertices, {report.faces:,} faces")
     open_border = f" (its border has {report.open_edges:,} edges)" if surface.surface == "observed" else ""
     print(f"watertight: {'yes' if report.is_watertight else 'NO'}{open_border}")
     print(f"parts: {report.parts:,}; {report.removed_parts:,} floating parts left out as too small")
     print(f"area: {report.observed_area:,.4g} m2 observed, {report.guessed_area:,.4g} m2 guessed")
+    print(f"scan: {Granularity(report.point_spacing, report.noise)}")
     print(f"voxel size: {report.voxel_size:.4g} m{chosen}; surface lattice {report.spacing:.4g} m")
     print(f"covers {report.coverage:.0%} of the scan's points")
     for note in report.notes:

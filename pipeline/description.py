@@ -185,7 +185,7 @@ def _check_dataset(path: Path) -> int:
 def _scan(path: Path, options: ScanOptions) -> list[str]:
     from pipeline.reconstruction.scan_summary import (
         check_voxel_size,
-        default_voxel_size,
+        scan_granularity,
         summarise_scan,
     )
     from pipeline.scan_reading import ScanSet
@@ -210,8 +210,9 @@ def _scan(path: Path, options: ScanOptions) -> list[str]:
         lines.append(f"  coordinate reference system: {facts.crs.splitlines()[0][:160]}")
     notes = list(summary.notes)
     try:
-        voxel_size = default_voxel_size(scan, summary)
-        lines.append(f"  default voxel size {voxel_size:.4g} m")
+        granularity = scan_granularity(scan, summary)
+        voxel_size = granularity.voxel_size
+        lines.append(f"  default voxel size {voxel_size:.4g} m: {granularity}")
         lines.append(f"  unit, {_likely_unit(voxel_size, options.unit, facts.crs_unit)}")
         notes += check_voxel_size(scan, summary, voxel_size)
     except ScanError as error:  # what it would be refused for, beside all that is known of it

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.reconstruction.ingest import index_file, read_points
+from pipeline.reconstruction.ingest import index_file, occupied_tiles, read_points
 from pipeline.reconstruction.merge import TileReader, vertices_file
+from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.spacing import PROBES, Granularity, measure_granularity
+from pipeline.reconstruction.store import RunStore
 
 NEAR_VOXELS = 2.0
 TILES, POINTS = 64, 2_000  # looked at, evenly over the scene and over each tile's points
+GRANULARITY_TILES = 8
 FEWEST_COVERED = 0.8  # below: a warning
 FEWEST_FOR_SUCCESS = 0.5  # below: the run has failed
 
@@ -25,12 +29,12 @@ def measure_coverage(reader: TileReader) -> float:
         index = file.read(columns=["tile", "count"])
     tiles, counts = index["tile"].to_numpy(), index["count"].to_numpy()
     occupied = np.unique(tiles)
-    chosen = occupied[np.unique(np.linspace(0, len(occupied) - 1, min(TILES, len(occupied))).astype(int))]
+    chosen = occupied[_evenly(len(occupied), TILES)]
     there = set(reader.tiles)
     weight = covered = 0.0
     for tile in chosen.tolist():
         points = read_points(store, [tile]).positions
-        points = points[np.unique(np.linspace(0, len(points) - 1, min(POINTS, len(points))).astype(int))]
+        points = points[_evenly(len(points), POINTS)]
         local = plan.voxel_position(points)
         missed = np.ones(len(local), np.bool_)
         # Its own surface passes by most of a tile's points; the neighbours' are read for the others alone.
@@ -44,6 +48,25 @@ def measure_coverage(reader: TileReader) -> float:
         weight += total
         covered += total * share
     return covered / weight if weight else 0.0
+
+
+def stored_granularity(store: RunStore, plan: ScenePlan) -> Granularity:
+    """Spacing and noise of the scan, from the points of some tiles."""
+    occupied = occupied_tiles(store)
+    chosen = occupied[_evenly(len(occupied), GRANULARITY_TILES)]
+    rng = np.random.default_rng(0)
+    probes = []
+    for tile in chosen.tolist():
+        points = read_points(store, [tile]).positions
+        probes.append(points[rng.choice(len(points), min(len(points), PROBES // len(chosen)), replace=False)])
+    return measure_granularity(
+        (read_points(store, [tile]).positions for tile in chosen.tolist()), np.concatenate(probes)
+    )
+
+
+def _evenly(count: int, most: int) -> np.ndarray:
+    """Rows spread over `count`, at most `most` of them."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
 
 
 def _vertices(reader: TileReader, tile: int) -> np.ndarray:

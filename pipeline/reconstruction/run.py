@@ -19,7 +19,12 @@ from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
 from pipeline.reconstruction.check import file_checksum, remove_damaged, verify_points
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
-from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
+from pipeline.reconstruction.coverage import (
+    FEWEST_COVERED,
+    FEWEST_FOR_SUCCESS,
+    measure_coverage,
+    stored_granularity,
+)
 from pipeline.reconstruction.here import network_here
 from pipeline.reconstruction.ingest import BucketContents, bucket_points, index_file
 from pipeline.reconstruction.manifest import (
@@ -39,8 +44,9 @@ from pipeline.reconstruction.merge import (
 )
 from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
 from pipeline.reconstruction.report import ReconstructReport, write_report
-from pipeline.reconstruction.scan_summary import check_voxel_size, default_voxel_size, summarise_scan
+from pipeline.reconstruction.scan_summary import check_voxel_size, scan_granularity, summarise_scan
 from pipeline.reconstruction.schedule import Schedule, is_complete, timed
+from pipeline.reconstruction.spacing import Granularity
 from pipeline.reconstruction.stages import TileJob
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
@@ -113,6 +119,7 @@ def reconstruct(
                     reader = TileReader(store, manifest.plans[0], tiles, choice)
                     merged = merge_tiles(reader, path, manifest.contents.has_colors, manifest.crs)
                     coverage = measure_coverage(reader)
+                    granularity = stored_granularity(store, manifest.plans[0])
                 break
             except RunFileError as damage:  # found by whoever read it
                 if len(repairs) == MOST_REPAIRS:
@@ -120,7 +127,9 @@ def reconstruct(
                 count = remove_damaged(store, manifest, damage)
                 others = f" (and {count - 1} more files)" if count > 1 else ""
                 repairs.append(f"{damage.name} {damage.reason}{others}: computed again")
-        report = _report(manifest, counts, merged, path, seconds, memory.peak_bytes, coverage, repairs)
+        report = _report(
+            manifest, counts, merged, path, seconds, memory.peak_bytes, coverage, granularity, repairs
+        )
         write_report(store, report)
         if store.is_local:
             remove(intermediate_results(store.local_path))
@@ -240,7 +249,7 @@ def _new_run(scan: ScanSet, config: ReconstructConfig, identity: str) -> RunMani
     summary = summarise_scan(scan, config.drop_invalid)
     settings = config.for_network(network, float((summary.high - summary.low).max()))
     assert settings.threshold is not None  # the network's, if not the user's
-    voxel_size = settings.voxel_size or default_voxel_size(scan, summary)
+    voxel_size = settings.voxel_size or scan_granularity(scan, summary).voxel_size
     notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
     has_levels = network.knows_levels and settings.blend_voxels > 0 and settings.tiling == "lattice"
     make = make_pyramid if has_levels else _one_level
@@ -283,6 +292,16 @@ def _of_coverage(coverage: float) -> str:
     )
 
 
+def _of_voxel(voxel_size: float, granularity: Granularity) -> list[str]:
+    """A warning where the scan is too coarse or too noisy for the voxel."""
+    if granularity.supports(voxel_size):
+        return []
+    return [
+        f"a voxel of {voxel_size:.4g} m is finer than the scan supports ({granularity}): surfaces will be rough or "
+        f"broken; {granularity.voxel_size:.2g} m suits it"
+    ]
+
+
 def _report(
     manifest: RunManifest,
     counts: TileCounts,
@@ -291,10 +310,13 @@ def _report(
     seconds: dict[str, float],
     peak_bytes: int,
     coverage: float,
+    granularity: Granularity,
     repairs: Sequence[str],
 ) -> ReconstructReport:
     plan = manifest.plans[0]
-    warnings = [_of_coverage(coverage)] if coverage < FEWEST_COVERED else []
+    warnings = [*repairs, *_of_voxel(plan.voxel_size, granularity)]
+    if coverage < FEWEST_COVERED:
+        warnings.append(_of_coverage(coverage))
     return ReconstructReport(
         mesh=str(path),
         mesh_checksum=file_checksum(path),
@@ -309,6 +331,8 @@ def _report(
         guessed_area=round(merged.guessed_area, 4),
         voxel_size=plan.voxel_size,
         spacing=plan.spacing,
+        point_spacing=granularity.spacing,
+        noise=granularity.noise,
         points=manifest.points,
         tiles=counts.tiles_computed + counts.tiles_kept,
         **asdict(counts),
@@ -316,5 +340,5 @@ def _report(
         peak_memory_bytes=peak_bytes,
         coverage=round(coverage, 4),
         crs=manifest.crs,
-        notes=(*manifest.notes, *repairs, *warnings),
+        notes=(*manifest.notes, *warnings),
     )

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reconstruction.spacing import PROBES, VOXELS_PER_SPACING, median_spacing
+from pipeline.reconstruction.spacing import PROBES, Granularity, measure_granularity
 from pipeline.scan_reading import ScanFacts, ScanSet, decoder, scan_chunks, scan_facts
 from preprocessing.errors import ScanError
 from preprocessing.scan_files import ScanChunk
@@ -278,19 +278,19 @@ def _of_files(files: list[FileSummary]) -> list[str]:
     return notes
 
 
-def default_voxel_size(scan: ScanSet, summary: ScanSummary) -> float:
-    """Three times the scan's median point spacing, rounded to two digits.
+def scan_granularity(scan: ScanSet, summary: ScanSummary) -> Granularity:
+    """How finely the scan resolves its surface, and so the default voxel size; reads the scan once more.
 
     Raises:
         ScanError: if the points are too few or too repeated to have a spacing.
     """
     chunks = finite_chunks(scan, summary.drop_origin)
-    spacing = median_spacing((chunk.points for chunk, _ in chunks if len(chunk.points)), summary.probes)
-    if spacing <= 0:
+    found = measure_granularity((chunk.points for chunk, _ in chunks if len(chunk.points)), summary.probes)
+    if found.spacing <= 0:
         raise ScanError(
             f"{scan.name}: the points repeat too few positions to measure a spacing; pass --voxel-size"
         )
-    return float(f"{VOXELS_PER_SPACING * spacing:.2g}")
+    return found
 
 
 def check_voxel_size(scan: ScanSet, summary: ScanSummary, voxel_size: float) -> list[str]:

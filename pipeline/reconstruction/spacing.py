@@ -1,68 +1,134 @@
-"""The point spacing of a scan, from which the voxel size follows when the user names none."""
+"""How finely a scan resolves its surface: the spacing of its points and their noise."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-NEIGHBOURS = 8
 PROBES = 4096
+NEIGHBOURS = 8  # of a probe, for the spacing
+PATCH = 32  # nearest points of a probe, to which a plane is fitted for the noise
+THINNINGS = 5  # scales at which patches are looked at, each with a quarter of the points of the one before
+FLAT = 0.25  # largest share of a flat patch's smallest extent in its middle one, as variances
+FEWEST_FLAT = 0.1  # share of the patches, below which nothing is said about the noise
+
 VOXELS_PER_SPACING = 3.0  # about nine points on each voxel of an evenly scanned surface
+VOXELS_PER_NOISE = 5.0  # noise of a fifth of a voxel, which the fit to the scan averages out
+FEWEST_PER_SPACING, FEWEST_PER_NOISE = 1.0, 2.5  # below: finer than the scan
 
 
-def median_spacing(chunks: Iterable[NDArray[np.float64]], probes: NDArray[np.float64]) -> float:
-    """Median distance between neighbouring points, as the side of the square that one point stands for.
+@dataclass(frozen=True)
+class Granularity:
+    """What a scan resolves.
 
-    The eighth nearest of a probe's neighbours at distance r means 8 points on a disc of area pi r^2.
-    A position counts once, however often and in whichever pieces it is repeated, and a probe's own not at all, so
-    merged scans of one spot change nothing.
+    Attributes:
+        spacing: metres; the side of the square that one point stands for, in the median. 0 where unknown.
+        noise: metres; standard deviation of the points across the surface. 0 where unknown.
+    """
+
+    spacing: float
+    noise: float
+
+    @property
+    def voxel_size(self) -> float:
+        """Metres, to two digits: so many times the spacing or the noise, whichever is more. 0 where unknown."""
+        return float(f"{max(VOXELS_PER_SPACING * self.spacing, VOXELS_PER_NOISE * self.noise):.2g}")
+
+    def supports(self, voxel_size: float) -> bool:
+        """Whether it shows a surface at this voxel: a point on each of its faces, and noise below two fifths of it."""
+        return voxel_size >= max(FEWEST_PER_SPACING * self.spacing, FEWEST_PER_NOISE * self.noise)
+
+    def __str__(self) -> str:
+        noise = f"{self.noise:.2g} m" if self.noise else "unknown"
+        return f"points {self.spacing:.2g} m apart, noise {noise}"
+
+
+def measure_granularity(chunks: Iterable[NDArray[np.float64]], probes: NDArray[np.float64]) -> Granularity:
+    """Spacing and noise of a scan.
+
+    The eighth nearest of a probe's neighbours at distance r means 8 points on a disc of area pi r^2; the spacing is the
+    side of one point's square. The noise is the distance of a patch of points from its plane, in the median over the
+    patches that are flat. Where the noise is larger than the spacing the nearest points fill a ball; so patches of
+    thinned points, which are wider, are looked at too, and those of the scale at which most are flattest count.
+
+    A position counts once, however often and in whichever pieces it is repeated, so merged scans of one spot change
+    nothing.
 
     Args:
         chunks: the whole scan, in pieces (N, 3); memory is bounded by one piece.
         probes: (P, 3) points of the scan at which to look.
 
     Returns:
-        metres; 0 where fewer than nine distinct points exist.
+        spacing 0 where fewer than nine distinct points exist.
     """
-    distances = np.full((len(probes), NEIGHBOURS), np.inf)
-    places = np.zeros((len(probes), NEIGHBOURS, 3))
+    nearest = [_Nearest(probes, PATCH) for _ in range(THINNINGS)]
     for chunk in chunks:
-        points = distinct_points(chunk)
-        count = min(NEIGHBOURS + 1, len(points))  # one of them may be the probe itself
-        found, rows = cKDTree(points).query(probes, k=range(1, count + 1), workers=-1)
-        found[found == 0] = np.inf
-        distances, places = _nearest_distinct(
-            np.concatenate([distances, found], axis=1), np.concatenate([places, points[rows]], axis=1)
-        )
-    radius = distances[:, -1]
+        points, mixed = distinct_points(chunk)
+        for thinning, found in enumerate(nearest):
+            found.add(points[mixed % np.uint64(4**thinning) == 0])
+    radius = nearest[0].distances[:, NEIGHBOURS]  # the nearest is the probe itself
     radius = radius[np.isfinite(radius)]
-    return float(np.median(radius) * np.sqrt(np.pi / NEIGHBOURS)) if len(radius) else 0.0
-
-
-def _nearest_distinct(
-    distances: NDArray[np.float64], places: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The nearest `NEIGHBOURS` of each row's candidates (P, C) at places (P, C, 3), each place once."""
-    order = np.lexsort((places[..., 2], places[..., 1], places[..., 0], distances), axis=-1)
-    distances = np.take_along_axis(distances, order, axis=1)
-    places = np.take_along_axis(places, order[..., None], axis=1)
-    is_repeated = (distances[:, 1:] == distances[:, :-1]) & (places[:, 1:] == places[:, :-1]).all(axis=2)
-    distances[:, 1:][is_repeated] = np.inf
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
-    return (
-        np.take_along_axis(distances, nearest, axis=1),
-        np.take_along_axis(places, nearest[..., None], axis=1),
+    if not len(radius):
+        return Granularity(0.0, 0.0)
+    spacing = float(np.median(radius) * np.sqrt(np.pi / NEIGHBOURS))
+    return Granularity(
+        spacing, _noise([found.places[np.isfinite(found.distances[:, -1])] for found in nearest])
     )
 
 
-def distinct_points(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (N, 3) without repetitions: repeated neighbours would look like density."""
+def _noise(patches: list[NDArray[np.float64]]) -> float:
+    """Noise from patches (P, K, 3) at several scales; 0 where too few are flat."""
+    best, flattest = 0.0, np.inf
+    for places in patches:
+        if not len(places):
+            continue
+        centred = places - places.mean(axis=1, keepdims=True)
+        extents = np.linalg.eigvalsh(np.swapaxes(centred, 1, 2) @ centred / places.shape[1])
+        ratios = extents[:, 0] / np.maximum(extents[:, 1], 1e-300)
+        is_flat = ratios < FLAT
+        if is_flat.mean() >= FEWEST_FLAT and np.median(ratios) < flattest:
+            flattest = float(np.median(ratios))
+            freedom = places.shape[1] / (places.shape[1] - 3)  # a plane has three parameters
+            best = float(np.median(np.sqrt(np.maximum(extents[is_flat, 0], 0.0) * freedom)))
+    return best
+
+
+class _Nearest:
+    """The nearest distinct points of probes, over all pieces of a scan."""
+
+    def __init__(self, probes: NDArray[np.float64], count: int) -> None:
+        self.probes = probes
+        self.distances = np.full((len(probes), count), np.inf)
+        self.places = np.zeros((len(probes), count, 3))
+
+    def add(self, points: NDArray[np.float64]) -> None:
+        """Look at a piece (N, 3) without repetitions of its own."""
+        count = min(self.distances.shape[1], len(points))
+        if not count:
+            return
+        found, rows = cKDTree(points).query(self.probes, k=range(1, count + 1), workers=-1)
+        distances = np.concatenate([self.distances, found], axis=1)
+        places = np.concatenate([self.places, points[rows]], axis=1)
+        order = np.lexsort((places[..., 2], places[..., 1], places[..., 0], distances), axis=-1)
+        distances = np.take_along_axis(distances, order, axis=1)
+        places = np.take_along_axis(places, order[..., None], axis=1)
+        is_repeated = (distances[:, 1:] == distances[:, :-1]) & (places[:, 1:] == places[:, :-1]).all(axis=2)
+        distances[:, 1:][is_repeated] = np.inf
+        chosen = np.argsort(distances, axis=1, kind="stable")[:, : self.distances.shape[1]]
+        self.distances = np.take_along_axis(distances, chosen, axis=1)
+        self.places = np.take_along_axis(places, chosen[..., None], axis=1)
+
+
+def distinct_points(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
+    """Points (N, 3) without repetitions, which would look like density, and a number for each position: its hash."""
     bits = np.ascontiguousarray(points + 0.0).view(np.uint64)  # + 0.0: one zero instead of two
     mixed = bits[:, 0] * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(29)) ^ bits[:, 1]) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(32)) ^ bits[:, 2]) * np.uint64(0x94D049BB133111EB)
-    _, first = np.unique(mixed, return_index=True)
-    return points[first]
+    mixed ^= mixed >> np.uint64(31)
+    numbers, first = np.unique(mixed, return_index=True)
+    return points[first], numbers

@@ -13,12 +13,12 @@ from pipeline.reconstruction.ingest import BucketContents, bucket_points, read_p
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.scan_summary import (
     check_voxel_size,
-    default_voxel_size,
     finite_chunks,
     guess_unit,
+    scan_granularity,
     summarise_scan,
 )
-from pipeline.reconstruction.spacing import median_spacing
+from pipeline.reconstruction.spacing import Granularity, measure_granularity
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
 from preprocessing.errors import ScanError
@@ -131,7 +131,7 @@ def test_repeated_points_do_not_change_the_default_voxel_size(tmp_path: Path) ->
         ("c.ply", np.repeat(BALL, 8, axis=0)),
     ):
         given = scan(tmp_path / name, points)
-        sizes.append(default_voxel_size(given, summarise_scan(given, drop_invalid=False)))
+        sizes.append(scan_granularity(given, summarise_scan(given, drop_invalid=False)).voxel_size)
     assert sizes[0] == sizes[1] == sizes[2]
 
 
@@ -146,12 +146,53 @@ def test_points_that_other_files_repeat_do_not_change_the_default_voxel_size(
         write_scan_ply(tmp_path / f"{number}.ply", points[RNG.permutation(len(points))])
     once, all_eight = (scan_set(files) for files in (tmp_path / "0.ply", sorted(tmp_path.glob("*.ply"))))
     sizes = [
-        default_voxel_size(given, summarise_scan(given, drop_invalid=False)) for given in (once, all_eight)
+        scan_granularity(given, summarise_scan(given, drop_invalid=False)).voxel_size
+        for given in (once, all_eight)
     ]
     assert sizes[0] == sizes[1]
-    spacing = median_spacing([points[::2], points[1::2], points[::3]], points)
+    spacing = measure_granularity([points[::2], points[1::2], points[::3]], points).spacing
     neighbours = np.sort(np.linalg.norm(points[:, None] - points[None], axis=2), axis=1)[:, 8]
     assert spacing == pytest.approx(float(np.median(neighbours)) * np.sqrt(np.pi / 8))
+
+
+def corner(count: int, noise: float) -> np.ndarray:
+    """Points of three square walls of 4 m that meet in a corner, moved along their normals at random."""
+    rng = np.random.default_rng(2)
+    wall = rng.integers(0, 3, count)
+    points = rng.uniform(0, 4, (count, 3))
+    points[np.arange(count), wall] = noise * rng.normal(size=count)
+    return points
+
+
+@pytest.mark.parametrize("count", [20_000, 80_000])
+@pytest.mark.parametrize("noise_per_spacing", [0.0, 0.2, 1.0, 4.0])
+def test_spacing_and_noise_of_a_room_are_found(count: int, noise_per_spacing: float) -> None:
+    spacing = np.sqrt(48 / count)
+    points = corner(count, noise_per_spacing * spacing)
+    found = measure_granularity(np.array_split(points, 3), points[::5][:2000])
+    assert found.noise == pytest.approx(noise_per_spacing * spacing, rel=0.2, abs=1e-9)
+    if noise_per_spacing < 0.5:  # with more, the nearest points are no neighbours along the wall
+        assert found.spacing == pytest.approx(spacing, rel=0.06)
+
+
+def test_a_denser_scan_of_the_same_noise_never_gets_a_voxel_below_the_noise(tmp_path: Path) -> None:
+    noise = 0.02
+    sizes = []
+    for count in (3_000, 30_000, 300_000):
+        given = scan(tmp_path / f"{count}.ply", corner(count, noise))
+        sizes.append(scan_granularity(given, summarise_scan(given, drop_invalid=False)).voxel_size)
+    assert sizes[0] > sizes[1] >= sizes[2] > 4 * noise
+
+
+def test_where_no_patch_is_flat_nothing_is_said_of_the_noise() -> None:
+    points = np.random.default_rng(3).uniform(0, 1, (20_000, 3))
+    assert measure_granularity([points], points[:1000]).noise == 0
+
+
+def test_a_voxel_finer_than_the_scan_is_told() -> None:
+    found = Granularity(spacing=0.02, noise=0.01)
+    assert [found.supports(size) for size in (0.019, 0.024, 0.026)] == [False, False, True]
+    assert found.voxel_size == 0.06 and Granularity(0.02, 0.03).voxel_size == 0.15
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
@@ -160,21 +201,21 @@ def test_points_on_a_line_are_no_surface(noise: float, tmp_path: Path) -> None:
     given = scan(tmp_path / "a.ply", along)
     summary = summarise_scan(given, drop_invalid=False)
     with pytest.raises(ScanError, match=r"a\.ply: its points lie on a line .*no surface"):
-        check_voxel_size(given, summary, default_voxel_size(given, summary))
+        check_voxel_size(given, summary, scan_granularity(given, summary).voxel_size)
     plane = scan(tmp_path / "b.ply", np.c_[RNG.random((5000, 2)), np.zeros(5000)])
     summary = summarise_scan(plane, drop_invalid=False)
-    assert check_voxel_size(plane, summary, default_voxel_size(plane, summary)) == []
+    assert check_voxel_size(plane, summary, scan_granularity(plane, summary).voxel_size) == []
 
 
 def test_millimetres_are_guessed_and_given_units_help(tmp_path: Path) -> None:
     given = scan(tmp_path / "a.ply", BALL * 3000)
     summary = summarise_scan(given, drop_invalid=False)
-    (warning,) = check_voxel_size(given, summary, default_voxel_size(given, summary))
+    (warning,) = check_voxel_size(given, summary, scan_granularity(given, summary).voxel_size)
     assert "pass --unit mm" in warning
     given = scan(tmp_path / "a.ply", BALL * 3000, unit="mm")
     summary = summarise_scan(given, drop_invalid=False)
     np.testing.assert_allclose(summary.high, 3 * BALL.max(axis=0))
-    assert check_voxel_size(given, summary, default_voxel_size(given, summary)) == []
+    assert check_voxel_size(given, summary, scan_granularity(given, summary).voxel_size) == []
     assert [guess_unit(size) for size in (0.05, 30.0, 1e9)] == ["m", "mm", None]
 
 
