@@ -105,7 +105,7 @@ def _chunks(store: RunStore, level: int) -> list[str]:
     """The files that an index names; none where it cannot be read, which the check of the index tells."""
     try:
         with store.open_table(index_file(level)) as file:
-            chunks = np.unique(file.read(columns=["chunk"])["chunk"].to_numpy())
+            chunks = np.unique(file.read(columns=["chunk"])["chunk"])
     except RunFileError:
         return []
     return [chunk_file(level, int(chunk)) for chunk in chunks]

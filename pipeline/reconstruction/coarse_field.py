@@ -6,7 +6,6 @@ from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.reconstruction.blending import OUTSIDE, axis_weight
@@ -81,7 +80,7 @@ def write_level_tile(
         check_finite(values, f"level {plan.level}, tile {tile}")
     flat = np.zeros(0, np.float16) if values is None else values.astype(np.float16).ravel()
     facts = {"is_empty": values is None, "seconds": seconds, **asdict(found)}
-    store.write_tables(level_file(plan.level, tile), [pa.table({"value": flat})], facts)
+    store.write_table(level_file(plan.level, tile), [{"value": flat}], facts)
 
 
 def read_level_facts(store: RunStore, level: int, tile: int) -> LevelFacts:
@@ -200,7 +199,7 @@ def _blended_box(
         with store.open_table(level_file(plan.level, tile)) as file:
             if file.facts["is_empty"]:
                 continue
-            flat = file.read()["value"].to_numpy()
+            flat = file.read()["value"]
         first, last = grid_box(plan, tile)
         values = flat.reshape(tuple(last - first + 1)).astype(np.float64)
         start, stop = np.maximum(first, low), np.minimum(last, high) + 1

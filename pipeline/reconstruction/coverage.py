@@ -27,7 +27,7 @@ def measure_coverage(reader: TileReader) -> float:
     store, plan = reader.store, reader.plan
     with store.open_table(index_file()) as file:
         index = file.read(columns=["tile", "count"])
-    tiles, counts = index["tile"].to_numpy(), index["count"].to_numpy()
+    tiles, counts = index["tile"], index["count"]
     occupied = np.unique(tiles)
     chosen = occupied[_evenly(len(occupied), TILES)]
     there = set(reader.tiles)
@@ -73,8 +73,8 @@ def _vertices(reader: TileReader, tile: int) -> np.ndarray:
     """(V, 3) vertices of a tile that are in the mesh, in voxels of the scene."""
     with reader.store.open_table(vertices_file(tile)) as file:
         table = file.read(columns=["x", "y", "z", "part", "distance"])
-    kept = reader.parts.is_kept[tile][table["part"].to_numpy()]
+    kept = reader.parts.is_kept[tile][table["part"]]
     if reader.choice.surface == "observed":
-        kept = kept & (table["distance"].to_numpy() <= reader.choice.trim_voxels)
-    positions = np.stack([table[axis].to_numpy() for axis in "xyz"], axis=1)
+        kept = kept & (table["distance"] <= reader.choice.trim_voxels)
+    positions = np.stack([table[axis] for axis in "xyz"], axis=1)
     return np.asarray(positions[kept] / reader.plan.cells_per_voxel)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from convonet.lattice import unpack
 from convonet.mise import MiseConfig, SampledField
 from pipeline.errors import FieldError
 from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.sealed_tables import Columns
 from pipeline.reconstruction.store import RunStore
 
 INNER, SHELL, REFINED = 0, 1, 2  # row kinds; REFINED + level for refined cells
@@ -46,7 +46,7 @@ def write_field(
         FieldError: if values are not finite.
     """
     if field is None:
-        store.write_tables(field_file(tile), [_rows([])], {"is_empty": True, "seconds": seconds})
+        store.write_table(field_file(tile), [_rows([])], {"is_empty": True, "seconds": seconds})
         return
     check_finite(field.values, f"tile {tile}")
     box, margin = plan.tile_box(tile), field.config.steps[0]
@@ -65,7 +65,7 @@ def write_field(
         "seconds": seconds,
     }
     groups = [_rows([(INNER, field.keys[inner], field.values[inner])]), _rows(shell)]
-    store.write_tables(field_file(tile), groups, facts)
+    store.write_table(field_file(tile), groups, facts)
 
 
 def read_field(store: RunStore, tile: int, is_whole: bool) -> SampledField | None:
@@ -79,9 +79,9 @@ def read_field(store: RunStore, tile: int, is_whole: bool) -> SampledField | Non
         if facts["is_empty"]:
             return None
         table = file.read() if is_whole else file.read([1])
-    kind, key = table["kind"].to_numpy(), table["key"].to_numpy()
+    kind, key = table["kind"], table["key"]
     is_point = kind < REFINED
-    keys, values = key[is_point], table["value"].to_numpy()[is_point]
+    keys, values = key[is_point], table["value"][is_point]
     if is_whole:
         order = np.argsort(keys, kind="stable")
         keys, values = keys[order], values[order]
@@ -97,13 +97,11 @@ def read_field(store: RunStore, tile: int, is_whole: bool) -> SampledField | Non
     return SampledField.from_arrays(arrays)
 
 
-def _rows(parts: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]) -> pa.Table:
-    return pa.table(
-        {
-            "kind": np.concatenate(
-                [np.zeros(0, np.int8)] + [np.full(len(keys), kind, np.int8) for kind, keys, _ in parts]
-            ),
-            "key": np.concatenate([np.zeros(0, np.int64)] + [keys for _, keys, _ in parts]),
-            "value": np.concatenate([np.zeros(0, np.float32)] + [values for _, _, values in parts]),
-        }
-    )
+def _rows(parts: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]) -> Columns:
+    return {
+        "kind": np.concatenate(
+            [np.zeros(0, np.int8)] + [np.full(len(keys), kind, np.int8) for kind, keys, _ in parts]
+        ),
+        "key": np.concatenate([np.zeros(0, np.int64)] + [keys for _, keys, _ in parts]),
+        "value": np.concatenate([np.zeros(0, np.float32)] + [values for _, _, values in parts]),
+    }

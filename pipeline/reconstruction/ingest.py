@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.reconstruction.crop_field import thin_points
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.scan_summary import Sides, finite_chunks
+from pipeline.reconstruction.sealed_tables import Columns
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet
 from preprocessing.scan_files import ScanChunk
@@ -86,9 +86,7 @@ class _Buckets:
             self.write(self._thinned(join_chunks(self.pending)))
         columns = np.asarray(self.index, dtype=np.int64).reshape(-1, 4).T
         names = ("tile", "chunk", "row_group", "count")
-        self.store.write_tables(
-            index_file(self.plan.level), [pa.table(dict(zip(names, columns, strict=True)))]
-        )
+        self.store.write_table(index_file(self.plan.level), [dict(zip(names, columns, strict=True))])
 
     def write(self, chunk: ScanChunk) -> None:
         """Write a chunk as one file."""
@@ -99,7 +97,7 @@ class _Buckets:
         for group, rows in enumerate(np.split(order, starts[1:])):
             groups.append(_point_table(chunk, rows, self.contents))
             self.index.append((int(present[group]), self.files, group, len(rows)))
-        self.store.write_tables(chunk_file(self.plan.level, self.files), groups)
+        self.store.write_table(chunk_file(self.plan.level, self.files), groups)
         self.files += 1
 
     def _thinned(self, chunk: ScanChunk) -> ScanChunk:
@@ -108,7 +106,7 @@ class _Buckets:
         return chunk.only(kept, "thinned")
 
 
-def _point_table(chunk: ScanChunk, rows: NDArray[np.int64], contents: BucketContents) -> pa.Table:
+def _point_table(chunk: ScanChunk, rows: NDArray[np.int64], contents: BucketContents) -> Columns:
     columns: dict[str, NDArray[Any]] = {axis: chunk.points[rows, number] for number, axis in enumerate("xyz")}
     if contents.has_colors:
         assert chunk.colors is not None
@@ -119,7 +117,7 @@ def _point_table(chunk: ScanChunk, rows: NDArray[np.int64], contents: BucketCont
         units = directions[rows] / np.maximum(np.linalg.norm(directions[rows], axis=1, keepdims=True), 1e-30)
         units = np.nan_to_num(units, posinf=0.0, neginf=0.0).astype(np.float32)
         columns |= {name: units[:, number] for number, name in enumerate(DIRECTION_NAMES)}
-    return pa.table(columns)
+    return columns
 
 
 def index_file(level: int = 0) -> str:
@@ -140,7 +138,7 @@ def _folder(level: int) -> str:
 def occupied_tiles(store: RunStore, level: int = 0) -> NDArray[np.int64]:
     """Tiles of a level that hold points, ascending."""
     with store.open_table(index_file(level)) as file:
-        return np.unique(file.read(columns=["tile"])["tile"].to_numpy())
+        return np.unique(file.read(columns=["tile"])["tile"])
 
 
 @dataclass(frozen=True)
@@ -164,17 +162,17 @@ def read_points(
     """The points of some tiles of a level; colors of the finest level only, and only of scans that have them."""
     with store.open_table(index_file(level)) as file:
         index = file.read()
-    wanted = np.isin(index["tile"].to_numpy(), tiles)
-    chunks, groups = index["chunk"].to_numpy()[wanted], index["row_group"].to_numpy()[wanted]
+    wanted = np.isin(index["tile"], tiles)
+    chunks, groups = index["chunk"][wanted], index["row_group"][wanted]
     points, colors = [np.zeros((0, 3))], [np.zeros((0, 3), np.uint8)]
     directions = [np.zeros((0, 3), np.float32)]
     for chunk in np.unique(chunks):
         with store.open_table(chunk_file(level, int(chunk))) as file:
             table = file.read(sorted(groups[chunks == chunk].tolist()))
         points.append(_columns(table, "xyz"))
-        has_directions = DIRECTION_NAMES[0] in table.column_names
+        has_directions = DIRECTION_NAMES[0] in table
         directions.append(
-            _columns(table, DIRECTION_NAMES) if has_directions else np.zeros((table.num_rows, 3), np.float32)
+            _columns(table, DIRECTION_NAMES) if has_directions else np.zeros((len(table["x"]), 3), np.float32)
         )
         if has_colors:
             colors.append(_columns(table, COLOR_NAMES))
@@ -183,5 +181,5 @@ def read_points(
     )
 
 
-def _columns(table: pa.Table, names: Sequence[str]) -> NDArray[Any]:
-    return np.stack([table[name].to_numpy() for name in names], axis=1)
+def _columns(table: Columns, names: Sequence[str]) -> NDArray[Any]:
+    return np.stack([table[name] for name in names], axis=1)

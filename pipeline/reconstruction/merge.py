@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.reconstruction.parts import PartSums, SceneParts, TileParts, join_parts
 from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.sealed_tables import Columns
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
 from pipeline.reconstruction.tile_surface import TileSurface, owner_of
@@ -71,7 +71,7 @@ def write_tile(
 ) -> None:
     """Write a tile's faces, then its vertices."""
     keys = dict(zip("abc", surface.faces.T, strict=True))
-    store.write_tables(faces_file(tile), [pa.table(keys)])
+    store.write_table(faces_file(tile), [keys])
     columns: dict[str, NDArray[Any]] = {"key": surface.keys}
     columns |= dict(zip(("x", "y", "z"), surface.positions.T, strict=True))
     columns |= dict(zip(("nx", "ny", "nz"), surface.normal_sums.T, strict=True))
@@ -79,9 +79,10 @@ def write_tile(
     columns |= {"part": parts.part, "in_observed_face": parts.in_observed_face}
     if support.colors is not None:
         columns |= dict(zip(COLOR_NAMES, support.colors.T, strict=True))
-    table = pa.table(columns)
     cuts = (0, surface.owned_border, surface.owned, len(surface.keys))
-    groups = [table.slice(start, stop - start) for start, stop in pairwise(cuts)]
+    groups = [
+        {name: values[start:stop] for name, values in columns.items()} for start, stop in pairwise(cuts)
+    ]
     counts = {
         "owned_border": surface.owned_border,
         "owned": surface.owned,
@@ -90,7 +91,7 @@ def write_tile(
         "bad_edges": surface.bad_edges,
         "sums": asdict(parts.sums),
     }
-    store.write_tables(vertices_file(tile), groups, counts | facts)
+    store.write_table(vertices_file(tile), groups, counts | facts)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class TileReader:
         if choice.surface == "closed":
             self.face_count += self.parts.guessed_faces
 
-    def _table(self, tile: int, groups: list[int], columns: list[str] | None = None) -> pa.Table:
+    def _table(self, tile: int, groups: list[int], columns: list[str] | None = None) -> Columns:
         """Some of a tile's three groups of vertices: owned on the border, owned inside, foreign."""
         with self.store.open_table(vertices_file(tile)) as file:
             return file.read(groups, columns)
@@ -161,13 +162,13 @@ class TileReader:
     def _rows(self, tile: int, groups: list[int]) -> _Vertices:
         table = self._table(tile, groups)
         colors = None
-        if COLOR_NAMES[0] in table.column_names:
-            colors = np.stack([table[name].to_numpy() for name in COLOR_NAMES], axis=1)
+        if COLOR_NAMES[0] in table:
+            colors = np.stack([table[name] for name in COLOR_NAMES], axis=1)
         return _Vertices(
-            table["key"].to_numpy(),
-            np.stack([table[name].to_numpy() for name in ("x", "y", "z")], axis=1),
-            np.stack([table[name].to_numpy() for name in ("nx", "ny", "nz")], axis=1),
-            table["confidence"].to_numpy(),
+            table["key"],
+            np.stack([table[name] for name in ("x", "y", "z")], axis=1),
+            np.stack([table[name] for name in ("nx", "ny", "nz")], axis=1),
+            table["confidence"],
             colors,
         )
 
@@ -176,8 +177,8 @@ class TileReader:
         table = self._table(tile, [FOREIGN], ["part", "in_observed_face"])
         return (
             self._rows(tile, [FOREIGN]),
-            table["part"].to_numpy(),
-            table["in_observed_face"].to_numpy(zero_copy_only=False),
+            table["part"],
+            table["in_observed_face"],
         )
 
     def _parts(self) -> SceneParts:
@@ -198,16 +199,16 @@ class TileReader:
     def _border(self, tile: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Keys and parts of a tile's own vertices on its border."""
         table = self._table(tile, [OWNED_BORDER], ["key", "part"])
-        return table["key"].to_numpy(), table["part"].to_numpy()
+        return table["key"], table["part"]
 
     def _is_kept(self, tile: int) -> NDArray[np.bool_]:
         """Which of a tile's own vertices are in the mesh."""
         table = self._table(tile, [OWNED_BORDER, OWNED_INSIDE], ["key", "part", "in_observed_face"])
-        kept: NDArray[np.bool_] = self.parts.is_kept[tile][table["part"].to_numpy()]
+        kept: NDArray[np.bool_] = self.parts.is_kept[tile][table["part"]]
         if self.choice.surface == "closed":
             return kept
-        shown = table["in_observed_face"].to_numpy(zero_copy_only=False).copy()
-        border = table["key"].to_numpy()[: self.facts[tile]["owned_border"]]
+        shown = table["in_observed_face"].copy()
+        border = table["key"][: self.facts[tile]["owned_border"]]
         for other in self._neighbours(tile):
             rows, _, is_shown = self.foreign(other)
             place, hit = _find(border, rows.keys[is_shown])
@@ -236,15 +237,15 @@ class TileReader:
     def _kept_faces(self, tile: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """A tile's faces (F, 3) as rows of its vertices, and which of them are in the mesh."""
         table = self._table(tile, [OWNED_BORDER, OWNED_INSIDE, FOREIGN], ["key", "part", "distance"])
-        keys = table["key"].to_numpy()
+        keys = table["key"]
         with self.store.open_table(faces_file(tile)) as file:
             stored = file.read()
-        faces = np.stack([stored[name].to_numpy() for name in "abc"], axis=1)
+        faces = np.stack([stored[name] for name in "abc"], axis=1)
         order = np.argsort(keys, kind="stable")
         faces = order[np.searchsorted(keys[order], faces)]
-        kept = self.parts.is_kept[tile][table["part"].to_numpy()[faces[:, 0]]]
+        kept = self.parts.is_kept[tile][table["part"][faces[:, 0]]]
         if self.choice.surface == "observed":
-            observed = table["distance"].to_numpy() <= self.choice.trim_voxels
+            observed = table["distance"] <= self.choice.trim_voxels
             kept = kept & observed[faces].all(axis=1)
         return faces, kept
 

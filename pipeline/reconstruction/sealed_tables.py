@@ -11,39 +11,47 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.errors import RunFileError
+
+Columns = Mapping[str, NDArray[Any]]
 
 FACTS = b"tessera"  # key of the JSON facts in the footer
 MAGIC = b"TSEAL001"
 _TAIL = struct.Struct("<II8s")  # length and checksum of the seal's JSON, magic
 _END = struct.Struct("<I4s")  # of every Parquet file: length of the footer, magic
 _PARQUET = b"PAR1"
+_KINDS = {pa.from_numpy_dtype(kind): np.dtype(kind) for kind in ("u1", "i1", "i4", "i8", "f2", "f4", "f8")}
 
 
-def sealed(tables: Sequence[pa.Table], facts: dict[str, Any], identity: str, name: str) -> bytes:
+def sealed(groups: Sequence[Columns], facts: dict[str, Any], identity: str, name: str) -> bytes:
     """The bytes of a sealed file.
 
     Args:
-        tables: of one schema, at least one; each becomes a row group.
+        groups: row groups of the same columns, at least one; each holds one-dimensional arrays of one length.
         facts: JSON for the footer.
         identity: of the run.
         name: of the file in the run directory.
     """
+    tables = [_to_arrow(columns) for columns in groups]
     schema = tables[0].schema.with_metadata({FACTS: json.dumps(facts)})
     buffer = pa.BufferOutputStream()
     with pq.ParquetWriter(
         buffer, schema, compression="zstd", compression_level=1, use_dictionary=False
     ) as writer:
         for table in tables:
-            writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
+            writer.write_table(
+                table.replace_schema_metadata(schema.metadata), row_group_size=max(1, table.num_rows)
+            )
     plain: bytes = buffer.getvalue().to_pybytes()
     footer_at = len(plain) - _END.size - _END.unpack(plain[-_END.size :])[0]
     metadata = pq.read_metadata(pa.BufferReader(plain))
@@ -72,6 +80,37 @@ def _last_byte(group: pq.RowGroupMetaData) -> int:
         start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
         ends.append(start + column.total_compressed_size)
     return max(ends)
+
+
+def _to_arrow(columns: Columns) -> pa.Table:
+    """A table of arrays. Arrow's own conversion would import pandas, which takes as long as a small scene."""
+    arrays = {}
+    for name, values in columns.items():
+        is_bool = values.dtype == np.bool_
+        data = np.packbits(values, bitorder="little") if is_bool else np.ascontiguousarray(values)
+        kind = pa.from_numpy_dtype(values.dtype)
+        arrays[name] = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(data)])
+    return pa.table(arrays)
+
+
+def _to_numpy(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """The columns of a table, which may share its memory."""
+    return {
+        name: np.concatenate([_values(chunk) for chunk in column.chunks])
+        if column.num_chunks != 1
+        else _values(column.chunk(0))
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+
+
+def _values(array: pa.Array) -> NDArray[Any]:
+    data = array.buffers()[1]
+    start, stop = array.offset, array.offset + len(array)
+    if pa.types.is_boolean(array.type):
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little") if stop else np.zeros(0)
+        return bits[start:stop].astype(np.bool_)
+    kind = _KINDS[array.type]
+    return np.frombuffer(data, kind, count=stop)[start:] if stop else np.zeros(0, kind)
 
 
 class SealedTable:
@@ -125,15 +164,17 @@ class SealedTable:
         """How many there are."""
         return int(self._table.num_row_groups)
 
-    def read(self, groups: Sequence[int] | None = None, columns: list[str] | None = None) -> pa.Table:
-        """Some row groups, all by default, and some columns.
+    def read(
+        self, groups: Sequence[int] | None = None, columns: list[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The columns of some row groups, by default of all; some columns, by default all. Arrays may be read-only.
 
         Raises:
             RunFileError: if they differ from their checksum.
         """
         wanted = range(self.row_groups) if groups is None else groups
         self._spans.verify(wanted)  # here, since an error inside a call of Arrow's would lose its type
-        return self._table.read_row_groups(list(wanted), columns=columns)
+        return _to_numpy(self._table.read_row_groups(list(wanted), columns=columns))
 
     def verify(self) -> None:
         """Compare every byte with its checksum.

@@ -14,6 +14,8 @@ NEIGHBOURS = 8  # of a probe, for the spacing
 PATCH = 32  # nearest points of a probe, to which a plane is fitted for the noise
 THINNINGS = 5  # scales at which patches are looked at, each with a quarter of the points of the one before
 FLAT = 0.25  # largest share of a flat patch's smallest extent in its middle one, as variances
+FLAT_ENOUGH = 0.1  # median of that share at which no wider patches are looked at
+ROUND = 0.1  # smallest share of a patch's middle extent in its largest one, as variances
 FEWEST_FLAT = 0.1  # share of the patches, below which nothing is said about the noise
 
 VOXELS_PER_SPACING = 3.0  # about nine points on each voxel of an evenly scanned surface
@@ -53,7 +55,7 @@ def measure_granularity(chunks: Iterable[NDArray[np.float64]], probes: NDArray[n
     The eighth nearest of a probe's neighbours at distance r means 8 points on a disc of area pi r^2; the spacing is the
     side of one point's square. The noise is the distance of a patch of points from its plane, in the median over the
     patches that are flat. Where the noise is larger than the spacing the nearest points fill a ball; so patches of
-    thinned points, which are wider, are looked at too, and those of the scale at which most are flattest count.
+    thinned points, which are wider, are looked at too, up to the first scale at which most are flat, or the flattest.
 
     A position counts once, however often and in whichever pieces it is repeated, so merged scans of one spot change
     nothing.
@@ -88,12 +90,15 @@ def _noise(patches: list[NDArray[np.float64]]) -> float:
             continue
         centred = places - places.mean(axis=1, keepdims=True)
         extents = np.linalg.eigvalsh(np.swapaxes(centred, 1, 2) @ centred / places.shape[1])
-        ratios = extents[:, 0] / np.maximum(extents[:, 1], 1e-300)
+        is_round = extents[:, 1] > ROUND * extents[:, 2]  # not along an edge, or with a stray point
+        ratios = np.where(is_round, extents[:, 0] / np.maximum(extents[:, 1], 1e-300), 1.0)
         is_flat = ratios < FLAT
         if is_flat.mean() >= FEWEST_FLAT and np.median(ratios) < flattest:
             flattest = float(np.median(ratios))
             freedom = places.shape[1] / (places.shape[1] - 3)  # a plane has three parameters
             best = float(np.median(np.sqrt(np.maximum(extents[is_flat, 0], 0.0) * freedom)))
+            if flattest < FLAT_ENOUGH:
+                break
     return best
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.fs as fs
 
 from pipeline.errors import RunFileError
-from pipeline.reconstruction.sealed_tables import SealedTable, sealed
+from pipeline.reconstruction.sealed_tables import Columns, SealedTable, sealed
 from pipeline.write_errors import naming_its_file
 
 
@@ -116,9 +116,9 @@ class RunStore:
         """Read JSON."""
         return json.loads(self.read_bytes(name))
 
-    def write_tables(self, name: str, tables: list[pa.Table], facts: dict[str, Any] | None = None) -> None:
-        """Write tables of one schema as the row groups of a sealed Parquet file, with JSON facts in its footer."""
-        self.write_bytes(name, sealed(tables, facts or {}, self.identity, name))
+    def write_table(self, name: str, groups: Sequence[Columns], facts: dict[str, Any] | None = None) -> None:
+        """Write row groups of the same columns as a sealed Parquet file, with JSON facts in its footer."""
+        self.write_bytes(name, sealed(groups, facts or {}, self.identity, name))
 
     def open_table(self, name: str) -> SealedTable:
         """Open a sealed Parquet file of this run.

@@ -77,7 +77,7 @@ STEPS_OF_PRESET = {
     "oflow_img": 100,
     "oflow_img_w_correspond": 70,
     "shapenet_1plane": 120,  # one plane sees neither thickness nor the hole of the ring at first
-    "room_1plane": 200,
+    "room_1plane": 400,  # at 300 it is right on two processors, at 200 on one
     "room_3plane": 100,
     "onet_voxel": 120,
     "oflow_generative": 160,
