@@ -16,6 +16,7 @@ from tyro.extras import SubcommandApp
 from pipeline import commands
 from pipeline.generation.config import GenerateConfig
 from pipeline.interruption import Interruption, describe, exit_code
+from pipeline.version import software_version
 
 app = SubcommandApp()
 preprocess_app = SubcommandApp()
@@ -530,8 +531,11 @@ def clean(path: Positional[Path], *, yes: bool = False) -> None:
     commands.clean(path, yes)
 
 
+DESCRIPTION = "Turn huge point-cloud scans into one watertight mesh; tessera --version prints the version."
+
+
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command.
+    """Run one command, or print the version.
 
     A failure the user can act on is one line on stderr and exit code 1; a signal one line and 128 and its number.
     """
@@ -546,9 +550,10 @@ def main(args: Sequence[str] | None = None) -> None:
     with Interruption() as interruption:
         try:
             try:
-                app.cli(
-                    prog="tessera", description="Huge point-cloud scans to one watertight mesh.", args=args
-                )
+                if args == ["--version"]:
+                    print(f"tessera {software_version()}")
+                else:
+                    app.cli(prog="tessera", description=DESCRIPTION, args=args)
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:  # whoever reads, such as `head`, has seen enough

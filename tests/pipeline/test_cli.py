@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,26 @@ def test_every_command_shows_an_example_in_its_help(
         main([*command, "--help"])
     assert stop.value.code == 0
     assert f"Example: tessera {' '.join(command)}" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_distribution_and_needs_no_heavy_import() -> None:
+    program = """
+import sys
+from pipeline.cli import main
+main(["--version"])
+loaded = {"ray", "torch", "open3d", "scipy", "pyarrow"} & set(sys.modules)
+sys.exit(f"imported {loaded}" if loaded else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"tessera {version('tessera-mesh')}\n"
+
+
+def test_the_help_names_the_option_for_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "tessera --version" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["models"], ["generate", "--help"]])
