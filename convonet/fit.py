@@ -140,22 +140,36 @@ def main(args: Sequence[str] | None = None) -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m convonet.fit", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("data", type=Path, help="what the source reads, such as a Zarr store")
+    parser.add_argument("data", type=Path, help="data that the source reads, such as a Zarr store")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--preset", default="volume", help="name of the network's configuration")
-    parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="optimizer steps")
     parser.add_argument(
-        "--batch-size", type=int, help="crops, shapes or sequences in a step; the paper's by default"
+        "--steps", type=int, default=TrainingConfig.steps, help="optimizer steps of the whole schedule"
     )
-    parser.add_argument("--learning-rate", type=float, help="highest learning rate; the paper's by default")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")
-    parser.add_argument("--checkpoint-every", type=int, default=500, help="steps between checkpoints")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
-        "--source", help="module:function that makes the batches; by default from a Zarr store"
+        "--batch-size",
+        type=int,
+        help="number of crops, shapes or sequences in a step; the paper's by default",
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, help="peak learning rate of the schedule; the paper's by default"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of the initial weights and the batches"
+    )
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=500, help="optimizer steps between checkpoints"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device that the network trains on"
+    )
+    parser.add_argument(
+        "--source", help="module:function that makes the batches; by default one that reads a Zarr store"
     )
     parser.add_argument("--initial", help="weights to start from: a file or a packaged name")
-    parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="number of processes that prepare batches in advance"
+    )
     given = parser.parse_args(args)
     network = preset(given.preset)
     schedule = family_of(network).schedule(network)

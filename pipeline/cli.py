@@ -24,7 +24,7 @@ app.command(preprocess_app, name="preprocess", help="Turn meshes or procedural s
 models_app = SubcommandApp()
 
 Device = Literal["auto", "cpu", "cuda"]
-ADDRESS = "auto (the cluster of RAY_ADDRESS, else a private Ray), local, or HOST:PORT"
+ADDRESS = "Ray cluster: auto (that of RAY_ADDRESS, else a private one), local (a private one), or HOST:PORT"
 Address = Annotated[str, arg(help=ADDRESS)]
 
 
@@ -32,16 +32,16 @@ Address = Annotated[str, arg(help=ADDRESS)]
 def demo(
     out: Path = Path("out/demo"), *, seed: int = 7, device: Device = "auto", address: Address = "auto"
 ) -> None:
-    """Scan a procedural two-floor building, reconstruct it, measure it against the exact one.
+    """Scan a procedural two-floor building, reconstruct it, and compare the mesh with the exact one.
 
     Writes mesh.ply, preview.png and report.json.
 
     Example: tessera demo --out out/demo
 
     Args:
-        out: folder for everything the demo makes.
-        seed: which building.
-        device: where the network runs.
+        out: folder of the results.
+        seed: random seed of the building.
+        device: device that the network runs on.
     """
     commands.demo(out, seed, device, address)
 
@@ -59,17 +59,17 @@ def rooms(
     seed: int = 0,
     address: Address = "auto",
 ) -> None:
-    """Procedural rooms and furnished buildings, with exact occupancy.
+    """Make a dataset of procedural rooms and furnished buildings, with exact occupancy.
 
-    Run the same command again to finish what an interrupted run left.
+    Run the same command again to finish an interrupted run.
 
     Example: tessera preprocess rooms --out rooms.zarr --rooms 64 --building-windows 64
 
     Args:
-        out: the Zarr store to make.
-        rooms: paper-style synthetic rooms (4 to 8 objects each).
-        building_windows: 6 m windows of furnished buildings, half scanned, half sampled uniformly.
-        seed: of the first scene; the same seed gives the same bytes.
+        out: Zarr store to write.
+        rooms: number of synthetic rooms as in the paper (4 to 8 objects each).
+        building_windows: number of 6 m windows of furnished buildings, half scanned, half sampled uniformly.
+        seed: random seed of the first scene; the same seed gives the same bytes.
     """
     commands.preprocess_rooms(out, rooms, building_windows, seed, address)
 
@@ -85,45 +85,45 @@ def bodies(
     view_size: int = 137,
     address: Address = "auto",
 ) -> None:
-    """Procedural bodies that move and deform (4D), with exact correspondences and occupancy at every time.
+    """Make a dataset of procedural moving bodies (4D), with exact correspondences and occupancy at every time.
 
     Example: tessera preprocess bodies --out bodies.zarr --sequences 64 --views
 
     Args:
-        out: the Zarr store to make.
-        sequences: articulated, bending, twisting and deforming bodies in turn.
-        frames: times of each sequence.
-        seed: of the first body; the same seed gives the same bytes.
-        views: also keep pictures of every time from 4 cameras that stand still, with depth.
-        view_size: width and height of a picture in pixels.
+        out: Zarr store to write.
+        sequences: number of bodies; they are articulated, bending, twisting and deforming in turn.
+        frames: number of times in each sequence.
+        seed: random seed of the first body; the same seed gives the same bytes.
+        views: also render images and depth of every time from 4 fixed cameras.
+        view_size: width and height of an image in pixels.
     """
     commands.preprocess_bodies(out, sequences, frames, seed, view_size if views else 0, address)
 
 
 @dataclass(frozen=True)
 class MeshArguments:
-    """What to make of each mesh."""
+    """How each mesh is prepared."""
 
     method: Method = "auto"
-    """exact keeps closed meshes and refuses others, visibility rebuilds all, auto rebuilds what is not closed."""
+    """conversion to a solid: exact takes closed meshes only, visibility rebuilds all, auto rebuilds open ones."""
     resolution: int = 128
-    """lattice cells along the cube of a rebuilt surface."""
+    """lattice cells along each side of the cube in which surfaces are rebuilt."""
     largest_chamfer: float = 0.01
-    """a rebuilt surface with a larger mean distance from the input is rejected; longest side = 1."""
+    """largest mean distance of a rebuilt surface from the input, in longest sides of the shape."""
     largest_hausdorff: float = 0.06
-    """likewise for the largest distance."""
+    """largest distance of a rebuilt surface from the input, in longest sides of the shape."""
     voxels: bool = False
-    """also keep a 32^3 voxel grid of each shape."""
+    """also store a 32^3 voxel grid of each shape."""
     views: bool = False
-    """also keep 24 rendered views (depth and shaded colour) with their cameras."""
+    """also render 24 views of each shape (depth and shaded color), with their cameras."""
     view_size: int = 137
     """width and height of a view in pixels."""
     up: Literal["y", "z"] = "z"
-    """the axis that points up in the files (only the views need it)."""
+    """axis that points up in the files; used by the views only."""
     timeout_s: float = 600.0
-    """seconds after which a shape counts as hung."""
+    """time limit for one shape in seconds."""
     memory_gib: float = 8.0
-    """memory that one shape may take."""
+    """memory limit for one shape in GiB."""
 
 
 @preprocess_app.command
@@ -134,16 +134,16 @@ def meshes(
     mesh: OmitArgPrefixes[MeshArguments] = MeshArguments(),
     address: Address = "auto",
 ) -> None:
-    """A folder tree of OBJ, OFF, PLY, STL or GLB meshes, watertight or not.
+    """Make a dataset of a folder tree of OBJ, OFF, PLY, STL or GLB meshes, watertight or not.
 
-    Each mesh is closed, scaled to the unit cube, sampled and labelled. What cannot be used is listed with the
-    reason. Run the same command again to finish what an interrupted run left.
+    Each mesh is closed, scaled to the unit cube, sampled and labeled. Meshes that cannot be used are listed with
+    the reason. Run the same command again to finish an interrupted run.
 
     Example: tessera preprocess meshes furniture/ --out furniture.zarr --voxels --views
 
     Args:
-        source: the folder; the first folder of a file's path is its category.
-        out: the Zarr store to make.
+        source: folder of the meshes; the first folder of a file's path is its category.
+        out: Zarr store to write.
     """
     commands.preprocess_meshes(source, out, mesh, address)
 
@@ -157,40 +157,40 @@ def shapenet(
     mesh: OmitArgPrefixes[MeshArguments] = MeshArguments(up="y"),
     address: Address = "auto",
 ) -> None:
-    """ShapeNetCore v1 or v2, or the prepared files of the Occupancy Networks papers.
+    """Make a dataset of ShapeNetCore v1 or v2, or of the prepared files of the Occupancy Networks papers.
 
     Example: tessera preprocess shapenet ShapeNetCore.v2/ --out chairs.zarr --classes chair sofa
 
     Args:
-        source: the folder that holds the synsets (03001627, ...); their train.lst, val.lst and test.lst count.
-        out: the Zarr store to make.
-        classes: synset numbers or names to take; all by default.
+        source: folder that holds the synsets (03001627, ...); splits come from their train.lst, val.lst and test.lst.
+        out: Zarr store to write.
+        classes: numbers or names of the synsets to use; all by default.
     """
     commands.preprocess_shapenet(source, out, classes, mesh, address)
 
 
 @preprocess_app.command
 def scannet(source: Source, *, out: Path, address: Address = "auto") -> None:
-    """ScanNet scenes as a data set for evaluation: points in metres, upright by the scenes' axis alignment.
+    """Make an evaluation dataset of ScanNet scenes: points in meters, upright by the scenes' axis alignment.
 
     Example: tessera preprocess scannet ScanNet/scans --out scannet.zarr
 
     Args:
-        source: holds scene folders with *_vh_clean.ply or *_vh_clean_2.ply, and scannetv2_val.txt and so on.
-        out: the Zarr store to make.
+        source: folder of scene folders with *_vh_clean.ply or *_vh_clean_2.ply, and of scannetv2_val.txt and so on.
+        out: Zarr store to write.
     """
     commands.preprocess_scans("scannet", source, out, address)
 
 
 @preprocess_app.command
 def matterport(source: Source, *, out: Path, address: Address = "auto") -> None:
-    """Matterport3D regions or houses as a data set for evaluation: points in metres.
+    """Make an evaluation dataset of Matterport3D regions or houses: points in meters.
 
     Example: tessera preprocess matterport v1/scans --out matterport.zarr
 
     Args:
-        source: holds a folder for each house with region*.ply, or with the house's PLY.
-        out: the Zarr store to make.
+        source: folder of one folder for each house, which holds region*.ply or the house's PLY.
+        out: Zarr store to write.
     """
     commands.preprocess_scans("matterport", source, out, address)
 
@@ -206,18 +206,18 @@ def humans(
     up: Literal["y", "z"] = "z",
     address: Address = "auto",
 ) -> None:
-    """Sequences of meshes with fixed topology (D-FAUST), or the prepared files of Occupancy Flow.
+    """Make a dataset of mesh sequences with fixed topology (D-FAUST), or of the prepared files of Occupancy Flow.
 
     Example: tessera preprocess humans dfaust/ --out humans.zarr --frames 17
 
     Args:
-        source: holds folders of meshes, .npz files with vertices (T, V, 3) and faces (F, 3), or folders with
+        source: folder of mesh folders, of .npz files with vertices (T, V, 3) and faces (F, 3), or of folders with
             pcl_seq and points_seq.
-        out: the Zarr store to make.
-        frames: consecutive frames of one sequence; longer recordings are cut.
-        views: also keep pictures of every time from 4 cameras that stand still, with depth (of meshes only).
-        view_size: width and height of a picture in pixels.
-        up: the axis that points up in the files (only the views need it).
+        out: Zarr store to write.
+        frames: number of consecutive frames in a sequence; longer recordings are cut.
+        views: also render images and depth of every time from 4 fixed cameras (meshes only).
+        view_size: width and height of an image in pixels.
+        up: axis that points up in the files; used by the views only.
     """
     commands.preprocess_humans(source, out, frames, view_size if views else 0, up, address)
 
@@ -252,24 +252,24 @@ def train(
     Example: tessera train bodies.zarr --out runs/moving --preset oflow_img --imagenet resnet18.pth
 
     Args:
-        data: a Zarr store made by `tessera preprocess`.
+        data: Zarr store made by `tessera preprocess`.
         out: folder of the run.
-        preset: which network: volume, crop_1plane, crop_3plane or crop_combine, which reconstruct scans, or one for
-            single objects or moving bodies, such as shapenet_3plane, room_grid64, onet_pointcloud or oflow_pointcloud
-            (a wrong name lists them all).
-        steps: optimiser steps of the whole schedule.
-        batch_size: crops, shapes or sequences in one step of one worker; 2 for scans, else as published.
-        learning_rate: peak of the schedule; 1.5e-3 for scans, else 1e-4 as published.
-        workers: processes: one for each GPU, or one for each share of the processors.
-        checkpoint_every: steps between checkpoints.
-        max_failures: worker failures to recover from before giving up.
-        initial_model: name or file of weights to start from.
-        imagenet: file with torchvision's resnet18 (state dict: PTH, PT, safetensors) that encoders of pictures
-            start from.
-        direct_gradients: oflow presets: differentiate the solver's steps themselves, many times as fast on a
-            processor, in memory that grows with their number; by default the adjoint equation, as published.
-        seed: of the initial weights and the batches.
-        device: where the network trains.
+        preset: network to train: volume, crop_1plane, crop_3plane or crop_combine for scans; for single objects or
+            moving bodies for instance shapenet_3plane, room_grid64, onet_pointcloud or oflow_pointcloud (`tessera
+            models` lists all).
+        steps: optimizer steps of the whole schedule.
+        batch_size: number of crops, shapes or sequences in one step of one worker; 2 for scans, else as published.
+        learning_rate: peak learning rate of the schedule; 1.5e-3 for scans, else 1e-4 as published.
+        workers: number of training processes; each takes one GPU, or an equal share of the processors.
+        checkpoint_every: optimizer steps between checkpoints.
+        max_failures: number of worker failures to recover from before giving up.
+        initial_model: name or file of the weights to start from.
+        imagenet: file of torchvision's resnet18 weights (state dict: PTH, PT, safetensors) that image encoders start
+            from.
+        direct_gradients: differentiate the solver's own steps (oflow presets): many times faster on a CPU, with
+            memory that grows with the number of steps; by default the adjoint equation, as published.
+        seed: random seed of the initial weights and the batches.
+        device: device that the network trains on.
     """
     commands.train(
         data,
@@ -294,16 +294,16 @@ def train(
 
 @dataclass(frozen=True)
 class ReadingArguments:
-    """How to read the scan's files."""
+    """How the files of the scan are read."""
 
     columns: str | None = None
     """names of a text file's or NumPy table's columns, such as x,y,z,,red,green,blue (an empty name skips one)."""
     unit: Literal["m", "cm", "mm", "ft", "us-ft"] = "m"
-    """unit of the file's coordinates; the mesh comes out in metres."""
+    """unit of the file's coordinates; the mesh is in meters."""
     up: Literal["x", "y", "z"] = "z"
-    """the axis that points up in the file; the mesh comes out with z up."""
+    """axis that points up in the file; the mesh has z up."""
     use_vertices: bool = False
-    """take the vertices of a mesh file as points."""
+    """read the vertices of a mesh file as points."""
     keep_classes: tuple[int, ...] = ()
     """LAS classes to read, such as 2 6; all but the dropped ones by default."""
     drop_classes: tuple[int, ...] = (7, 18)
@@ -313,39 +313,39 @@ class ReadingArguments:
     returns: Literal["all", "first", "last"] = "all"
     """LAS returns to read."""
     station: tuple[str, ...] = ()
-    """position X,Y,Z of the scanner in the file's coordinates, for files that do not tell it; may be several."""
+    """scanner positions X,Y,Z in the file's coordinates, for files that do not store them."""
 
 
 @dataclass(frozen=True)
 class WindowArguments:
-    """How the scene is cut into crops; by default as the network likes it."""
+    """How the scene is cut into crops; the defaults are the network's."""
 
     threshold: float | None = None
-    """occupancy probability at the surface, between 0 and 1; lower closes more gaps and thickens more."""
+    """occupancy probability at the surface, between 0 and 1; lower values close more gaps and thicken walls."""
     cells_per_voxel: int = 2
-    """lattice cells of the surface along a voxel: 1, 2, 4 or 8."""
+    """lattice cells along each side of a voxel: 1, 2, 4 or 8."""
     scene_size: float | None = None
-    """metres along the unit cube of imported weights, from which their voxel follows; the scan's longest side."""
+    """side in meters of the unit cube of imported weights, which fixes their voxel; by default the scan's longest."""
     query_voxels: int | None = None
-    """side of the box that one crop is asked about, in voxels; crops add the network's field of view around it."""
+    """side of the box evaluated in one crop, in voxels; a crop adds the network's receptive field around it."""
     blend_voxels: int = 4
-    """half width of the band in which neighboring crops are blended; 0 for none, as in the original."""
+    """half width in voxels of the band in which neighboring crops are blended; 0 for none, as in the original."""
     tiling: Literal["lattice", "box"] = "lattice"
-    """box begins at the corner of the scan's bounding box with boxes of exactly QUERY_VOXELS, as the original."""
+    """origin of the tiles; box: the scan's lowest corner, with tiles of exactly QUERY_VOXELS, as in the original."""
 
 
 @dataclass(frozen=True)
 class SurfaceArguments:
-    """What of the surface goes into the mesh."""
+    """Which parts of the surface are written."""
 
     surface: Literal["closed", "observed"] = "closed"
-    """closed for one watertight mesh; observed leaves out what no scan point supports."""
+    """extent of the mesh: closed is watertight, observed leaves out faces that no scan point supports."""
     trim: float = 1.5
     """distance in voxels from every scan point beyond which a vertex counts as guessed."""
     keep_parts: bool = False
     """keep floating parts of less than 24 observed voxels."""
     fit_radius: float = 0.6
-    """voxels over which scan points are averaged to place the surface, at most 1; 0 leaves it to the network."""
+    """radius in voxels over which scan points are averaged to place the surface, at most 1; 0 for the network alone."""
 
 
 @app.command
@@ -379,15 +379,15 @@ def reconstruct(
     Example: tessera reconstruct rooms.ply --model crop_room.safetensors --scene-size 4 --query-voxels 40 --out runs/r
 
     Args:
-        scans: the point cloud's files, or quoted patterns; together they are one scan.
-        out: the run directory: points by tile, finished tiles, manifest, report.json, mesh.ply.
-        model: a packaged model's name (see `tessera models`) or a safetensors file, of a preset volume, crop_1plane,
+        scans: files of the scan, or quoted patterns; together they are one scan.
+        out: run directory: points by tile, finished tiles, manifest, report.json, mesh.ply.
+        model: name of packaged weights (see `tessera models`) or safetensors file, of the preset volume, crop_1plane,
             crop_3plane, crop_combine or crop_room_grid64.
-        voxel_size: side of a feature voxel in metres; by default from the scan's point spacing, of imported weights
-            from the scene's size.
-        mesh: the final mesh (PLY, OBJ, OFF, GLB or STL by its suffix); OUT/mesh.ply by default.
+        voxel_size: side of a feature voxel in meters; by default from the spacing and the noise of the scan, with
+            imported weights from the scene's size.
+        mesh: file of the final mesh (PLY, OBJ, OFF, GLB or STL by its suffix); OUT/mesh.ply by default.
         drop_invalid: ignore points that are not finite instead of refusing the scan.
-        device: where the network runs.
+        device: device that the network runs on.
     """
     commands.reconstruct(
         scans, out, model, voxel_size, mesh, drop_invalid, reading, window, surface, device, address
@@ -404,17 +404,17 @@ def evaluate(
     seed: int = 0,
     json: Path | None = None,
 ) -> None:
-    """Measure a mesh against a reference: IoU, Chamfer-L1, accuracy, completeness, normals, F-scores.
+    """Compare a mesh with a reference: IoU, Chamfer-L1, accuracy, completeness, normal consistency, F-scores.
 
     Example: tessera evaluate runs/house/mesh.ply truth.ply --thresholds 0.01 0.05 --json metrics.json
 
     Args:
-        mesh: the mesh to measure.
-        reference: the mesh to measure it against.
-        thresholds: distances in the meshes' unit for further F-scores, beside 1% of the unit cube.
-        samples: points drawn on each surface, and queries for the IoU.
-        seed: of the samples.
-        json: also write the metrics to this file.
+        mesh: mesh to evaluate.
+        reference: mesh to compare with.
+        thresholds: distances of further F-scores in the meshes' unit, beside that at 1% of the unit cube.
+        samples: number of points drawn on each surface, and of queries for the IoU.
+        seed: random seed of the samples.
+        json: file to write the metrics to, in addition to the output.
     """
     commands.evaluate(mesh, reference, thresholds, samples, seed, json)
 
@@ -446,17 +446,17 @@ def generate(
     Example: tessera generate flow.safetensors dancer/ --motion jumper/ --out jumping_dancer.ply
 
     Args:
-        model: a weights file, made by `tessera train` or `tessera models import`.
+        model: weights file made by `tessera train` or `tessera models import`.
         source: image; point cloud or mesh; voxel grid (binvox, NPY); folder of frames, or NPZ with their vertices.
-        out: the mesh (PLY, OBJ, OFF, GLB, STL); sequences become NAME_0000.ply ..., NAME.glb (animated), NAME.gif.
-        device: where the network runs.
+        out: mesh to write (PLY, OBJ, OFF, GLB, STL); sequences become NAME_0000.ply ..., NAME.glb (animated), NAME.gif.
+        device: device that the network runs on.
     """
     commands.generate(model, source, out, shape, device)
 
 
 @models_app.command(name="list")
 def list_models() -> None:
-    """List the weights that ship with Tessera, and the presets that can be trained or imported.
+    """List the packaged weights, and the presets that can be trained or imported.
 
     Example: tessera models list
     """
@@ -467,21 +467,21 @@ def list_models() -> None:
 def import_model(
     file: Annotated[Positional[Path], arg(metavar="FILE.pt")], *, preset: str, out: Path
 ) -> None:
-    """Keep a checkpoint (.pt) of ONet, ConvONet or Occupancy Flow as a weights file of Tessera.
+    """Convert a checkpoint (.pt) of ONet, ConvONet or Occupancy Flow to a weights file of Tessera.
 
-    The file is read without running code from it.
+    No code in the file is run.
 
     Example: tessera models import onet_img2mesh.pt --preset onet_img --out onet.safetensors
 
     Args:
-        file: the checkpoint, as the original's training or download script wrote it.
-        preset: the published configuration it was trained with; `tessera models` lists them.
-        out: the safetensors file to write.
+        file: checkpoint, as the original's training or download script wrote it.
+        preset: published configuration that it was trained with; `tessera models` lists them.
+        out: safetensors file to write.
     """
     commands.import_model(file, preset, out)
 
 
-MODELS_HELP = """Published and imported networks; lists them by default.
+MODELS_HELP = """List the packaged weights and the presets, or import a published checkpoint.
 
 Example: tessera models
 
@@ -498,7 +498,7 @@ def info(
 ) -> None:
     """Describe a dataset, a run directory, a scan, a mesh or a weights file; without PATH, this installation.
 
-    Of a scan it shows which columns are taken for what, the box, the unit, stations, classes and warnings.
+    For a scan it prints the columns used, the bounding box, the unit, stations, classes and warnings.
 
     Example: tessera info rooms.zarr --check
 
@@ -507,15 +507,15 @@ def info(
     Example: tessera info survey.csv --columns id,x,y,z
 
     Args:
-        path: what to describe.
-        check: verify every file of a dataset or a run directory against its checksum; exit code 1 where one differs.
+        path: file or folder to describe.
+        check: verify every file of a dataset or a run directory against its checksum; exit code 1 if one differs.
     """
     commands.info(path, check, reading)
 
 
 @app.command
 def clean(path: Positional[Path], *, yes: bool = False) -> None:
-    """List what killed commands have left in a run directory, a dataset or a training folder, or remove it.
+    """List or remove what killed commands have left in a run directory, a dataset or a training folder.
 
     That is half-written files, intermediate results of a finished run, checkpoints that no run continues from, and
     the folders of private Rays whose command has ended. A folder in which another command is at work is refused.
@@ -525,8 +525,8 @@ def clean(path: Positional[Path], *, yes: bool = False) -> None:
     Example: tessera clean runs/house --yes
 
     Args:
-        path: the folder.
-        yes: remove it all.
+        path: folder to clean.
+        yes: remove the listed files and folders instead of listing them only.
     """
     commands.clean(path, yes)
 

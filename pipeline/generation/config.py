@@ -13,23 +13,23 @@ class GenerateConfig:
     """What to generate, beside the input.
 
     Attributes:
-        points: points that the network is shown; as many as in its paper by default.
-        noise: deviation of noise added to them, in unit cubes; by default the paper's on meshes, none on measured
-            points.
-        seed: of sampled points and of drawn shapes.
-        samples: shapes to draw from a generative network; number i has the seed SEED + i.
+        points: number of points given to the network; by default as in its paper.
+        noise: standard deviation of the noise added to the points, in sides of the unit cube; by default the paper's
+            for meshes, none for measured points.
+        seed: random seed of sampled points and of drawn shapes.
+        samples: number of shapes to draw from a generative network; number i has the seed SEED + i.
         interpolate: two seeds of a generative network, two sequences, or two meshes, instead of INPUT.
-        motion: a sequence, or a seed of a generative network, whose motion the shapes take.
-        frames: moments of a sequence (as in training by default), or steps of an interpolation (10).
-        threshold: occupancy at the surface, between 0 and 1; the paper's by default.
+        motion: sequence, or seed of a generative network, whose motion is applied to the shapes.
+        frames: number of times in a sequence (by default as in training), or of steps in an interpolation (10).
+        threshold: occupancy probability at the surface, between 0 and 1; the paper's by default.
         resolution: cells of the coarsest lattice along each side.
-        steps: how often the cells at the surface are halved; 2 makes 32 to 128.
-        refine: steps that move vertices onto the surface exactly; 30 in the paper.
-        faces: simplify each shape to so many faces.
-        unit_cube: leave the mesh in the network's unit cube instead of the input's coordinates.
+        steps: number of times that cells at the surface are halved; 2 refines 32 to 128.
+        refine: number of steps that move vertices onto the surface; 30 in the paper.
+        faces: number of faces to simplify each shape to.
+        unit_cube: write the mesh in the network's unit cube instead of the input's coordinates.
         cube: unit cube of a sequence, that of its first frame (auto for imported weights) or of the whole sequence
             (auto for others, as `tessera preprocess` makes it).
-        up: the axis that points up in pictures; y for networks of ShapeNet.
+        up: axis that points up in images; y for networks of ShapeNet.
     """
 
     points: int | None = None
