@@ -10,7 +10,7 @@ from preprocessing.analytic import AnalyticCrops, analytic_source
 from preprocessing.training_batches import TrainingCrops
 from preprocessing.training_crops import CropSource, training_source
 
-DATASET_SHARE = 0.5
+DATASET_SHARE = 0.35
 
 
 class MixedCrops:
