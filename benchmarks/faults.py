@@ -47,11 +47,11 @@ class Case:
     """A command under test.
 
     Attributes:
-        arguments: of `tessera`; ends with the folder of the run.
+        name: for the log.
+        arguments: of `tessera`.
         out: that folder.
         result: what must be the same after any faults, as text.
         files: pattern of the files that may be damaged between two starts.
-        worker: part of the command line of its Ray workers.
     """
 
     name: str

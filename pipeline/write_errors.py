@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from functools import wraps
-from typing import Protocol, TypeVar
-
-from pipeline.errors import RunDirectoryError
 
 IS_FULL = "free some space"
 CURES = {
@@ -37,26 +32,3 @@ def in_words(error: OSError, place: str = "") -> str:
     reason, cure = reason_and_cure(error)
     place = str(error.filename or place)
     return (f"{place}: " if place else "") + reason + (f"; {cure}" if cure else "")
-
-
-class _Store(Protocol):
-    @property
-    def url(self) -> str: ...
-
-
-Store = TypeVar("Store", bound=_Store)
-
-
-def naming_its_file(write: Callable[[Store, str, bytes], None]) -> Callable[[Store, str, bytes], None]:
-    """A method of a store that writes a file: what Arrow says of a failure is put in words, with the file's name."""
-
-    @wraps(write)
-    def named(store: Store, name: str, data: bytes) -> None:
-        try:
-            write(store, name, data)
-        except OSError as error:
-            reason, cure = reason_and_cure(error)
-            end = f"; finished files are kept: {cure}" if cure else ""
-            raise RunDirectoryError(f"{store.url}/{name}: cannot be written ({reason}){end}") from error
-
-    return named

@@ -28,8 +28,7 @@ def check_run(store: RunStore, manifest: RunManifest) -> list[RunFileError]:
     found = []
     for name in _tables(store, manifest):
         try:
-            with store.open_table(name) as table:
-                table.verify()
+            _verify(store, name)
         except RunFileError as error:
             found.append(error)
     return found
@@ -41,10 +40,8 @@ def verify_points(store: RunStore, manifest: RunManifest) -> None:
     Raises:
         RunFileError: if a file differs or is missing.
     """
-    for plan in manifest.plans:
-        for name in (index_file(plan.level), *_chunks(store, plan.level)):
-            with store.open_table(name) as table:
-                table.verify()
+    for name in _point_tables(store, manifest):
+        _verify(store, name)
 
 
 def check_outputs(store: RunStore) -> list[RunFileError]:
@@ -89,8 +86,7 @@ def _tables(store: RunStore, manifest: RunManifest) -> list[str]:
     """Names of all tables that are there or must be there."""
     names = []
     if store.exists(index_file()) or manifest.surface_tiles is not None:
-        for plan in manifest.plans:
-            names += [index_file(plan.level), *_chunks(store, plan.level)]
+        names += _point_tables(store, manifest)
     tiles = set(manifest.surface_tiles or ()) | set(finished_tiles(store))
     for tile in sorted(tiles):
         names += [faces_file(tile), vertices_file(tile)]
@@ -99,6 +95,16 @@ def _tables(store: RunStore, manifest: RunManifest) -> list[str]:
         folder = f"levels/{plan.level}"
         names += [f"{folder}/{name}" for name in store.names(folder) if name.endswith(".parquet")]
     return names
+
+
+def _point_tables(store: RunStore, manifest: RunManifest) -> list[str]:
+    """Names of the points of all levels: each index, then the files that it names."""
+    return [name for plan in manifest.plans for name in (index_file(plan.level), *_chunks(store, plan.level))]
+
+
+def _verify(store: RunStore, name: str) -> None:
+    with store.open_table(name) as table:
+        table.verify()
 
 
 def _chunks(store: RunStore, level: int) -> list[str]:

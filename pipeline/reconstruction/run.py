@@ -14,7 +14,7 @@ from pipeline.cluster import ray_session, would_start_ray
 from pipeline.devices import check_device
 from pipeline.errors import NoSurfaceError, RunDirectoryError, RunFileError
 from pipeline.lease import lease
-from pipeline.litter import intermediate_results, litter_of_run, remove
+from pipeline.litter import INTERMEDIATE, litter_of_run, remove
 from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
 from pipeline.reconstruction.check import file_checksum, remove_damaged, verify_points
@@ -114,6 +114,8 @@ def reconstruct(
         while True:
             try:
                 manifest, counts = _compute(store, files, manifest, device, address, seconds, show_progress)
+                for folder in INTERMEDIATE:
+                    store.delete_folder(folder)
                 with timed(seconds, "merge"):
                     tiles = manifest.surface_tiles or ()
                     reader = TileReader(store, manifest.plans[0], tiles, choice)
@@ -131,8 +133,6 @@ def reconstruct(
             manifest, counts, merged, path, seconds, memory.peak_bytes, coverage, granularity, repairs
         )
         write_report(store, report)
-        if store.is_local:
-            remove(intermediate_results(store.local_path))
     if coverage < FEWEST_FOR_SUCCESS:
         raise NoSurfaceError(f"{path}: {_of_coverage(coverage)}")
     return report

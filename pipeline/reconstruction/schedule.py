@@ -75,7 +75,7 @@ class Schedule:
         self.show_progress, self.is_here = show_progress, is_here
 
     def run(self) -> RunManifest:
-        """Compute what is missing, note it in the manifest, and remove what only computing needs.
+        """Compute what is missing and note it in the manifest.
 
         Raises:
             RunFileError: if a file that a task reads is missing or damaged.
@@ -104,8 +104,6 @@ class Schedule:
         counts = TileCounts(fields_computed, fields_kept, tiles_computed, tiles_kept)
         manifest = replace(self.manifest, surface_tiles=known, runs=(*self.manifest.runs, counts))
         write_manifest(job.store, manifest)
-        for folder in ("fields", "levels"):
-            job.store.delete_folder(folder)
         return manifest
 
     def _levels(self) -> list[int]:

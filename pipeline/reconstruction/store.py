@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Sequence
@@ -13,9 +12,9 @@ from typing import Any
 
 import pyarrow.fs as fs
 
-from pipeline.errors import RunFileError
+from pipeline.errors import RunDirectoryError, RunFileError
 from pipeline.reconstruction.sealed_tables import Columns, SealedTable, sealed
-from pipeline.write_errors import naming_its_file
+from pipeline.write_errors import reason_and_cure
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,20 @@ class RunStore:
         if self._place[0].get_file_info(self._full(name)).type == fs.FileType.Directory:
             self._place[0].delete_dir(self._full(name))
 
-    @naming_its_file
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Write a file that appears whole: to a partial name first, then moved."""
+        """Write a file that appears whole: to a partial name first, then moved.
+
+        Raises:
+            RunDirectoryError: if it cannot be written; names the file and the cure.
+        """
+        try:
+            self._write(name, data)
+        except OSError as error:
+            reason, cure = reason_and_cure(error)
+            end = f"; finished files are kept: {cure}" if cure else ""
+            raise RunDirectoryError(f"{self.url}/{name}: cannot be written ({reason}){end}") from error
+
+    def _write(self, name: str, data: bytes) -> None:
         filesystem, _ = self._place
         full = self._full(name)
         filesystem.create_dir(full.rsplit("/", 1)[0], recursive=True)
@@ -107,14 +117,6 @@ class RunStore:
         """Contents of a file."""
         with self._place[0].open_input_stream(self._full(name)) as stream:
             return bytes(stream.read())
-
-    def write_json(self, name: str, value: Any) -> None:
-        """Write JSON."""
-        self.write_bytes(name, json.dumps(value, indent=1).encode())
-
-    def read_json(self, name: str) -> Any:
-        """Read JSON."""
-        return json.loads(self.read_bytes(name))
 
     def write_table(self, name: str, groups: Sequence[Columns], facts: dict[str, Any] | None = None) -> None:
         """Write row groups of the same columns as a sealed Parquet file, with JSON facts in its footer."""
