@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from common.errors import TesseraError
 
-class NetworkError(Exception):
+
+class NetworkError(TesseraError):
     """Base of every error that `convonet` raises on purpose."""
 
 

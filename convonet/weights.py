@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from convonet.atomic_file import appearing
+from common.atomic_file import appearing
 from convonet.crop_network import CropNetwork
 from convonet.errors import WeightsError
 from convonet.registry import FAMILIES, config_from_json, family_of

@@ -251,7 +251,7 @@ def evaluate(
     mesh: Path, reference: Path, thresholds: tuple[float, ...], samples: int, seed: int, target: Path | None
 ) -> None:
     """`tessera evaluate`."""
-    from convonet.atomic_file import appearing
+    from common.atomic_file import appearing
     from pipeline.evaluation import evaluate as run
     from pipeline.overwriting import refuse_overwriting
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convonet.atomic_file import appearing
+from common.atomic_file import appearing
 from convonet.weights import DEFAULT_MODEL
 from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct

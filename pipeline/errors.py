@@ -1,7 +1,9 @@
 """The errors of the distributed stages. Each message says what to do."""
 
+from common.errors import TesseraError
 
-class PipelineError(Exception):
+
+class PipelineError(TesseraError):
     """Base of every error that `pipeline` raises on purpose."""
 
 

@@ -1,8 +1,9 @@
 """Where the installed `tessera` command starts: its own packages come first, whatever else has their names.
 
-A wheel holds this file as the package `tessera_mesh` and `convonet`, `preprocessing` and `pipeline` below it, so that
-an installation overwrites nobody's modules (docs/decisions/010-installed-modules.md). Programs find them through
-`tessera_mesh.pth`, after their own modules; the command and the processes that it starts find them before all others.
+A wheel holds this file as the package `tessera_mesh` with `common`, `convonet`, `preprocessing` and `pipeline` below,
+so that an installation overwrites nobody's modules (docs/decisions/010-installed-modules.md). Programs find them
+through `tessera_mesh.pth`, after their own modules; the command and the processes that it starts find them before all
+others.
 """
 
 from __future__ import annotations

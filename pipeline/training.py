@@ -26,7 +26,7 @@ from ray.train import (
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from torch import nn
 
-from convonet.atomic_file import appearing
+from common.atomic_file import appearing
 from convonet.errors import WeightsError
 from convonet.family import NetworkConfig, SequenceSampling, ShapeSampling
 from convonet.precision import choose_device

@@ -1,7 +1,9 @@
 """The errors of geometry and files. Each message names the file and the cure."""
 
+from common.errors import TesseraError
 
-class GeometryError(Exception):
+
+class GeometryError(TesseraError):
     """Base of every error that `preprocessing` raises on purpose."""
 
 

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.atomic_file import appearing
 from preprocessing import glb
-from preprocessing.atomic_file import appearing
 from preprocessing.errors import MeshError, NoTrianglesError
 from preprocessing.mesh_obj import read_obj
 from preprocessing.mesh_ply import read_ply

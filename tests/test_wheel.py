@@ -63,7 +63,11 @@ def test_the_wheel_has_one_top_level_name(installed: Installation) -> None:
     names = zipfile.ZipFile(installed.wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"tessera_mesh", "tessera_mesh.pth", "tessera_mesh-0.1.0.dist-info"}
-    sources = [path for top in ("convonet", "preprocessing", "pipeline") for path in (ROOT / top).rglob("*")]
+    sources = [
+        path
+        for top in ("common", "convonet", "preprocessing", "pipeline")
+        for path in (ROOT / top).rglob("*")
+    ]
     wanted = {
         f"tessera_mesh/{path.relative_to(ROOT)}"
         for path in sources

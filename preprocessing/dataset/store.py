@@ -25,7 +25,7 @@ import zarr.codecs
 import zarr.storage
 from numpy.typing import NDArray
 
-from preprocessing.atomic_file import appearing
+from common.atomic_file import appearing
 from preprocessing.dataset.layout import FORMAT_VERSION, DatasetLayout
 from preprocessing.dataset.samples import Provenance, RejectedShape, ShapeRow
 from preprocessing.errors import DatasetError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from convonet.atomic_file import appearing
+from common.atomic_file import appearing
 from convonet.errors import WeightsError
 from convonet.training import TrainingConfig, TrainingState
 from convonet.volume import VolumeNetwork, VolumeNetworkConfig
