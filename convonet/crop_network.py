@@ -41,6 +41,7 @@ class CropNetwork(nn.Module, ABC):
         batch_size: int,
         grid_shape: tuple[int, int, int],
         hints: PointHints | None = None,
+        margin: int = 0,
     ) -> Any:
         """Features of a batch of crops.
 
@@ -50,6 +51,8 @@ class CropNetwork(nn.Module, ABC):
             batch_size: B, the number of crops.
             grid_shape: (D, H, W) voxels along z, y, x; multiples of `pooling_factor`.
             hints: what is known of the points beside their positions; ignored by networks that take none.
+            margin: voxels that all queries will keep from the crop's faces; what they do not depend on need not be
+                computed.
 
         Returns:
             What `decode` takes.

@@ -8,12 +8,14 @@ convolutions at full resolution keep the receptive field small and the cost low.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convonet.grid_box import GridBox
 from convonet.precision import relu_
 from convonet.sparse_convolution import ConvolutionAt, ReachedVoxels, SumGroups
 
@@ -130,6 +132,25 @@ class ConvBlock(nn.Module):
         return active + there if self.is_residual else active
 
 
+@dataclass(frozen=True)
+class _Needs:
+    """The cells of a level at which each step must be computed.
+
+    Attributes:
+        pooled: input of the encoder's two blocks.
+        between: these.
+        encoded: their output, which is pooled again and added on the way up.
+        added: that sum, the decoder's input.
+        decoded: its output.
+    """
+
+    pooled: GridBox
+    between: GridBox
+    encoded: GridBox
+    added: GridBox
+    decoded: GridBox
+
+
 class VoxelUNet(nn.Module):
     """Encoder and decoder over `levels` resolutions.
 
@@ -191,26 +212,35 @@ class VoxelUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) to (B, C, D, H, W)."""
-        return self._finish(self._before_last_block(self.encode_finest(x)))
+        return self._finish(self.encode_finest(x), None)
 
-    def forward_occupied(self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int]) -> Tensor:
+    def forward_occupied(
+        self,
+        features: Tensor,
+        occupied: Tensor,
+        grid: tuple[int, int, int, int],
+        box: GridBox | None = None,
+    ) -> Tensor:
         """The U-Net of a volume that is 0 outside the occupied voxels.
 
         Args:
             features: (V, C) of the occupied voxels.
             occupied: (V,) int64 their index in the flattened (B, D, H, W) grid, sorted.
             grid: (B, D, H, W).
+            box: what is asked for, the whole grid by default. Nothing is computed that it does not depend on, which
+                is most of a crop with its halo.
 
         Returns:
-            (B, C, D, H, W) in channels-last memory order.
+            (B, C, D, H, W), of the box, in channels-last memory order.
         """
-        return self._finish(self._before_last_block(self._first_block(features, occupied, grid)))
+        return self._finish(self._first_block(features, occupied, grid), box)
 
     def forward_occupied_at(
         self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int], voxels: Tensor
     ) -> Tensor:
         """The same at some voxels alone, with their (R,) int64 flat indices, all different: (R, C)."""
-        y = self._before_last_block(self._first_block(features, occupied, grid))
+        needs = self._needs(grid[1:], None)
+        y = self._before_last_block(self._first_block(features, occupied, grid), needs)
         if self.levels > 1:
             last = self.decode[0]
             assert isinstance(last, ConvBlock)
@@ -225,25 +255,63 @@ class VoxelUNet(nn.Module):
         dense = features.new_zeros(math.prod(grid), features.shape[1]).index_copy(0, occupied, features)
         return self.encode_finest(dense.view(*grid, -1).permute(0, 4, 1, 2, 3))  # type: ignore[no-any-return]
 
-    def _before_last_block(self, finest: Tensor) -> Tensor:
+    def _needs(self, shape: tuple[int, int, int], box: GridBox | None) -> list[_Needs]:
+        """What each level, the finest first, must compute for a box of the output of a (D, H, W) grid."""
+        shapes, boxes = [shape], [box or GridBox.whole(shape)]
+        added: list[GridBox] = []
+        for _ in range(self.levels - 1):
+            # Whole cells of the next level, so that its raised output is neither cut nor copied.
+            added.append(boxes[-1].grown(shapes[-1]).halved(self.step).doubled(self.step))
+            boxes.append(added[-1].halved(self.step))
+            shapes.append(GridBox.whole(shapes[-1]).halved(self.step).high)
+        added.append(boxes[-1])  # of the coarsest level, to which nothing is added
+        encoded = between = pooled = boxes[-1]
+        needs: list[_Needs] = []
+        for level in reversed(range(self.levels)):
+            if level < self.levels - 1:
+                encoded = added[level].joined(pooled.doubled(self.step))
+            if level > 0:
+                between = encoded.grown(shapes[level])
+                pooled = between.grown(shapes[level])
+            needs.append(_Needs(pooled, between, encoded, added[level], boxes[level]))
+        return needs[::-1]
+
+    def _before_last_block(self, finest: Tensor, needs: list[_Needs]) -> Tensor:
         """All between the first block and the last, `decode[0]`, which a single level does not have."""
+        held = GridBox.whole((finest.shape[2], finest.shape[3], finest.shape[4]))
         skips = [finest]
-        for encode in self.encode:
-            skips.append(encode(largest_of_cell(skips[-1], self.step)))
+        for level, encode in enumerate(self.encode, start=1):
+            assert isinstance(encode, nn.Sequential)
+            first, second = encode
+            need = needs[level]
+            y = largest_of_cell(need.pooled.doubled(self.step).of(skips[-1], held), self.step)
+            if level == 1:
+                skips[0] = needs[0].added.of(finest, held)
+            y = need.between.of(first(y), need.pooled)
+            held = need.encoded
+            skips.append(held.of(second(y), need.between))
         y = skips.pop()
         factors = [float(factor) for factor in self.step]
         for level in reversed(range(self.levels - 1)):
             raised = F.interpolate(mix_channels(self.reduce[level], y), scale_factor=factors, mode="nearest")
-            y = raised.add_(skips.pop())
+            need, skip = needs[level], skips.pop()
+            y = raised.add_(skip if level == 0 else need.added.of(skip, need.encoded))
             if level > 0:
-                y = self.decode[level](y)
+                y = need.decoded.of(self.decode[level](y), need.added)
         return y
 
-    def _finish(self, y: Tensor) -> Tensor:
-        """The last block and the last mixing of channels."""
+    def _finish(self, finest: Tensor, box: GridBox | None) -> Tensor:
+        """What follows the first block."""
+        shape = (finest.shape[2], finest.shape[3], finest.shape[4])
+        needs = self._needs(shape, box)
+        y = self._before_last_block(finest, needs)
         if self.levels > 1:
             y = self.decode[0](y)  # the block's input is free from here on
-        return mix_channels(self.out, y)
+        y = mix_channels(self.out, y)
+        if box is None:
+            return y
+        held = needs[0].added if self.levels > 1 else GridBox.whole(shape)
+        return box.of(y, held).contiguous(memory_format=torch.channels_last_3d)
 
 
 def mix_channels(conv: nn.Module, x: Tensor) -> Tensor:

@@ -92,8 +92,9 @@ class SceneCrops(CropNetwork):
         batch_size: int,
         grid_shape: tuple[int, int, int],
         hints: PointHints | None = None,
+        margin: int = 0,
     ) -> CropVolume:
-        """See `CropNetwork`; the originals take no hints."""
+        """See `CropNetwork`; the originals take no hints, and their group norm reads the whole crop."""
         self.check_grid(grid_shape)
         encoder = self.network.encoder
         assert isinstance(encoder, PatchLocalPoolPointnet)

@@ -122,8 +122,9 @@ class PlaneNetwork(CropNetwork):
         batch_size: int,
         grid_shape: tuple[int, int, int],
         hints: PointHints | None = None,
+        margin: int = 0,
     ) -> PlaneFeatures:
-        """See `CropNetwork`."""
+        """See `CropNetwork`; a plane's features depend on the whole crop."""
         self.check_grid(grid_shape)
         normals = [NORMALS[plane] for plane in self.config.planes]
         of_planes = [

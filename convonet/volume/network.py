@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convonet.configuration import check_fields
 from convonet.crop_network import CropNetwork
+from convonet.grid_box import GridBox
 from convonet.point_encoder import PointHints, VoxelPointNet
 from convonet.pooling import OccupiedVoxels
 from convonet.sampling import TrilinearReads, sample_trilinear
@@ -55,6 +56,19 @@ class VolumeNetworkConfig:
         return VolumeNetwork(self)
 
 
+@dataclass(frozen=True)
+class FeatureVolume:
+    """Features of a batch of crops.
+
+    Attributes:
+        volume: (B, C, D, H, W) in channels-last memory order: the crops without what no query reads.
+        start: voxels left out at every face.
+    """
+
+    volume: Tensor
+    start: int
+
+
 class VolumeNetwork(CropNetwork):
     """Encoder with local pooling, 3D U-Net, trilinear query and decoder (Peng et al. 2020).
 
@@ -87,17 +101,24 @@ class VolumeNetwork(CropNetwork):
         batch_size: int,
         grid_shape: tuple[int, int, int],
         hints: PointHints | None = None,
-    ) -> Tensor:
-        """See `CropNetwork`: a feature volume (B, C, D, H, W) in channels-last memory order."""
+        margin: int = 0,
+    ) -> FeatureVolume:
+        """See `CropNetwork`."""
         voxels = self._occupied_voxels(points, batch_index, grid_shape)
         features = self.encoder(points, voxels, hints)
-        return self.unet.forward_occupied(features, voxels.flat_index, (batch_size, *grid_shape))
+        start = max(0, margin - 1)  # a query reads half a voxel further
+        depth, height, width = grid_shape
+        box = (
+            GridBox((start, start, start), (depth - start, height - start, width - start)) if start else None
+        )
+        volume = self.unet.forward_occupied(features, voxels.flat_index, (batch_size, *grid_shape), box)
+        return FeatureVolume(volume, start)
 
-    def decode(self, volume: Tensor, queries: Tensor, batch_index: Tensor) -> Tensor:
+    def decode(self, features: FeatureVolume, queries: Tensor, batch_index: Tensor) -> Tensor:
         """See `CropNetwork`."""
+        volume, queries = features.volume, queries - features.start
         if torch.is_grad_enabled():
-            features = sample_trilinear(volume, queries, batch_index)
-            return self.decoder(queries, features)  # type: ignore[no-any-return]
+            return self.decoder(queries, sample_trilinear(volume, queries, batch_index))  # type: ignore[no-any-return]
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
         parts = zip(
             torch.split(queries, CACHED_QUERIES), torch.split(batch_index, CACHED_QUERIES), strict=True
@@ -118,8 +139,8 @@ class VolumeNetwork(CropNetwork):
         reads = TrilinearReads.at(queries, query_batch, grid_shape)
         cells, cell_of_read = torch.unique(reads.cells, return_inverse=True)
         if queries.device.type != "cpu" or len(cells) > READ_SHARE * batch_size * math.prod(grid_shape):
-            volume = self.encode(points, point_batch, batch_size, grid_shape, hints)
-            return self.decode(volume, queries, query_batch)
+            crops = self.encode(points, point_batch, batch_size, grid_shape, hints)
+            return self.decode(crops, queries, query_batch)
         voxels = self._occupied_voxels(points, point_batch, grid_shape)
         grid = (batch_size, *grid_shape)
         features = self.encoder(points, voxels, hints)

@@ -113,7 +113,9 @@ class CropField:
         hints = PointHints(torch.from_numpy(directions).to(device), sheets)
         batch_index = torch.zeros(len(local), dtype=torch.int64, device=device)
         with torch.inference_mode(), network_precision(device):
-            self._features = self._network.encode(inputs, batch_index, 1, plan.crop_shape, hints)
+            self._features = self._network.encode(
+                inputs, batch_index, 1, plan.crop_shape, hints, plan.query_margin
+            )
 
     def at(self, positions: NDArray[np.float64]) -> NDArray[np.float32]:
         """Logits (N,) at positions (N, 3) in voxel units of the scene."""

@@ -13,6 +13,7 @@ from pipeline.errors import RunDirectoryError, RunFileError
 from pipeline.reconstruction.config import ReconstructConfig
 from pipeline.reconstruction.ingest import BucketContents
 from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.spacing import Granularity
 from pipeline.reconstruction.store import RunStore
 
 MANIFEST = "manifest.json"
@@ -44,6 +45,7 @@ class RunManifest:
         config: as the user gave it.
         threshold: occupancy probability at the surface.
         plans: of the levels, finest first.
+        granularity: of the scan, where the voxel size follows from it.
         surface_tiles: tiles that the surface reaches, once that is known.
         runs: what each command on the directory computed.
     """
@@ -60,6 +62,7 @@ class RunManifest:
     config: ReconstructConfig
     threshold: float
     plans: tuple[ScenePlan, ...]
+    granularity: Granularity | None
     surface_tiles: tuple[int, ...] | None = None
     runs: tuple[TileCounts, ...] = ()
 

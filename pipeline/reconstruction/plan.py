@@ -102,6 +102,12 @@ class ScenePlan:
         x, y, z = (side + 2 * self.halo_voxels for side in self.tile_voxels)
         return z, y, x
 
+    @property
+    def query_margin(self) -> int:
+        """Voxels between the faces of a crop and the region in which it is queried."""
+        band = max(self.blend_cells, MISE.steps[0])
+        return max(0, self.halo_voxels + -band // self.cells_per_voxel)
+
     def position(self, tile: int) -> Triple:
         """Place of a tile in the grid."""
         x, rest = tile % self.grid[0], tile // self.grid[0]

@@ -121,7 +121,7 @@ def reconstruct(
                     reader = TileReader(store, manifest.plans[0], tiles, choice)
                     merged = merge_tiles(reader, path, manifest.contents.has_colors, manifest.crs)
                     coverage = measure_coverage(reader)
-                    granularity = stored_granularity(store, manifest.plans[0])
+                    granularity = manifest.granularity or stored_granularity(store, manifest.plans[0])
                 break
             except RunFileError as damage:  # found by whoever read it
                 if len(repairs) == MOST_REPAIRS:
@@ -249,7 +249,9 @@ def _new_run(scan: ScanSet, config: ReconstructConfig, identity: str) -> RunMani
     summary = summarise_scan(scan, config.drop_invalid)
     settings = config.for_network(network, float((summary.high - summary.low).max()))
     assert settings.threshold is not None  # the network's, if not the user's
-    voxel_size = settings.voxel_size or scan_granularity(scan, summary).voxel_size
+    granularity = None if settings.voxel_size else scan_granularity(scan, summary)
+    voxel_size = settings.voxel_size if granularity is None else granularity.voxel_size
+    assert voxel_size
     notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
     has_levels = network.knows_levels and settings.blend_voxels > 0 and settings.tiling == "lattice"
     make = make_pyramid if has_levels else _one_level
@@ -278,6 +280,7 @@ def _new_run(scan: ScanSet, config: ReconstructConfig, identity: str) -> RunMani
         config=config,
         threshold=settings.threshold,
         plans=plans,
+        granularity=granularity,
     )
 
 

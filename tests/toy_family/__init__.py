@@ -63,6 +63,7 @@ class BlurNetwork(CropNetwork):
         batch_size: int,
         grid_shape: tuple[int, int, int],
         hints: PointHints | None = None,
+        margin: int = 0,
     ) -> Tensor:
         """See `CropNetwork`."""
         occupied = OccupiedVoxels.of_points(points, batch_index, grid_shape).flat_index

@@ -116,3 +116,16 @@ def test_bfloat16_decides_occupancy_as_float32_does() -> None:
 def test_a_crop_that_does_not_fit_the_pooling_is_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 2"):
         random_network().encode(cloud(0, 5), torch.zeros(400, dtype=torch.int64), 1, (7, 8, 8))
+
+
+def test_queries_that_keep_from_the_faces_need_less_and_get_the_same() -> None:
+    network = random_network(replace(SMALL, unet_levels=3)).double()
+    points, side, margin = cloud(2, 30).double(), 32, 9
+    queries = margin + (side - 2 * margin) * torch.rand(300, 3, dtype=torch.float64)
+    queries[0], queries[1] = margin, side - margin
+    point_crop, query_crop = (torch.zeros(len(rows), dtype=torch.int64) for rows in (points, queries))
+    whole = network.encode(points, point_crop, 1, (side, side, side))
+    inner = network.encode(points, point_crop, 1, (side, side, side), margin=margin)
+    assert inner.volume.numel() < whole.volume.numel() / 5
+    found = network.decode(inner, queries, query_crop)
+    torch.testing.assert_close(found, network.decode(whole, queries, query_crop), rtol=0, atol=1e-9)
