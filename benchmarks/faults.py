@@ -27,6 +27,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -38,6 +39,7 @@ from preprocessing.scan_files import write_scan_ply
 TESSERA = [sys.executable, "-m", "pipeline.cli"]
 ROOT = Path(__file__).resolve().parents[1]
 MOST_LINES = 3  # of an error
+MOST_FAILURES = 2  # in a row, of a command that nothing disturbs
 TIMEOUT_S = 600.0
 DISK_MIB = 600
 
@@ -92,7 +94,8 @@ class Tally:
         return not (self.believed or self.unhealed or self.long_errors or self.hangs)
 
 
-Fault = Callable[[Case, "subprocess.Popen[bytes]", random.Random], None]
+# Does its harm to a command at work, and tells whether there was anything to harm.
+Fault = Callable[[Case, Any, random.Random], bool]
 
 
 def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -113,68 +116,75 @@ def _named(process: subprocess.Popen[bytes], pattern: str) -> list[psutil.Proces
 
 
 def _signal_driver(number: signal.Signals) -> Fault:
-    def fault(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, number)
+    def fault(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> bool:
+        if process.poll() is not None:
+            return False
+        os.kill(process.pid, number)
+        return True
 
     return fault
 
 
 def _kill_named(pattern: str) -> Fault:
-    def fault(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> None:
-        found = _named(process, pattern)
-        if found:
-            with suppress(psutil.Error):
+    def fault(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> bool:
+        with suppress(psutil.Error):
+            if found := _named(process, pattern):
                 draw.choice(found).kill()
+                return True
+        return False
 
     return fault
 
 
-def hold_up(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> None:
+def hold_up(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> bool:
     """Stop a worker for some seconds."""
-    found = _named(process, r"ray::|default_worker")
-    if not found:
-        return
     with suppress(psutil.Error):
-        held = draw.choice(found)
-        held.suspend()
-        time.sleep(draw.uniform(0.5, 8))
-        held.resume()
+        if found := _named(process, r"ray::|default_worker"):
+            held = draw.choice(found)
+            held.suspend()
+            time.sleep(draw.uniform(0.5, 8))
+            held.resume()
+            return True
+    return False
 
 
-def second_command(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> None:
+def second_command(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> bool:
     """Start the same command beside the first."""
-    log = case.out.parent / "second.log"
-    other = case.start(log)
-    other.wait(TIMEOUT_S)
+    was_running = process.poll() is None
+    _wait(case.start(case.out.parent / "second.log"))
+    return was_running
 
 
-def step_clock(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> None:
+def step_clock(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> bool:
     """Move the times that a lease is judged by, as a stepping clock of the file system would."""
-    lease = case.out / ".lease.json"
+    then = time.time() + draw.choice([-7200, -60, 60, 7200])
     with suppress(OSError):
-        then = time.time() + draw.choice([-7200, -60, 60, 7200])
-        os.utime(lease, (then, then))
+        os.utime(case.out / ".lease.json", (then, then))
+        return True
+    return False
 
 
-def fill_disk(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> None:
+def fill_disk(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> bool:
     """Fill the disk until the command has ended."""
+    was_running = process.poll() is None
     filler = case.out.parent / "filler"
     with suppress(OSError), filler.open("wb") as file:
         while True:
             file.write(b"\0" * (1 << 20))
     _wait(process)
     filler.unlink(missing_ok=True)
+    return was_running
 
 
-def mount_read_only(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> None:
+def mount_read_only(case: Case, process: subprocess.Popen[bytes], draw: random.Random) -> bool:
     """Remount the disk read-only until the command has ended, if it lets itself."""
-    done = subprocess.run(
-        ["mount", "-o", "remount,ro", str(case.out.parent)], capture_output=True, check=False
-    )
-    if done.returncode == 0:
-        _wait(process)
-        subprocess.run(["mount", "-o", "remount,rw", str(case.out.parent)], check=True)
+    command = ["mount", "-o", "remount,ro", str(case.out.parent)]
+    while subprocess.run(command, capture_output=True, check=False).returncode:  # files are open for writing
+        if process.poll() is not None:
+            return False
+    _wait(process)
+    subprocess.run(["mount", "-o", "remount,rw", str(case.out.parent)], check=True)
+    return True
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
@@ -194,33 +204,38 @@ PROCESS_FAULTS: dict[str, Fault] = {
     "clock step": step_clock,
 }
 DISK_FAULTS: dict[str, Fault] = {"full disk": fill_disk, "read-only remount": mount_read_only}
-FILE_FAULTS = ("flip a bit", "truncate", "delete", "swap two")
 
 
-def damage(case: Case, kind: str, draw: random.Random) -> str:
-    """Harm files of a run between two starts; what was done."""
-    files = sorted(path for path in case.out.glob(case.files) if path.is_file() and path.stat().st_size)
-    if not files:
-        return "no files yet"
-    path = draw.choice(files)
-    data = bytearray(path.read_bytes())
-    if kind == "flip a bit":
-        place = draw.randrange(8 * len(data))
-        data[place // 8] ^= 1 << place % 8
-        path.write_bytes(data)
-    elif kind == "truncate":
-        path.write_bytes(data[: draw.randrange(len(data))])
-    elif kind == "delete":
-        path.unlink()
-    else:
-        other = draw.choice(files)
-        path.write_bytes(other.read_bytes())
-        other.write_bytes(data)
-    return str(path.relative_to(case.out))
+def damage(kind: str) -> Fault:
+    """Harm a file of a run between two starts."""
+
+    def fault(case: Case, process: subprocess.Popen[bytes] | None, draw: random.Random) -> bool:
+        files = sorted(path for path in case.out.glob(case.files) if path.is_file() and path.stat().st_size)
+        if len(files) < 2:
+            return False
+        path, other = draw.sample(files, 2)
+        data = bytearray(path.read_bytes())
+        if kind == "flip a bit":
+            place = draw.randrange(8 * len(data))
+            data[place // 8] ^= 1 << place % 8
+            path.write_bytes(data)
+        elif kind == "truncate":
+            path.write_bytes(data[: draw.randrange(len(data))])
+        elif kind == "delete":
+            path.unlink()
+        else:
+            path.write_bytes(other.read_bytes())
+            other.write_bytes(data)
+        return True
+
+    return fault
+
+
+FILE_FAULTS = {kind: damage(kind) for kind in ("flip a bit", "truncate", "delete", "swap two")}
 
 
 def inject(case: Case, count: int, draw: random.Random, has_disk: bool) -> Tally:
-    """Draw faults until `count` of them were injected."""
+    """Draw faults until `count` of them were injected and the command has ended well."""
     tally = Tally()
     log = Path(tempfile.mkdtemp()) / "stderr"
     started = time.monotonic()
@@ -229,40 +244,35 @@ def inject(case: Case, count: int, draw: random.Random, has_disk: bool) -> Tally
     if code != 0:
         raise SystemExit(f"{case.name}: the undisturbed command failed: {log.read_text()[-2000:]}")
     expected = case.result()
-    shutil.rmtree(case.out)
     kinds = [*PROCESS_FAULTS, *FILE_FAULTS, *(DISK_FAULTS if has_disk else ())]
-    failures = 0
-    while sum(tally.faults.values()) < count or code != 0:
-        is_last = sum(tally.faults.values()) >= count
-        kind = "none" if is_last else draw.choice(kinds)
-        what = kind
+    undisturbed_failures = 0
+    while (done := sum(tally.faults.values())) < count or code != 0:
+        kind = draw.choice(kinds) if done < count else "none"
         if kind in FILE_FAULTS:
-            what = f"{kind}: {damage(case, kind, draw)}"
+            was_harmed = FILE_FAULTS[kind](case, None, draw)
+        elif code == 0:
+            shutil.rmtree(case.out, ignore_errors=True)
         process = case.start(log)
-        fault = (PROCESS_FAULTS | DISK_FAULTS).get(kind)
-        if fault is not None:
-            time.sleep(draw.uniform(0.2, 0.9 * duration))
-            fault(case, process, draw)
-        tally.faults[kind] += kind != "none"
-        code = _finish(case, process, tally, what)
+        if kind in PROCESS_FAULTS or kind in DISK_FAULTS:
+            time.sleep(draw.uniform(0.1, 0.9) * duration)
+            was_harmed = (PROCESS_FAULTS | DISK_FAULTS)[kind](case, process, draw)
+        is_harmed_at_work = kind != "none" and kind not in FILE_FAULTS
+        if kind != "none":
+            tally.faults[kind] += was_harmed
+        code = _finish(case, process, tally, kind)
         tally.exits[str(code)] += 1
         lines = [line for line in log.read_text(errors="replace").splitlines() if _is_error(line)]
+        told = f"{kind}: exit {code}, {len(lines)} lines: {' | '.join(lines)[:400]}"
         if code not in (0, -9) and len(lines) > MOST_LINES:
-            tally.long_errors.append(f"{what}: exit {code}, {len(lines)} lines: {lines[0][:200]}")
-        if code == 0:
-            failures = 0
-            if case.result() != expected:
-                tally.believed.append(what)
-                shutil.rmtree(case.out)
-            elif draw.random() < 0.5:
-                shutil.rmtree(case.out)
-        else:
-            failures += kind == "none" or kind in FILE_FAULTS
-            if failures > 3:
-                tally.unhealed.append(f"{what}: exit {code}: {lines[-1][:300] if lines else ''}")
-                shutil.rmtree(case.out, ignore_errors=True)
-                failures = 0
-        print(f"{case.name}: {sum(tally.faults.values())} of {count}, {what}: exit {code}", file=sys.stderr)
+            tally.long_errors.append(told)
+        if code == 0 and case.result() != expected:
+            tally.believed.append(kind)
+            shutil.rmtree(case.out)
+        undisturbed_failures = 0 if code == 0 or is_harmed_at_work else undisturbed_failures + 1
+        if undisturbed_failures > MOST_FAILURES:
+            tally.unhealed.append(told)
+            shutil.rmtree(case.out, ignore_errors=True)
+        print(f"{case.name}: {done} of {count}, {told}", file=sys.stderr, flush=True)
     return tally
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import ray
 
+from benchmarks.tile_memory import TasksAtOnce
 from pipeline import reconstruct
 from pipeline.cluster import device_lanes, ray_session, run_in_lanes
 from pipeline.reconstruction import ReconstructConfig
@@ -17,44 +16,12 @@ from pipeline.reconstruction.manifest import read_manifest
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.tile_memory import tile_memory
 from preprocessing.scan_files import write_scan_ply
-from tests.pipeline.commands_at_work import command_line
 from tests.pipeline.placement import where
 
 CONFIG = ReconstructConfig(voxel_size=0.2, max_tile_voxels=24)
 FIT = 3
 
 pytestmark = pytest.mark.cluster
-
-
-class TasksAtOnce:
-    """The largest number of workers that were seen at work on tiles, and the largest resident size of one."""
-
-    def __init__(self) -> None:
-        self.most = self.largest_bytes = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> TasksAtOnce:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._ended.wait(0.1):
-            busy = [
-                process
-                for process in psutil.Process().children(recursive=True)
-                if "ray::_on_assigned" in " ".join(command_line(process))
-            ]
-            self.most = max(self.most, len(busy))
-            for process in busy:
-                try:
-                    self.largest_bytes = max(self.largest_bytes, process.memory_info().rss)
-                except psutil.Error:
-                    continue
 
 
 def test_many_processors_and_little_memory(scene_points: np.ndarray, tmp_path: Path) -> None:
