@@ -8,7 +8,7 @@ demo: setup
 	.venv/bin/tessera demo --out out/demo
 
 test: setup
-	.venv/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadgroup
 
 check: setup
 	.venv/bin/ruff check .

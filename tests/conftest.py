@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.references.solid_scene import scan_points
+
+
+TAKES_BOTH_CORES = ("benchmarks", "deploy", "jobs", "pipeline", "test_wheel.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run beside each other (`-n 2 --dist loadgroup`), those that start Ray and commands run one by one.
+
+    They come first, as they take longest; the tests of any other file stay together for their fixtures.
+    """
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent)
+        is_heavy = place.parts[0] in TAKES_BOTH_CORES
+        item.add_marker(pytest.mark.xdist_group("commands" if is_heavy else str(place)))
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in TAKES_BOTH_CORES)
 
 
 @pytest.fixture(scope="session")

@@ -67,10 +67,15 @@ def cluster_of(nodes: int) -> Iterator[Cluster]:
         cluster.shutdown()
 
 
-def wait_for(condition: Callable[[], bool], is_running: Callable[[], bool], timeout_s: float = 150) -> None:
+def wait_for(
+    condition: Callable[[], bool],
+    is_running: Callable[[], bool],
+    words: Callable[[], str] = str,
+    timeout_s: float = 150,
+) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert is_running(), "it ended before anything was done to it"
+        assert is_running(), f"it ended before anything was done to it: {words()}"
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -158,7 +163,9 @@ def test_when_the_head_is_lost_one_line_says_so_and_the_same_command_finishes(tm
     arguments = ["preprocess", "rooms", "--out", str(store), "--rooms", "24", "--building-windows", "0"]
     with cluster_of(1) as cluster:
         running = command(*arguments, "--address", cluster.address)
-        wait_for(lambda: shards_done(store) >= 1, lambda: running.poll() is None)
+        wait_for(
+            lambda: shards_done(store) >= 1, lambda: running.poll() is None, lambda: running.communicate()[1]
+        )
         cluster.shutdown()
         _, stderr = running.communicate(timeout=90)
     assert running.returncode == 1
