@@ -10,7 +10,6 @@ import pytest
 
 from tests.references.solid_scene import scan_points
 
-
 TAKES_BOTH_CORES = ("benchmarks", "deploy", "jobs", "pipeline", "test_wheel.py")
 
 
