@@ -39,8 +39,10 @@ def check(path: Path, points: np.ndarray, has_colors: bool, digits: float = 1e-6
 
 @pytest.mark.parametrize(
     ("separator", "order", "case", "has_alpha"),
-    itertools.product(
-        (" ", ",", ";", "\t"), ("x first", "colors first"), (str.lower, str.title), (False, True)
+    list(
+        itertools.product(
+            (" ", ",", ";", "\t"), ("x first", "colors first"), (str.lower, str.title), (False, True)
+        )
     ),
 )
 def test_text_by_hand(separator: str, order: str, case, has_alpha: bool, tmp_path: Path) -> None:
