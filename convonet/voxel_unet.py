@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convonet.grid_box import GridBox
+from convonet.pieces import each_piece
 from convonet.precision import relu_
 from convonet.sparse_convolution import ConvolutionAt, ReachedVoxels, SumGroups
 
-SLAB = 8  # voxels along the depth that inference normalizes at a time
+SLAB = 8  # voxels along the depth that inference computes at a time
 SPARSE_SHARE = 1 / 8  # of the voxels occupied, up to which the first convolution visits those alone
 
 
@@ -61,13 +62,6 @@ class VoxelNorm(nn.Module):
         """(B, C, D, H, W) to the same shape."""
         return self.of_rows(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
 
-    def in_place(self, x: Tensor) -> Tensor:
-        """The same for inference, written over `x` a slab of the depth at a time: a volume's memory less."""
-        for start in range(0, x.shape[2], SLAB):
-            slab = x[:, :, start : start + SLAB]
-            slab.copy_(self(slab))
-        return x
-
     def of_rows(self, x: Tensor) -> Tensor:
         """(..., C) to the same shape."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
@@ -88,12 +82,33 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, D, H, W) to (B, C_out, D, H, W)."""
-        y = self.conv(x)
         if torch.is_grad_enabled():
-            y = torch.relu(self.norm(y))
+            y = torch.relu(self.norm(self.conv(x)))
             return x + y if self.is_residual else y
-        y = relu_(self.norm.in_place(y))
-        return y.add_(x) if self.is_residual else y
+        if x.device.type != "cpu" or self.conv.kernel_size[0] == 1:
+            y = relu_(self.norm(self.conv(x)))
+            return y.add_(x) if self.is_residual else y
+        batch, _, depth, height, width = x.shape
+        is_cast = torch.is_autocast_enabled("cpu")
+        y = torch.empty(
+            (batch, self.conv.out_channels, depth, height, width),
+            dtype=torch.get_autocast_dtype("cpu") if is_cast else x.dtype,
+            memory_format=torch.channels_last_3d,
+        )
+        each_piece(lambda start: self._slab(x, y, start), range(0, depth, SLAB))
+        return y
+
+    def _slab(self, x: Tensor, y: Tensor, start: int) -> None:
+        """Compute some of the depth of `y`: less memory than all at once, and what a piece needs stays in the cache."""
+        end = min(start + SLAB, x.shape[2])
+        low, high = max(0, start - 1), min(end + 1, x.shape[2])
+        rows = x[:, :, low:high]
+        if high - low < end - start + 2:
+            rows = F.pad(rows, (0, 0, 0, 0, int(start == 0), int(end == x.shape[2])))
+        slab = relu_(self.norm(F.conv3d(rows, self.conv.weight, padding=(0, 1, 1))))
+        if self.is_residual:
+            slab += x[:, :, start:end]
+        y[:, :, start:end] = slab
 
     def forward_occupied(self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int]) -> Tensor:
         """The block for an input that is 0 outside a few voxels, in time proportional to their number.

@@ -13,6 +13,7 @@ from tests.references.solid_scene import scan_points
 TAKES_BOTH_CORES = ("benchmarks", "deploy", "jobs", "pipeline", "test_wheel.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run beside each other (`-n 2 --dist loadgroup`), those that start Ray and commands run one by one.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from convonet.configuration import check_fields
 from convonet.crop_network import CropNetwork
 from convonet.grid_box import GridBox
+from convonet.pieces import each_piece
 from convonet.point_encoder import PointHints, VoxelPointNet
 from convonet.pooling import OccupiedVoxels
 from convonet.sampling import TrilinearReads, sample_trilinear
@@ -123,7 +124,9 @@ class VolumeNetwork(CropNetwork):
         parts = zip(
             torch.split(queries, CACHED_QUERIES), torch.split(batch_index, CACHED_QUERIES), strict=True
         )
-        return torch.cat([self.decoder(part, sample_trilinear(volume, part, crop)) for part, crop in parts])
+        return torch.cat(
+            each_piece(lambda part: self.decoder(part[0], sample_trilinear(volume, *part)), parts)
+        )
 
     def forward(
         self,
