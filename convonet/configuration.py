@@ -7,6 +7,8 @@ from dataclasses import fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from common.errors import SettingError
+
 
 def check_fields(config: Any, but: Collection[str] = ()) -> None:
     """Refuse values that the annotations of a dataclass do not allow.
@@ -16,7 +18,7 @@ def check_fields(config: Any, but: Collection[str] = ()) -> None:
         but: fields with rules of their own.
 
     Raises:
-        ValueError: naming the field and what it may be.
+        SettingError: naming the field and what it may be.
     """
     hints = get_type_hints(type(config))
     for name in (field.name for field in fields(config) if field.name not in but):
@@ -24,6 +26,6 @@ def check_fields(config: Any, but: Collection[str] = ()) -> None:
         parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
         if choices and value not in choices and not (value is None and type(None) in parts):
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+            raise SettingError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
         if hint is int and (type(value) is not int or value < 1):
-            raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+            raise SettingError(f"{name} must be a positive whole number, not {value!r}")

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
+from common.errors import TesseraError
 from pipeline import commands
 from pipeline.generation.config import GenerateConfig
 from pipeline.interruption import Interruption, describe, exit_code
@@ -539,10 +540,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     A failure the user can act on is one line on stderr and exit code 1; a signal one line and 128 and its number.
     """
-    from convonet.errors import NetworkError
-    from pipeline.errors import PipelineError
     from pipeline.write_errors import in_words
-    from preprocessing.errors import GeometryError
 
     args = list(sys.argv[1:] if args is None else args)
     if args == ["models"]:
@@ -561,7 +559,7 @@ def main(args: Sequence[str] | None = None) -> None:
             sys.exit(1)
         except KeyboardInterrupt:
             _end_by_signal(interruption.received or signal.SIGINT)
-        except (GeometryError, NetworkError, PipelineError, ValueError, OSError) as error:
+        except (TesseraError, OSError) as error:
             if interruption.received is not None:  # a failure that the signal has caused
                 _end_by_signal(interruption.received)
             if os.environ.get("TESSERA_TRACEBACK"):

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import SettingError
 from preprocessing.dataset import BlockReader, read_layout
 from preprocessing.errors import DatasetError
 from preprocessing.split_samples import SplitPictures, SplitSamples
@@ -49,11 +50,13 @@ class ShapeConfig:
 
     def __post_init__(self) -> None:
         if self.inputs not in get_args(ShapeInput):
-            raise ValueError(f"inputs must be one of {', '.join(get_args(ShapeInput))}, not {self.inputs!r}")
+            raise SettingError(
+                f"inputs must be one of {', '.join(get_args(ShapeInput))}, not {self.inputs!r}"
+            )
         if min(self.points, self.queries) < 1:
-            raise ValueError("points and queries must be at least 1")
+            raise SettingError("points and queries must be at least 1")
         if not (0 <= self.near_share <= 1 and 0 < self.kept_share <= 1):
-            raise ValueError("near_share lies in [0, 1] and kept_share in (0, 1]")
+            raise SettingError("near_share lies in [0, 1] and kept_share in (0, 1]")
 
 
 @dataclass(frozen=True)

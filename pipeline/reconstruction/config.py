@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from common.errors import SettingError
 from convonet.crop_network import CropNetwork
 from convonet.weights import DEFAULT_MODEL
 from preprocessing.scan_files import ScanOptions
@@ -56,31 +57,33 @@ class ReconstructConfig:
 
     def __post_init__(self) -> None:
         if self.voxel_size is not None and not (0 < self.voxel_size < float("inf")):
-            raise ValueError(f"voxel size must be a positive number of metres, not {self.voxel_size}")
+            raise SettingError(f"voxel size must be a positive number of metres, not {self.voxel_size}")
         if self.scene_size is not None and not (0 < self.scene_size < float("inf")):
-            raise ValueError(f"scene size must be a positive number of metres, not {self.scene_size}")
+            raise SettingError(f"scene size must be a positive number of metres, not {self.scene_size}")
         if self.scene_size is not None and self.voxel_size is not None:
-            raise ValueError("the voxel size follows from the scene size; pass --voxel-size or --scene-size")
+            raise SettingError(
+                "the voxel size follows from the scene size; pass --voxel-size or --scene-size"
+            )
         if self.threshold is not None and not 0 < self.threshold < 1:
-            raise ValueError(f"threshold is a probability between 0 and 1, not {self.threshold}")
+            raise SettingError(f"threshold is a probability between 0 and 1, not {self.threshold}")
         if not 0 <= self.fit_radius <= 1:
-            raise ValueError(f"fit_radius must lie between 0 and 1 voxel, not {self.fit_radius}")
+            raise SettingError(f"fit_radius must lie between 0 and 1 voxel, not {self.fit_radius}")
         if not 0 < self.trim <= 100:
-            raise ValueError(f"trim must be a positive number of voxels, at most 100, not {self.trim}")
+            raise SettingError(f"trim must be a positive number of voxels, at most 100, not {self.trim}")
         if self.cells_per_voxel not in (1, 2, 4, 8):
-            raise ValueError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
+            raise SettingError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
         if self.tiling not in get_args(Tiling):
-            raise ValueError(f"tiling must be {' or '.join(get_args(Tiling))}, not {self.tiling!r}")
+            raise SettingError(f"tiling must be {' or '.join(get_args(Tiling))}, not {self.tiling!r}")
         if self.query_voxels is not None and self.query_voxels < 1:
-            raise ValueError(f"a box of queries has at least 1 voxel, not {self.query_voxels}")
+            raise SettingError(f"a box of queries has at least 1 voxel, not {self.query_voxels}")
         if self.blend_voxels < 0:
-            raise ValueError(f"blend_voxels must not be negative, not {self.blend_voxels}")
+            raise SettingError(f"blend_voxels must not be negative, not {self.blend_voxels}")
         if self.blend_voxels * self.cells_per_voxel % 8:
-            raise ValueError(
+            raise SettingError(
                 "the blend band must span whole coarse cells: blend_voxels * cells_per_voxel % 8 == 0"
             )
         if self.max_tile_voxels < 4 * self.blend_voxels:
-            raise ValueError(f"max_tile_voxels must be at least {4 * self.blend_voxels}")
+            raise SettingError(f"max_tile_voxels must be at least {4 * self.blend_voxels}")
 
     def for_network(self, network: CropNetwork, longest_side: float) -> ReconstructConfig:
         """The same settings with everything that a network decides where the user does not.
@@ -93,10 +96,10 @@ class ReconstructConfig:
             With a threshold, the sides of tiles, and, for networks that were trained in a unit cube, the voxel size.
 
         Raises:
-            ValueError: if a scene size is given for a network of any scale.
+            SettingError: if a scene size is given for a network of any scale.
         """
         if network.voxel_side is None and self.scene_size is not None:
-            raise ValueError(
+            raise SettingError(
                 "this network was not trained in a unit cube, so a scene size says nothing; pass --voxel-size"
             )
         voxel_size = self.voxel_size

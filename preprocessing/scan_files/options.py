@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import SettingError
+
 Unit = Literal["m", "cm", "mm", "ft", "us-ft"]
 METRES: dict[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "ft": 0.3048, "us-ft": 1200.0 / 3937.0}
 NOISE_CLASSES = (7, 18)  # low and high noise in the LAS standard
@@ -38,7 +40,7 @@ class ScanOptions:
             several, each point is taken to be seen from the nearest one.
 
     Raises:
-        ValueError: if a value is not allowed.
+        SettingError: if a value is not allowed.
     """
 
     columns: tuple[str, ...] = ()
@@ -53,15 +55,15 @@ class ScanOptions:
 
     def __post_init__(self) -> None:
         if self.unit not in METRES:
-            raise ValueError(f"unit must be one of {', '.join(METRES)}, not {self.unit!r}")
+            raise SettingError(f"unit must be one of {', '.join(METRES)}, not {self.unit!r}")
         if self.up not in UPRIGHT:
-            raise ValueError(f"up must be x, y or z, not {self.up!r}")
+            raise SettingError(f"up must be x, y or z, not {self.up!r}")
         if self.returns not in ("all", "first", "last"):
-            raise ValueError(f"returns must be all, first or last, not {self.returns!r}")
+            raise SettingError(f"returns must be all, first or last, not {self.returns!r}")
         if any(not 0 <= value <= 255 for value in (*self.keep_classes, *self.drop_classes)):
-            raise ValueError("LAS classes are whole numbers from 0 to 255")
+            raise SettingError("LAS classes are whole numbers from 0 to 255")
         if any(len(place) != 3 or not all(map(math.isfinite, place)) for place in self.stations):
-            raise ValueError("a station is three finite numbers X,Y,Z")
+            raise SettingError("a station is three finite numbers X,Y,Z")
 
     @property
     def rotation(self) -> NDArray[np.float64]:

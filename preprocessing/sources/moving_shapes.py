@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import check_at_least
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
 from preprocessing.errors import DatasetError, MeshError
@@ -55,8 +56,9 @@ class BodiesConfig:
     view_size: int = 0
 
     def __post_init__(self) -> None:
-        if self.sequences < 1 or self.frames < 2:
-            raise ValueError("ask for at least one sequence of two frames")
+        check_at_least(1, sequences=self.sequences)
+        check_at_least(2, frames=self.frames)
+        check_at_least(0, seed=self.seed, view_size=self.view_size)
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,9 @@ def humans_collection(
 
     Raises:
         DatasetError: if there is no sequence, or prepared ones, which have no meshes, are to be rendered.
+        SettingError: if a window is to have fewer than 2 frames.
     """
+    check_at_least(2, frames=frames)
     root = Path(root).absolute()
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")

@@ -103,3 +103,19 @@ def test_info_describes_a_scan_the_weights_and_the_machine(
     with pytest.raises(SystemExit) as stop:
         main(["info", str(tmp_path / "nothing")])
     assert stop.value.code == 1
+
+
+@pytest.mark.parametrize("error", ["ValueError", "KeyError", "TypeError", "RuntimeError", "AssertionError"])
+def test_a_programming_error_is_a_traceback(error: str) -> None:
+    program = f"""
+import pipeline.litter
+from pipeline.cli import main
+def broken(*_):
+    raise {error}("a fault of the program")
+pipeline.litter.clean = broken
+main(["clean", "anything"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback") and f"{error}: " in done.stderr
+    assert "tessera: " not in done.stderr
