@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
-from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh, up_axis
+from preprocessing.formats import MESH_SUFFIXES
+from preprocessing.mesh_files import read_mesh, up_axis
 from preprocessing.mesh_samples import ShapeLabels, mesh_samples
 from preprocessing.sources.folders import files_below
 from preprocessing.sources.prepared_shapes import PreparedUnit, is_prepared, prepared_layout

@@ -19,7 +19,8 @@ from common.errors import check_at_least
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
 from preprocessing.errors import DatasetError, MeshError
-from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh, up_axis
+from preprocessing.formats import MESH_SUFFIXES
+from preprocessing.mesh_files import read_mesh, up_axis
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
 from preprocessing.moving_bodies import KINDS, moving_body
 from preprocessing.numpy_archives import open_archive
