@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from common.atomic_file import appearing
 from common.errors import check_at_least
-from convonet.weights import DEFAULT_MODEL
+from convonet import DEFAULT_MODEL
 from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct
 from preprocessing.buildings import BuildingConfig, building
