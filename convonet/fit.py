@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.errors import SettingError, TesseraError, check_at_least
+from common.errors import SettingError, TesseraError
+from common.settings import check_at_least
 from convonet.errors import WeightsError
 from convonet.family import Sampling, SequenceSampling, ShapeSampling
 from convonet.precision import choose_device

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.atomic_file import appearing
-from common.errors import SettingError, check_at_least
+from common.errors import SettingError
+from common.settings import check_at_least
 from convonet.point_encoder import PointHints
 from convonet.precision import network_precision
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.atomic_file import appearing
-from common.errors import check_at_least
+from common.settings import check_at_least
 from convonet import DEFAULT_MODEL
 from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct

@@ -27,7 +27,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from torch import nn
 
 from common.atomic_file import appearing
-from common.errors import SettingError, check_at_least
+from common.errors import SettingError
+from common.settings import check_at_least
 from convonet.errors import WeightsError
 from convonet.family import NetworkConfig, SequenceSampling, ShapeSampling
 from convonet.precision import choose_device

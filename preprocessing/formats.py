@@ -3,7 +3,10 @@
 SCAN_FORMATS: dict[str, tuple[str, ...]] = {
     "PLY": (".ply",),
     "PCD": (".pcd",),
-    "text": tuple(".xyz .xyzrgb .xyzn .txt .csv .tsv .asc .ascii .dat .neu .xyzi .pts".split()),
+    "text": (
+        *(".xyz", ".xyzrgb", ".xyzn", ".txt", ".csv", ".tsv"),
+        *(".asc", ".ascii", ".dat", ".neu", ".xyzi", ".pts"),
+    ),
     "PTX": (".ptx",),
     "NPZ, NPY": (".npz", ".npy"),
     "LAS, LAZ": (".las", ".laz"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import SettingError
+from common.settings import check_choices
 from preprocessing.dataset import read_layout
 from preprocessing.errors import DatasetError
 from preprocessing.split_samples import SplitPictures, SplitSamples
@@ -47,10 +48,7 @@ class SequenceConfig:
     sequences: int | None = None
 
     def __post_init__(self) -> None:
-        if self.inputs not in get_args(SequenceInput):
-            raise SettingError(
-                f"inputs must be one of {', '.join(get_args(SequenceInput))}, not {self.inputs!r}"
-            )
+        check_choices(self)
         if min(self.points - 1, self.queries, self.trajectories) < 0 or self.frames < 2:
             raise SettingError(
                 "a cloud has points, a sequence two frames; queries and trajectories are not negative"

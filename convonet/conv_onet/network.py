@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from common.errors import SettingError
-from convonet.configuration import check_fields
+from common.settings import check_fields
 from convonet.conv_onet.coordinates import PROJECTIONS, PositionEncoding, Projection, position_size
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
 from convonet.conv_onet.local_decoder import ConditionedBlocks, LocalDecoder, PatchLocalDecoder, Sampling

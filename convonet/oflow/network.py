@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import SettingError
-from convonet.configuration import check_fields
+from common.settings import check_fields
 from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from common.errors import SettingError
-from convonet.configuration import check_fields
+from common.settings import check_fields
 from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import TemporalResnetPointnet
 from convonet.oflow.image_encoders import ConvSequenceEncoder

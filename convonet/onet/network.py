@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import SettingError
+from common.settings import check_fields
 from convonet.additive_decoder import DecoderSizes
-from convonet.configuration import check_fields
 from convonet.latent_gaussian import LatentGaussian
 from convonet.onet.decoders import DecoderKind, build_decoder
 from convonet.onet.latent_encoder import LatentEncoder

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import SettingError
-from convonet.configuration import check_fields
+from common.settings import check_fields
 from convonet.crop_network import CropNetwork
 from convonet.point_encoder import PointHints
 from convonet.pooled_trunk import LocalPoolTrunk

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from convonet.configuration import check_fields
+from common.settings import check_fields
 from convonet.crop_network import CropNetwork
 from convonet.point_encoder import PointHints, VoxelPointNet
 from convonet.pooling import OccupiedVoxels

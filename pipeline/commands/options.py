@@ -36,7 +36,8 @@ def documentation(settings: type) -> tuple[str, dict[str, str]]:
     about, _, attributes = text.partition("\nAttributes:\n")
     section = re.split(r"\n(?=\S)", attributes)[0]
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
-    return about.strip(), {name: " ".join(entry.split()) for name, entry in entries}
+    texts = documentation(settings.__base__)[1] if is_dataclass(settings.__base__) else {}
+    return about.strip(), texts | {name: " ".join(entry.split()) for name, entry in entries}
 
 
 def parse(settings: type[Settings], program: str, words: Sequence[str]) -> Settings:
@@ -47,7 +48,7 @@ def parse(settings: type[Settings], program: str, words: Sequence[str]) -> Setti
     """
     parser = Parser(program, documentation(settings)[0])
     parser.add(settings, parser)
-    parser.usage = " ".join([program, *parser.needed, "[OPTIONS]"])
+    parser.usage = " ".join([program, *parser.places, *parser.needed, "[OPTIONS]"])
     built: Settings = _value(settings, vars(parser.parse_intermixed_args(words)), "")
     return built
 
@@ -64,7 +65,8 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self._negative_number_matcher = NEGATIVE_NUMBER
-        self.needed: list[str] = []  # positional arguments and required options, as the usage shows them
+        self.places: list[str] = []  # positional arguments, as the usage shows them
+        self.needed: list[str] = []  # required options, likewise
 
     def add(self, settings: Any, group: Any, usual: Any = MISSING) -> None:
         """Add the options of a dataclass, with the defaults of an instance where there is one."""
@@ -95,7 +97,7 @@ class Parser(argparse.ArgumentParser):
             shape, options["nargs"] = "[{0}]", "?"
         elif "nargs" in options:
             shape, options["nargs"] = "{0} [{0} ...]", "+"
-        self.needed.append(shape.format(options["metavar"]))
+        self.places.append(shape.format(options["metavar"]))
         self.add_argument(name, **options)
 
     def _add_option(self, group: Any, name: str, target: str, options: dict[str, Any]) -> None:
@@ -124,9 +126,8 @@ def _default(entry: Any) -> Any:
 def _help(text: str, default: Any) -> str:
     shown = default if isinstance(default, tuple) else (default,)
     if default is not MISSING and default is not None and not isinstance(default, bool) and shown:
-        text += (
-            f" (default: {' '.join(f'{word:g}' if isinstance(word, float) else str(word) for word in shown)})"
-        )
+        words = (f"{word:g}" if isinstance(word, float) else str(word) for word in shown)
+        text += f" (default: {' '.join(words)})"
     return text.replace("%", "%%")
 
 

@@ -14,9 +14,9 @@ Method = Literal["auto", "exact", "visibility"]
 Up = Literal["y", "z"]
 
 
-@dataclass(frozen=True)
-class Output:
-    """The dataset that is made.
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A dataset that is made of a collection.
 
     Attributes:
         out: Zarr store to write.
@@ -26,18 +26,20 @@ class Output:
     out: Path
     address: str = "auto"
 
-    def refuse_same(self, source: Path) -> None:
-        """Refuse to write over what is read."""
-        from pipeline.overwriting import refuse_overwriting
+    def collection(self) -> Collection:
+        """What it is made of."""
+        raise NotImplementedError
 
-        refuse_overwriting([self.out], [source])
+    def limits(self) -> CallLimits | None:
+        """What one shape may take; None for the usual limits."""
+        return None
 
-    def make(self, collection: Collection, limits: CallLimits | None = None) -> None:
+    def run(self) -> None:
         """Make it, and print how many shapes it holds and which were rejected."""
         from pipeline.preparation import preprocess
         from preprocessing.errors import DatasetError
 
-        summary = preprocess(collection, self.out, self.address, limits)
+        summary = preprocess(self.collection(), self.out, self.address, self.limits())
         print(
             f"{self.out}: {summary.shapes - len(summary.rejected)} of {summary.shapes} shapes "
             f"({summary.shards_made} shards made, {summary.shards_kept} kept), {len(summary.rejected)} rejected"
@@ -49,7 +51,25 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rooms:
+class FolderDataset(Dataset):
+    """A dataset that is made of a folder.
+
+    Attributes:
+        source: folder to read.
+    """
+
+    source: Path = field(metadata={"place": "SOURCE"})
+
+    def run(self) -> None:
+        """See `Dataset`; refuses to write over what is read."""
+        from pipeline.overwriting import refuse_overwriting
+
+        refuse_overwriting([self.out], [self.source])
+        super().run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms(Dataset):
     """Make a dataset of procedural rooms and furnished buildings, with exact occupancy.
 
     Run the same command again to finish an interrupted run.
@@ -62,21 +82,19 @@ class Rooms:
         seed: random seed of the first scene; the same seed gives the same bytes.
     """
 
-    output: Output
     rooms: int = 640
     building_windows: int = 640
     seed: int = 0
 
-    def run(self) -> None:
-        """Make the dataset."""
+    def collection(self) -> Collection:
+        """See `Dataset`."""
         from preprocessing.sources import RoomsConfig, rooms_collection
 
-        config = RoomsConfig(self.rooms, self.building_windows, self.seed)
-        self.output.make(rooms_collection(config))
+        return rooms_collection(RoomsConfig(self.rooms, self.building_windows, self.seed))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bodies:
+class Bodies(Dataset):
     """Make a dataset of procedural moving bodies (4D), with exact correspondences and occupancy at every time.
 
     Example: tessera preprocess bodies --out bodies.zarr --sequences 64 --views
@@ -89,24 +107,23 @@ class Bodies:
         view_size: width and height of an image in pixels.
     """
 
-    output: Output
     sequences: int = 64
     frames: int = 17
     seed: int = 0
     views: bool = False
     view_size: int = 137
 
-    def run(self) -> None:
-        """Make the dataset."""
+    def collection(self) -> Collection:
+        """See `Dataset`."""
         from preprocessing.sources import BodiesConfig, bodies_collection
 
         config = BodiesConfig(self.sequences, self.frames, self.seed, self.view_size if self.views else 0)
-        self.output.make(bodies_collection(config))
+        return bodies_collection(config)
 
 
-@dataclass(frozen=True)
-class EachMesh:
-    """How each mesh is prepared.
+@dataclass(frozen=True, kw_only=True)
+class MeshDataset(FolderDataset):
+    """A dataset of solids that are made of meshes.
 
     Attributes:
         method: conversion to a solid: exact takes closed meshes only, visibility rebuilds all, auto rebuilds open ones.
@@ -132,7 +149,6 @@ class EachMesh:
     timeout_s: float = 600.0
     memory_gib: float = 8.0
 
-    @property
     def options(self) -> MeshOptions:
         """What is made of each mesh."""
         from preprocessing.sources import MeshOptions
@@ -144,10 +160,9 @@ class EachMesh:
         view_size = self.view_size if self.views else 0
         return MeshOptions(watertight, voxel_side=32 if self.voxels else 0, view_size=view_size, up=self.up)
 
-    @property
     def limits(self) -> CallLimits:
-        """What it may take."""
-        from common.errors import check_at_least
+        """See `Dataset`."""
+        from common.settings import check_at_least
         from pipeline.isolation import CallLimits
 
         check_at_least(0, memory_gib=self.memory_gib)
@@ -155,7 +170,7 @@ class EachMesh:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meshes:
+class Meshes(MeshDataset):
     """Make a dataset of a folder tree of meshes ({meshes}), watertight or not.
 
     Each mesh is closed, scaled to the unit cube, sampled and labeled. Meshes that cannot be used are listed with
@@ -167,21 +182,15 @@ class Meshes:
         source: folder of the meshes; the first folder of a file's path is its category.
     """
 
-    source: Path = field(metadata={"place": "SOURCE"})
-    output: Output
-    mesh: EachMesh = EachMesh()
-
-    def run(self) -> None:
-        """Make the dataset."""
+    def collection(self) -> Collection:
+        """See `Dataset`."""
         from preprocessing.sources import meshes_collection
 
-        self.output.refuse_same(self.source)
-        collection = meshes_collection(self.source, self.mesh.options)
-        self.output.make(collection, self.mesh.limits)
+        return meshes_collection(self.source, self.options())
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapeNet:
+class ShapeNet(MeshDataset):
     """Make a dataset of ShapeNetCore v1 or v2, or of the prepared files of the Occupancy Networks papers.
 
     Example: tessera preprocess shapenet ShapeNetCore.v2/ --out chairs.zarr --classes chair sofa
@@ -191,22 +200,18 @@ class ShapeNet:
         classes: numbers or names of the synsets to use; all by default.
     """
 
-    source: Path = field(metadata={"place": "SOURCE"})
-    output: Output
     classes: tuple[str, ...] = ()
-    mesh: EachMesh = EachMesh(up="y")
+    up: Up = "y"
 
-    def run(self) -> None:
-        """Make the dataset."""
+    def collection(self) -> Collection:
+        """See `Dataset`."""
         from preprocessing.sources import shapenet_collection
 
-        self.output.refuse_same(self.source)
-        collection = shapenet_collection(self.source, self.mesh.options, self.classes)
-        self.output.make(collection, self.mesh.limits)
+        return shapenet_collection(self.source, self.options(), self.classes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanNet:
+class ScanNet(FolderDataset):
     """Make an evaluation dataset of ScanNet scenes: points in meters, upright by the scenes' axis alignment.
 
     Example: tessera preprocess scannet ScanNet/scans --out scannet.zarr
@@ -215,19 +220,15 @@ class ScanNet:
         source: folder of scene folders with *_vh_clean.ply or *_vh_clean_2.ply, and of scannetv2_val.txt and so on.
     """
 
-    source: Path = field(metadata={"place": "SOURCE"})
-    output: Output
-
-    def run(self) -> None:
-        """Make the dataset."""
+    def collection(self) -> Collection:
+        """See `Dataset`."""
         from preprocessing.sources import scannet_collection
 
-        self.output.refuse_same(self.source)
-        self.output.make(scannet_collection(self.source))
+        return scannet_collection(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matterport:
+class Matterport(FolderDataset):
     """Make an evaluation dataset of Matterport3D regions or houses: points in meters.
 
     Example: tessera preprocess matterport v1/scans --out matterport.zarr
@@ -236,19 +237,15 @@ class Matterport:
         source: folder of one folder for each house, which holds region*.ply or the house's PLY.
     """
 
-    source: Path = field(metadata={"place": "SOURCE"})
-    output: Output
-
-    def run(self) -> None:
-        """Make the dataset."""
+    def collection(self) -> Collection:
+        """See `Dataset`."""
         from preprocessing.sources import matterport_collection
 
-        self.output.refuse_same(self.source)
-        self.output.make(matterport_collection(self.source))
+        return matterport_collection(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Humans:
+class Humans(FolderDataset):
     """Make a dataset of mesh sequences with fixed topology (D-FAUST), or of the prepared files of Occupancy Flow.
 
     Example: tessera preprocess humans dfaust/ --out humans.zarr --frames 17
@@ -262,17 +259,13 @@ class Humans:
         up: axis that points up in the files; used by the views only.
     """
 
-    source: Path = field(metadata={"place": "SOURCE"})
-    output: Output
     frames: int = 17
     views: bool = False
     view_size: int = 137
     up: Up = "z"
 
-    def run(self) -> None:
-        """Make the dataset."""
+    def collection(self) -> Collection:
+        """See `Dataset`."""
         from preprocessing.sources import humans_collection
 
-        self.output.refuse_same(self.source)
-        collection = humans_collection(self.source, self.frames, self.view_size if self.views else 0, self.up)
-        self.output.make(collection)
+        return humans_collection(self.source, self.frames, self.view_size if self.views else 0, self.up)

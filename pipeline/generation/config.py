@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from common.errors import check_at_least
+from common.settings import check_at_least, check_choices
 
 Up = Literal["y", "z"]
 
@@ -51,6 +51,7 @@ class GenerateConfig:
     up: Up = "z"
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_at_least(1, points=self.points, samples=self.samples)
         check_at_least(2, frames=self.frames)
         check_at_least(4, faces=self.faces)

@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from common.errors import SettingError
+from common.settings import check_choices
 from convonet import DEFAULT_MODEL
 from preprocessing.scan_files.options import ScanOptions
 
@@ -62,6 +63,7 @@ class ReconstructConfig:
     reading: ScanOptions = field(default_factory=ScanOptions)
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.voxel_size is not None and not (0 < self.voxel_size < float("inf")):
             raise SettingError(f"voxel size must be a positive number of meters, not {self.voxel_size}")
         if self.scene_size is not None and not (0 < self.scene_size < float("inf")):
@@ -78,8 +80,6 @@ class ReconstructConfig:
             raise SettingError(f"trim must be a positive number of voxels, at most 100, not {self.trim}")
         if self.cells_per_voxel not in (1, 2, 4, 8):
             raise SettingError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
-        if self.tiling not in get_args(Tiling):
-            raise SettingError(f"tiling must be {' or '.join(get_args(Tiling))}, not {self.tiling!r}")
         if self.query_voxels is not None and self.query_voxels < 1:
             raise SettingError(f"a box of queries has at least 1 voxel, not {self.query_voxels}")
         if self.blend_voxels < 0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from common.errors import SettingError
+from common.settings import check_choices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,12 +56,7 @@ class ScanOptions:
     stations: tuple[tuple[float, float, float], ...] = field(default=(), metadata={"flag": "station"})
 
     def __post_init__(self) -> None:
-        if self.unit not in METRES:
-            raise SettingError(f"unit must be one of {', '.join(METRES)}, not {self.unit!r}")
-        if self.up not in UPRIGHT:
-            raise SettingError(f"up must be x, y or z, not {self.up!r}")
-        if self.returns not in ("all", "first", "last"):
-            raise SettingError(f"returns must be all, first or last, not {self.returns!r}")
+        check_choices(self)
         if any(not 0 <= value <= 255 for value in (*self.keep_classes, *self.drop_classes)):
             raise SettingError("LAS classes are whole numbers from 0 to 255")
         if any(len(place) != 3 or not all(map(math.isfinite, place)) for place in self.stations):

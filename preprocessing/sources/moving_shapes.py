@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import check_at_least
+from common.settings import check_at_least
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
 from preprocessing.errors import DatasetError, MeshError

@@ -116,7 +116,7 @@ def test_what_the_options_say_is_what_a_command_gets() -> None:
     assert command == Reconstruct(scans=(Path("a.ply"), Path("b.las")), out=Path("run"), config=config)
     shapes = command_of(["preprocess", "shapenet", "s", "--out", "o", "--classes", "chair", "sofa"])
     assert isinstance(shapes, ShapeNet)
-    assert (shapes.classes, shapes.mesh.up, shapes.output.out) == (("chair", "sofa"), "y", Path("o"))
+    assert (shapes.classes, shapes.up, shapes.out) == (("chair", "sofa"), "y", Path("o"))
     made = command_of(["generate", "m", "--interpolate", "7", "8", "--out", "o.ply", "--noise", "1e-3"])
     assert isinstance(made, Generate)
     assert (made.source, made.shape) == (None, GenerateConfig(interpolate=("7", "8"), noise=1e-3))
