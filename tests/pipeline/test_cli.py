@@ -284,6 +284,50 @@ def test_an_error_of_the_user_is_one_line(
     assert [path.name for path in tmp_path.iterdir()] == [PLY]
 
 
+DAMAGED_FILES = {
+    "split lists": ("03001627/train.lst", ["preprocess", "shapenet", "FOLDER"]),
+    "taxonomy": ("taxonomy.json", ["preprocess", "shapenet", "FOLDER"]),
+    "scenes": ("scannetv2_val.txt", ["preprocess", "scannet", "FOLDER"]),
+    "alignment": ("scene0/scene0.txt", ["preprocess", "scannet", "FOLDER"]),
+    "dataset": ("zarr.json", ["info", "FOLDER"]),
+    "manifest": ("manifest.json", ["info", "FOLDER"]),
+    "weights": ("w.safetensors", ["info", "FOLDER/w.safetensors"]),
+    "checkpoint": ("c.pt", ["models", "import", "FOLDER/c.pt", "--preset", "onet_img"]),
+    "training": ("config.json", ["train", "x.zarr"]),
+}
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00garbage", b"[1, 2]", b"{}", b""], ids=["bytes", "list", "empty", "none"]
+)
+@pytest.mark.parametrize("case", DAMAGED_FILES)
+def test_a_damaged_file_is_never_a_traceback(
+    case: str,
+    content: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "collection"
+    for name in ("03001627/a/model.obj", "scene0/scene0_vh_clean.ply"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"\xff")
+    name, words = DAMAGED_FILES[case]
+    (folder / name).write_bytes(content)
+    out = (
+        []
+        if words[0] == "info"
+        else ["--out", "out", *(["--address", "x:1"] if words[0] == "preprocess" else [])]
+    )
+    try:
+        main([*(word.replace("FOLDER", str(folder)) for word in words), *out])
+    except SystemExit as end:
+        assert end.code == 1
+        error = capsys.readouterr().err
+        assert error.startswith("tessera: ") and error.count("\n") == 1
+
+
 def test_a_name_that_cannot_be_printed_is_no_error(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"\xff.zarr")
     folder.mkdir()
