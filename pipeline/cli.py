@@ -69,8 +69,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 _end_by_signal(interruption.received)
             if os.environ.get("TESSERA_TRACEBACK"):
                 raise
-            words_of_it = in_words(error) if isinstance(error, OSError) else str(error)
-            print(f"tessera: {words_of_it}", file=sys.stderr)
+            message = in_words(error) if isinstance(error, OSError) else str(error)
+            print(f"tessera: {message}", file=sys.stderr)
             sys.exit(1)
 
 
