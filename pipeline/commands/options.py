@@ -2,7 +2,7 @@
 
 What a field means stands once, under `Attributes:` in the docstring of its class. A field that is a dataclass itself
 becomes a group of options. Metadata of a field may say more: `place`, what it is called where its place tells it, and
-no option; `flag`, an option's name that is not the field's.
+no option; `flag`, an option's name that is not the field's; `is_one_word`, that names are given with commas.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class Parser(argparse.ArgumentParser):
             if is_dataclass(types[entry.name]):
                 groups.append((types[entry.name], default))
                 continue
-            options = _by_type(types[entry.name]) | {"help": _help(texts[entry.name], default)}
+            is_one_word = "is_one_word" in entry.metadata
+            options = {"type": names, "metavar": "NAME,NAME"} if is_one_word else _by_type(types[entry.name])
+            options["help"] = _help(texts[entry.name], default)
             if default is not MISSING:
                 options["default"] = default
             if "place" in entry.metadata:
@@ -149,6 +151,11 @@ def _by_type(hint: Any) -> dict[str, Any]:
     return _by_type(parts[0]) | {"nargs": "*"}
 
 
+def names(word: str) -> tuple[str, ...]:
+    """Names with commas between them; some may be empty."""
+    return tuple(name.strip() for name in word.split(",")) if word else ()
+
+
 def position(word: str) -> tuple[float, ...]:
     """Numbers with commas between them."""
     return tuple(float(number) for number in word.split(","))
@@ -161,6 +168,4 @@ def _value(hint: Any, values: dict[str, Any], name: str) -> Any:
         types = get_type_hints(hint)
         return build(**{entry.name: _value(types[entry.name], values, entry.name) for entry in fields(hint)})
     value = values[name]
-    if hint == tuple[str, ...] and any(value):  # names, with commas or spaces between them
-        return tuple(word.strip() for word in ",".join(value).split(","))
     return tuple(value) if isinstance(value, list) else value

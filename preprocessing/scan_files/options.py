@@ -45,7 +45,7 @@ class ScanOptions:
         SettingError: if a value is not allowed.
     """
 
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] = field(default=(), metadata={"is_one_word": True})
     unit: Unit = "m"
     up: Literal["x", "y", "z"] = "z"
     use_vertices: bool = False

@@ -83,28 +83,9 @@ def test_every_setting_that_decides_a_mesh_is_an_option(capsys: pytest.CaptureFi
 
 
 def test_what_the_options_say_is_what_a_command_gets() -> None:
-    words = [
-        "reconstruct",
-        "a.ply",
-        "--out",
-        "run",
-        "b.las",
-        "--station",
-        "-1,2.5,0",
-        "4,5,-6",
-        "--columns",
-        "x,,z",
-    ]
-    words += [
-        "--keep-classes",
-        "2",
-        "6",
-        "--drop-classes",
-        "--threshold",
-        "0.3",
-        "--drop-invalid",
-        "--no-keep-parts",
-    ]
+    words = ["reconstruct", "--columns", "x,,z", "a.ply", "--out", "run", "b.las"]
+    words += ["--station", "-1,2.5,0", "4,5,-6", "--keep-classes", "2", "6", "--drop-classes"]
+    words += ["--threshold", "0.3", "--drop-invalid", "--no-keep-parts"]
     command = command_of(words)
     reading = ScanOptions(
         columns=("x", "", "z"),
