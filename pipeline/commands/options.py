@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from inspect import cleandoc
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from preprocessing.formats import FORMAT_LISTS
 
@@ -79,7 +79,7 @@ class Parser(argparse.ArgumentParser):
                 continue
             is_one_word = "is_one_word" in entry.metadata
             options = {"type": names, "metavar": "NAME,NAME"} if is_one_word else _by_type(types[entry.name])
-            options["help"] = _help(texts[entry.name], default)
+            options["help"] = _help(texts.get(entry.name, ""), default)  # python -OO has no docstrings
             if default is not MISSING:
                 options["default"] = default
             if "place" in entry.metadata:
@@ -136,7 +136,7 @@ def _help(text: str, default: Any) -> str:
 def _by_type(hint: Any) -> dict[str, Any]:
     """What argparse is told of a field of this type."""
     origin, parts = get_origin(hint), get_args(hint)
-    if origin is UnionType:
+    if origin in (Union, UnionType):
         return _by_type(next(part for part in parts if part is not NoneType))
     if origin is Literal:
         return {"choices": parts}

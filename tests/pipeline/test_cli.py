@@ -7,16 +7,20 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 import trimesh
 
 from pipeline.cli import command_of, main
+from pipeline.commands import TESSERA, Group
 from pipeline.commands.generate import Generate
+from pipeline.commands.options import documentation
 from pipeline.commands.preprocess import ShapeNet
 from pipeline.commands.reconstruct import Reconstruct
 from pipeline.generation.config import GenerateConfig
@@ -131,6 +135,25 @@ sys.exit(f"imported {loaded}" if loaded else 0)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"tessera {version('tessera-mesh')}\n"
+
+
+def leaves(group: Group) -> Iterator[type]:
+    for member in group.members.values():
+        yield from leaves(member) if isinstance(member, Group) else [member]
+
+
+def documented(settings: type) -> None:
+    texts, types = documentation(settings)[1], get_type_hints(settings)
+    for entry in fields(settings):
+        if is_dataclass(types[entry.name]):
+            documented(types[entry.name])
+        else:
+            assert len(texts[entry.name].split()) > 2
+
+
+@pytest.mark.parametrize("command", list(leaves(TESSERA)))
+def test_every_option_has_a_help_text(command: type) -> None:
+    documented(command)
 
 
 def test_the_help_names_the_option_for_the_version(capsys: pytest.CaptureFixture[str]) -> None:
