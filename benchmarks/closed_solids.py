@@ -11,7 +11,8 @@ import trimesh
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
-from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh, write_mesh
+from preprocessing.formats import MESH_SUFFIXES
+from preprocessing.mesh_files import read_mesh, write_mesh
 from preprocessing.watertight import make_watertight
 
 Floats = NDArray[np.float64]

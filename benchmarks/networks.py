@@ -24,12 +24,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.machine import machine, tell
+from convonet import DEFAULT_MODEL
 from convonet.point_encoder import SHEET_VOXELS, PointHints
 from convonet.precision import cpu_has_bf16_units, network_precision
 from convonet.scatter import cell_max, cell_mean, occupied_cells
 from convonet.training import Criterion, CropBatch, CropObjective, TrainingConfig, TrainingState, train_step
 from convonet.volume import VolumeNetwork, VolumeNetworkConfig
-from convonet.weights import DEFAULT_MODEL, load_network
+from convonet.weights import load_network
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.synthetic_rooms import synthetic_room
 

@@ -33,9 +33,10 @@ from benchmarks.probe_surfaces import (
     slab,
     sphere,
 )
+from convonet import DEFAULT_MODEL
 from convonet.crop_network import CropNetwork
 from convonet.precision import network_precision
-from convonet.weights import DEFAULT_MODEL, load_network
+from convonet.weights import load_network
 
 SEARCH = 1.5  # voxels to both sides of the exact surface
 STEP = 0.125  # voxels between the places where a normal is followed; crossings are interpolated between them

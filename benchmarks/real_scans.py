@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from benchmarks.machine import machine
 from pipeline import reconstruct
 from pipeline.reconstruction import ReconstructConfig
+from preprocessing.formats import SCAN_SUFFIXES
 from preprocessing.mesh_checks import check_mesh
 from preprocessing.render import preview_sheet
-from preprocessing.scan_files import SCAN_SUFFIXES, open_scan
+from preprocessing.scan_files import open_scan
 
 PICTURE_POINTS = 3_000_000
 PICTURE_FACES = 12_000_000

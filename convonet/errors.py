@@ -13,6 +13,10 @@ class WeightsError(NetworkError):
     """A weights file is missing, damaged or of another network."""
 
 
+class FieldError(NetworkError, ValueError):
+    """A network gave values that are not finite."""
+
+
 class EntriesError(WeightsError):
     """A state dict has not the entries of a network.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.errors import SettingError, TesseraError
+from common.settings import check_at_least
 from convonet.errors import WeightsError
 from convonet.family import Sampling, SequenceSampling, ShapeSampling
 from convonet.precision import choose_device
@@ -44,13 +47,13 @@ def load_source(name: str, data: Path, seed: int, sampling: Sampling | None = No
     """Import `module:function` and call it with the data's path, the seed and, by name, the fields of the sampling.
 
     Raises:
-        ValueError: if the name is not of that form or does not exist.
+        SettingError: if the name is not of that form or does not exist.
     """
     module_name, _, attribute = name.partition(":")
     try:
         factory: Callable[..., BatchSource] = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"--source {name}: must be module:function ({error})") from error
+        raise SettingError(f"--source {name}: must be module:function ({error})") from error
     return factory(data, seed, **(vars(sampling) if sampling else {}))
 
 
@@ -77,6 +80,10 @@ class FitConfig:
     initial: str | None = None
     checkpoint_every: int = 500
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least(1, checkpoint_every=self.checkpoint_every)
+        check_at_least(0, workers=self.workers)
 
 
 def initial_network(config: FitConfig, make_source: Callable[[], Any]) -> nn.Module:
@@ -182,4 +189,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (TesseraError, OSError) as error:
+        sys.exit(f"convonet.fit: {error}")

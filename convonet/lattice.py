@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import SettingError
+
 BITS = 20
 HALF_RANGE = 1 << (BITS - 1)
 
@@ -65,7 +67,8 @@ def pack(ijk: NDArray[np.int64]) -> NDArray[np.int64]:
         (N,) int64 keys in [0, 2^60), ordered as the points are lexicographically.
 
     Raises:
-        ValueError: if a coordinate is not an integer or falls outside the range.
+        ValueError: if a coordinate is not an integer.
+        SettingError: if one falls outside the range.
     """
     points = np.asarray(ijk)
     if points.ndim != 2 or points.shape[1] != 3:
@@ -73,7 +76,7 @@ def pack(ijk: NDArray[np.int64]) -> NDArray[np.int64]:
     if not np.issubdtype(points.dtype, np.integer):
         raise ValueError(f"lattice points must be integers, got {points.dtype}")
     if len(points) and (points.min() < -HALF_RANGE or points.max() >= HALF_RANGE):
-        raise ValueError(
+        raise SettingError(
             f"lattice coordinates must lie in [{-HALF_RANGE}, {HALF_RANGE}), got {points.min()} to "
             f"{points.max()}: the scene is too wide for its spacing; use a larger voxel size"
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import SettingError
 from convonet.cell_cases import CORNERS, EDGES, cell_cases
 from convonet.lattice import HALF_RANGE, key_step, pack, unpack_vertex
 
@@ -122,7 +123,7 @@ def index_faces(vertex_keys: NDArray[np.int64], faces: NDArray[np.int64]) -> NDA
 def _cell_keys(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """Keys of cells' lower corners; their upper corners must be in range too."""
     if len(cells) and cells.max() >= HALF_RANGE - 1:
-        raise ValueError(f"cells must lie below {HALF_RANGE - 1}: use a larger voxel size")
+        raise SettingError(f"cells must lie below {HALF_RANGE - 1}: use a larger voxel size")
     return pack(cells)
 
 

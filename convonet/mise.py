@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import SettingError
+from convonet.errors import FieldError
 from convonet.lattice import key_step, pack, unpack
 
 Integer = TypeVar("Integer", bound=np.integer[Any])
@@ -42,7 +44,7 @@ class MiseConfig:
     def __post_init__(self) -> None:
         pairs = list(itertools.pairwise(self.steps))
         if len(self.steps) < 2 or self.steps[-1] != 1 or any(a <= b or a % b for a, b in pairs):
-            raise ValueError(f"steps must divide one another down to 1, got {self.steps}")
+            raise SettingError(f"steps must divide one another down to 1, got {self.steps}")
 
     @property
     def leaf(self) -> int:
@@ -322,7 +324,7 @@ class _Refinement:
             values[part] = self.values_of(points[part] + self.low)
         if not np.isfinite(values).all():
             where = points[np.flatnonzero(~np.isfinite(values))[0]] + self.low
-            raise ValueError(f"the field is not finite at lattice point {tuple(where.tolist())}")
+            raise FieldError(f"the field is not finite at lattice point {tuple(where.tolist())}")
         return values
 
     def _sorted_points(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.errors import SettingError
 from convonet import mise
+from convonet.errors import FieldError
 from convonet.lattice import Lattice
 from convonet.marching_cubes import extract_blocks
 
@@ -49,13 +51,13 @@ class ExtractionConfig:
 
     def __post_init__(self) -> None:
         if self.resolution < 1 or self.queries_per_batch < 1:
-            raise ValueError("resolution and queries_per_batch must be at least 1")
+            raise SettingError("resolution and queries_per_batch must be at least 1")
         if self.upsampling_steps < 0 or self.refinement_steps < 0:
-            raise ValueError("upsampling_steps and refinement_steps must not be negative")
+            raise SettingError("upsampling_steps and refinement_steps must not be negative")
         if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold is a probability between 0 and 1, got {self.threshold}")
+            raise SettingError(f"threshold is a probability between 0 and 1, got {self.threshold}")
         if not (math.isfinite(self.padding) and self.padding > -1):
-            raise ValueError(f"padding must be finite and above -1, got {self.padding}")
+            raise SettingError(f"padding must be finite and above -1, got {self.padding}")
 
     @property
     def finest_resolution(self) -> int:
@@ -109,7 +111,7 @@ def extract_mesh(
         padded cube's faces is cut and closed there.
 
     Raises:
-        ValueError: if the field gives a value that is not finite.
+        FieldError: if the field gives a value that is not finite.
     """
     config = config or ExtractionConfig()
     surface = extract_blocks(*_sampled_blocks(field, config, torch.device(device)))
@@ -249,7 +251,7 @@ def _sampled_blocks(
                 logits = field(queries).double().cpu().numpy()
             if not np.isfinite(logits).all():
                 where = positions[np.flatnonzero(~np.isfinite(logits))[0]]
-                raise ValueError(f"the field is not finite at {tuple(where.tolist())}")
+                raise FieldError(f"the field is not finite at {tuple(where.tolist())}")
             values[rows] = logits - config.threshold_logit
         return values
 

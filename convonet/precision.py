@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from common.errors import SettingError
+
 
 def cpu_has_bf16_units() -> bool:
     """Whether this processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
@@ -29,12 +31,12 @@ def choose_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` to a device.
 
     Raises:
-        ValueError: if CUDA is asked for and absent, or the name is unknown.
+        SettingError: if CUDA is asked for and absent, or the name is unknown.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu or cuda, not {name!r}")
+        raise SettingError(f"device must be auto, cpu or cuda, not {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but torch sees no GPU; use --device cpu")
+        raise SettingError("device cuda was asked for, but torch sees no GPU; use --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from common.errors import SettingError
 from convonet.family import Family, NetworkConfig
 
 FAMILIES: dict[str, str] = {
@@ -25,10 +26,10 @@ def family(kind: str) -> Family[Any]:
     """The record of a family.
 
     Raises:
-        ValueError: if there is none of this name.
+        SettingError: if there is none of this name.
     """
     if kind not in FAMILIES:
-        raise ValueError(f"no kind of network is called {kind!r}; there are {', '.join(FAMILIES)}")
+        raise SettingError(f"no kind of network is called {kind!r}; there are {', '.join(FAMILIES)}")
     record: Family[Any] = import_module(FAMILIES[kind]).FAMILY
     return record
 
@@ -47,11 +48,11 @@ def preset(name: str) -> NetworkConfig:
     """A named configuration.
 
     Raises:
-        ValueError: if there is none of this name.
+        SettingError: if there is none of this name.
     """
     known = presets()
     if name not in known:
-        raise ValueError(f"no preset is called {name!r}; there are {', '.join(known)}")
+        raise SettingError(f"no preset is called {name!r}; there are {', '.join(known)}")
     return known[name]
 
 
@@ -59,13 +60,13 @@ def config_from_json(kind: str, values: Mapping[str, Any]) -> NetworkConfig:
     """A configuration as it was before it became JSON.
 
     Raises:
-        ValueError: if the kind is unknown or the values do not make a configuration.
+        SettingError: if the kind is unknown or the values do not make a configuration.
     """
     known = family(kind).config
     try:
         config: NetworkConfig = known.from_dict(values) if hasattr(known, "from_dict") else known(**values)
     except TypeError as error:
-        raise ValueError(f"not a configuration of a {kind} network: {error}") from error
+        raise SettingError(f"not a configuration of a {kind} network: {error}") from error
     return config
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.atomic_file import appearing
+from common.errors import SettingError
+from common.settings import check_at_least
 from convonet.point_encoder import PointHints
 from convonet.precision import network_precision
 
@@ -123,10 +125,10 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError("steps and batch_size must be at least 1")
+        check_at_least(1, steps=self.steps, batch_size=self.batch_size)
+        check_at_least(0, learning_rate=self.learning_rate, seed=self.seed)
         if not 0 <= self.averaging < 1:
-            raise ValueError("averaging must lie in [0, 1)")
+            raise SettingError("averaging must lie in [0, 1)")
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step: a function of the step alone, so resuming is exact."""

@@ -18,7 +18,6 @@ from convonet.errors import WeightsError
 from convonet.registry import FAMILIES, config_from_json, family_of
 
 PACKAGED = Path(__file__).parent / "weights"
-DEFAULT_MODEL = "volume-default"
 DEPTHS, DEEPEST = ("_blocks", "_levels", "_layers"), 64  # settings that count modules
 KIND_KEY, CONFIG_KEY = "tessera_network", "tessera_config"
 

@@ -3,7 +3,9 @@
 The five functions are imported on first use, so that `tessera --help` does not wait for Ray and torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.first_use import on_first_use
 
 if TYPE_CHECKING:
     from pipeline.evaluation import evaluate
@@ -14,18 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "generate", "preprocess", "reconstruct", "train"]
 
-_HOME = {
-    "evaluate": "pipeline.evaluation",
-    "generate": "pipeline.generation.run",
-    "preprocess": "pipeline.preparation",
-    "reconstruct": "pipeline.reconstruction",
-    "train": "pipeline.training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        import importlib
-
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "evaluate": "evaluation",
+        "generate": "generation.run",
+        "preprocess": "preparation",
+        "reconstruct": "reconstruction",
+        "train": "training",
+    },
+)

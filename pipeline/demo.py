@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.atomic_file import appearing
-from convonet.weights import DEFAULT_MODEL
+from common.settings import check_at_least
+from convonet import DEFAULT_MODEL
 from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct
 from preprocessing.buildings import BuildingConfig, building
@@ -55,7 +56,11 @@ def demo(out: Path, seed: int = 7, device: str = "auto", address: str = "auto") 
         seed: which building.
         device: where the network runs.
         address: of Ray.
+
+    Raises:
+        SettingError: if the seed is negative.
     """
+    check_at_least(0, seed=seed)
     with MemoryWatch() as memory:
         report = _demo(out, seed, device, address)
     report = replace(report, peak_memory_bytes=memory.peak_bytes)

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray._private.state import state
 
+from common.errors import SettingError
 from pipeline.errors import ClusterError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -20,10 +21,10 @@ def check_device(device: str) -> None:
     """Refuse a misspelled device before anything starts.
 
     Raises:
-        ValueError: if the name is unknown.
+        SettingError: if the name is unknown.
     """
     if device not in DEVICES:
-        raise ValueError(f"device must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, not {device!r}")
+        raise SettingError(f"device must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, not {device!r}")
 
 
 def cluster_has(resource: str, beside_gpus: bool = True) -> float:

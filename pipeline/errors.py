@@ -36,9 +36,5 @@ class OverwritingError(PipelineError):
     """An output of a command is one of its inputs."""
 
 
-class FieldError(PipelineError):
-    """A network gave values that are not finite."""
-
-
 class NoSurfaceError(PipelineError):
     """A reconstruction ended with a mesh that is no surface of its scan."""

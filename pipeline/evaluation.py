@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.settings import check_at_least
 from pipeline.mesh_reading import read_mesh_safely
 from preprocessing.metrics import MeshMetrics, evaluate_mesh
 
@@ -21,7 +22,12 @@ def evaluate(
 
     Raises:
         MeshError: if a file cannot be read as a mesh.
+        SettingError: if a number is out of range.
     """
+    check_at_least(1, samples=samples)
+    check_at_least(0, seed=seed)
+    for threshold in thresholds_m:
+        check_at_least(0, thresholds=threshold)
     measured, truth = read_mesh_safely(Path(mesh)), read_mesh_safely(Path(reference))
     return evaluate_mesh(
         measured.vertices,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
@@ -15,6 +16,9 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import psutil
+
+from common.errors import TesseraError
+from common.settings import check_at_least
 
 Result = TypeVar("Result")
 
@@ -43,12 +47,17 @@ class CallLimits:
     """What a call may take.
 
     Attributes:
-        timeout_s: wall-clock seconds, from where the process has loaded what the call needs.
+        timeout_s: wall-clock seconds, infinite for no limit, from where the process has loaded what the call needs.
         memory_bytes: resident memory of its process.
     """
 
     timeout_s: float = 600.0
     memory_bytes: int = 8 * 2**30
+
+    def __post_init__(self) -> None:
+        check_at_least(0, memory_bytes=self.memory_bytes)
+        if self.timeout_s != math.inf:
+            check_at_least(0, timeout_s=self.timeout_s)
 
 
 class IsolatedProcess:
@@ -186,7 +195,7 @@ def _serve(connection: Connection[Any, Any]) -> None:
             value, reason = None, "there was not enough memory"
         except Exception as error:  # any error of a library is this call's alone
             words = str(error) or type(error).__name__
-            kind = "" if type(error).__module__.startswith("preprocessing") else f"{type(error).__name__}: "
+            kind = "" if isinstance(error, TesseraError) else f"{type(error).__name__}: "
             value, reason = None, f"{kind}{words}".splitlines()[0]
         _answer(connection, True, value, reason)
 

@@ -91,7 +91,7 @@ def litter_of_run(folder: Path, meshes: Sequence[Path]) -> list[Litter]:
 
 def intermediate_results(folder: Path) -> list[Litter]:
     """Of a run directory whose surfaces are all there, and whose lease the caller holds."""
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         if json.loads((folder / "manifest.json").read_text())["surface_tiles"] is not None:
             present = [folder / name for name in INTERMEDIATE if (folder / name).is_dir()]
             return [_litter(path, "intermediate results of a finished run") for path in present]
@@ -117,7 +117,7 @@ def _litter_of_dataset(folder: Path) -> list[Litter]:
 
 def _meshes(folder: Path) -> list[Path]:
     """Where a run wrote its mesh last."""
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         return [Path(json.loads((folder / "report.json").read_text())["mesh"])]
     return []
 

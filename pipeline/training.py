@@ -27,6 +27,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from torch import nn
 
 from common.atomic_file import appearing
+from common.errors import SettingError
+from common.settings import check_at_least
 from convonet.errors import WeightsError
 from convonet.family import NetworkConfig, SequenceSampling, ShapeSampling
 from convonet.precision import choose_device
@@ -99,13 +101,15 @@ class TrainConfig:
     loss_terms: Any = None
 
     def __post_init__(self) -> None:
+        check_at_least(1, workers=self.workers, checkpoint_every=self.checkpoint_every)
+        check_at_least(-1, max_failures=self.max_failures)  # -1 stands for no limit
         wanted = family_of(self.network).sampling(self.network, "")
         if type(self.samples) is not SAMPLES[type(wanted)]:
-            raise ValueError(
+            raise SettingError(
                 f"a {self.network.kind} network is not trained on {type(self.samples).__name__} samples"
             )
         if self.initial_model is not None and self.imagenet is not None:
-            raise ValueError(
+            raise SettingError(
                 "an initial model brings its own encoder of pictures; pass --initial-model or --imagenet"
             )
 
@@ -332,11 +336,11 @@ def _last_step(log: Path) -> int:
 def read_metrics(log: Path) -> list[dict[str, float]]:
     """The lines of a run's metrics.jsonl; one that a full disk or a kill has cut short is left out."""
     found = []
-    for line in log.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
+    for line in log.read_bytes().splitlines():
+        with suppress(ValueError):
+            metrics = json.loads(line)
+            if isinstance(metrics, dict) and "step" in metrics:
+                found.append(metrics)
     return found
 
 
@@ -369,7 +373,7 @@ def train(
     if not stored.exists():
         with appearing(stored) as partial:
             partial.write_text(description)
-    elif stored.read_text() != description:
+    elif stored.read_bytes() != description.encode():
         raise RunDirectoryError(f"{out}: holds a training run of another configuration; choose another --out")
     started = time.monotonic()
     with lease(out), ray_session(address):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from common.errors import SettingError
 from convonet.registry import family_of, preset
 from convonet.training import TrainingConfig
 from pipeline.training import SAMPLES, TrainConfig
@@ -17,7 +18,7 @@ def preset_training(
     """The schedule of a preset: batch size and learning rate of its publication unless they are given.
 
     Raises:
-        ValueError: if there is no such preset.
+        SettingError: if there is no such preset.
     """
     config = preset(name)
     usual = family_of(config).schedule(config)
@@ -41,14 +42,14 @@ def preset_config(
             times as fast on a processor, in memory that grows with the steps.
 
     Raises:
-        ValueError: if there is no such preset, or direct gradients are asked for where nothing is integrated.
+        SettingError: if there is no such preset, or direct gradients are asked for where nothing is integrated.
         DatasetError: if `data` is not a dataset of shapes, and the network embeds each of them.
     """
     network = preset(name)
     family = family_of(network)
     if direct_gradients:
         if family.with_direct_gradients is None:
-            raise ValueError(
+            raise SettingError(
                 f"--direct-gradients is for Occupancy Flow (oflow_...); {name} integrates nothing"
             )
         network = family.with_direct_gradients(network)

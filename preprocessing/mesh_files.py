@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from common.atomic_file import appearing
 from preprocessing import glb
 from preprocessing.errors import MeshError, NoTrianglesError
+from preprocessing.formats import MESH_SUFFIXES
 from preprocessing.mesh_obj import read_obj
 from preprocessing.mesh_ply import read_ply
 from preprocessing.mesh_soups import holds_off_faces, read_off, read_stl
@@ -26,7 +27,6 @@ from preprocessing.ply_stream import MeshWriter, PlyWriter, writing_to
 from preprocessing.scan_files import scan_kind
 from preprocessing.scan_files.ply import FACES, read_ply_header
 
-MESH_SUFFIXES = (".ply", ".obj", ".off", ".glb", ".stl")
 FLOAT32_TOLERANCE_M = 1e-4
 _CURES = {
     ".gz": "unpack it first, with gunzip",

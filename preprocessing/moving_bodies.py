@@ -13,6 +13,8 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from common.errors import SettingError
+from common.settings import check_at_least
 from preprocessing.body_designs import DESIGNS
 from preprocessing.body_motions import Floats, Motion, Superellipsoid
 from preprocessing.errors import GeometryError
@@ -235,14 +237,13 @@ def moving_body(seed: int, kind: str | None = None) -> MovingBody:
         kind: one of KINDS; None draws it from the seed.
 
     Raises:
-        ValueError: if the kind is unknown or the seed negative.
+        SettingError: if the kind is unknown or the seed negative.
     """
-    if seed < 0:
-        raise ValueError(f"the seed of a body is 0 or more, not {seed}")
+    check_at_least(0, seed=seed)
     if kind is None:
         kind = KINDS[np.random.default_rng(seed).integers(len(KINDS))]
     if kind not in KINDS:
-        raise ValueError(f"no moving body of kind {kind!r}; there are {', '.join(KINDS)}")
+        raise SettingError(f"no moving body of kind {kind!r}; there are {', '.join(KINDS)}")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     return MovingBody(kind, seed, tuple(BodyPart(*solid) for solid in DESIGNS[kind](rng)))
 

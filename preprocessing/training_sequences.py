@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import SettingError
+from common.settings import check_choices
 from preprocessing.dataset import read_layout
 from preprocessing.errors import DatasetError
 from preprocessing.split_samples import SplitPictures, SplitSamples
@@ -46,18 +48,15 @@ class SequenceConfig:
     sequences: int | None = None
 
     def __post_init__(self) -> None:
-        if self.inputs not in get_args(SequenceInput):
-            raise ValueError(
-                f"inputs must be one of {', '.join(get_args(SequenceInput))}, not {self.inputs!r}"
-            )
+        check_choices(self)
         if min(self.points - 1, self.queries, self.trajectories) < 0 or self.frames < 2:
-            raise ValueError(
+            raise SettingError(
                 "a cloud has points, a sequence two frames; queries and trajectories are not negative"
             )
         if not (self.queries or self.trajectories):
-            raise ValueError("nothing to train on: ask for queries, trajectories or both")
+            raise SettingError("nothing to train on: ask for queries, trajectories or both")
         if not 0 <= self.near_share <= 1:
-            raise ValueError("near_share lies in [0, 1]")
+            raise SettingError("near_share lies in [0, 1]")
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import SettingError
+from common.settings import check_choices
 from preprocessing.dataset import BlockReader, read_layout
 from preprocessing.errors import DatasetError
 from preprocessing.split_samples import SplitPictures, SplitSamples
@@ -48,12 +50,11 @@ class ShapeConfig:
     crop_query_side: float = 0.125
 
     def __post_init__(self) -> None:
-        if self.inputs not in get_args(ShapeInput):
-            raise ValueError(f"inputs must be one of {', '.join(get_args(ShapeInput))}, not {self.inputs!r}")
+        check_choices(self)
         if min(self.points, self.queries) < 1:
-            raise ValueError("points and queries must be at least 1")
+            raise SettingError("points and queries must be at least 1")
         if not (0 <= self.near_share <= 1 and 0 < self.kept_share <= 1):
-            raise ValueError("near_share lies in [0, 1] and kept_share in (0, 1]")
+            raise SettingError("near_share lies in [0, 1] and kept_share in (0, 1]")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from convonet.configuration import check_fields
+from common.errors import SettingError
+from common.settings import check_fields
 from convonet.conv_onet.coordinates import PROJECTIONS, PositionEncoding, Projection, position_size
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
 from convonet.conv_onet.local_decoder import ConditionedBlocks, LocalDecoder, PatchLocalDecoder, Sampling
@@ -60,7 +61,7 @@ class ConvOnetConfig:
         backend: what reduces over cells; both give the same.
 
     Raises:
-        ValueError: if a value is out of range or two contradict each other.
+        SettingError: if a value is out of range or two contradict each other.
     """
 
     kind: ClassVar[str] = "conv_onet"
@@ -102,35 +103,37 @@ class ConvOnetConfig:
         check_fields(self, but=("unet2d_levels", "unet3d_levels", "voxel_kernel"))
         for name in ("unit_size", "gaussian_width", "fine_radius", "coarse_radius"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
+                raise SettingError(f"{name} must be positive, not {getattr(self, name)!r}")
         if not self.padding >= 0:
-            raise ValueError(f"padding must not be negative, not {self.padding!r}")
+            raise SettingError(f"padding must not be negative, not {self.padding!r}")
         self._check_grids()
 
     def _check_grids(self) -> None:
         known = set(self.projections) <= set(PROJECTIONS)
         if not known or len(set(self.projections)) < len(self.projections):
-            raise ValueError(
+            raise SettingError(
                 f"projections must be distinct ones of {', '.join(PROJECTIONS)}, not {self.projections}"
             )
         if (self.family == "pointconv") != (not self.projections):
-            raise ValueError(f"the family {self.family!r} does not go with projections {self.projections}")
+            raise SettingError(f"the family {self.family!r} does not go with projections {self.projections}")
         if self.family == "voxels" and "grid" in self.projections and len(self.projections) > 1:
-            raise ValueError("voxels go onto planes or into a volume, not both")
+            raise SettingError("voxels go onto planes or into a volume, not both")
         planes = [name for name in self.projections if name != "grid"]
         for levels, resolution, used in (
             (self.unet2d_levels, self.plane_resolution, bool(planes)),
             (self.unet3d_levels, self.volume_resolution, "grid" in self.projections),
         ):
             if levels < 0:
-                raise ValueError(f"a U-Net cannot have {levels} levels")
+                raise SettingError(f"a U-Net cannot have {levels} levels")
             if used and levels and self.family != "crops" and resolution % 2 ** (levels - 1):
-                raise ValueError(f"{resolution} cells cannot be halved {levels - 1} times by the U-Net")
+                raise SettingError(f"{resolution} cells cannot be halved {levels - 1} times by the U-Net")
         if self.unet3d_levels and "grid" in self.projections:
             if self.feature_size > GROUPS and self.feature_size % GROUPS:
-                raise ValueError(f"feature_size {self.feature_size} is not a multiple of {GROUPS}, nor less")
+                raise SettingError(
+                    f"feature_size {self.feature_size} is not a multiple of {GROUPS}, nor less"
+                )
             if self.unet3d_channels % GROUPS:
-                raise ValueError(f"unet3d_channels {self.unet3d_channels} is not a multiple of {GROUPS}")
+                raise SettingError(f"unet3d_channels {self.unet3d_channels} is not a multiple of {GROUPS}")
 
     @property
     def grid_sizes(self) -> GridSizes:

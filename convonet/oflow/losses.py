@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from common.errors import SettingError
 from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow.network import FlowCodes, OccupancyFlow
 from convonet.training import ArrayBatch
@@ -33,11 +34,11 @@ class FlowLossConfig:
 
     def __post_init__(self) -> None:
         if not (self.reconstruction or self.correspondence):
-            raise ValueError("nothing to train: switch on reconstruction, correspondence or both")
+            raise SettingError("nothing to train: switch on reconstruction, correspondence or both")
         if self.backward_correspondence and not self.correspondence:
-            raise ValueError("backward_correspondence extends correspondence: switch that on too")
+            raise SettingError("backward_correspondence extends correspondence: switch that on too")
         if self.kl_weight < 0:
-            raise ValueError(f"kl_weight must not be negative, not {self.kl_weight}")
+            raise SettingError(f"kl_weight must not be negative, not {self.kl_weight}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from convonet.configuration import check_fields
+from common.errors import SettingError
+from common.settings import check_fields
 from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import (
@@ -65,13 +66,13 @@ class OccupancyFlowConfig:
     def __post_init__(self) -> None:
         check_fields(self, but=("frames", "latent_size"))
         if self.frames < 2:
-            raise ValueError(f"a sequence has at least 2 frames, not {self.frames}")
+            raise SettingError(f"a sequence has at least 2 frames, not {self.frames}")
         if self.latent_size < 0:
-            raise ValueError(f"latent_size must not be negative, not {self.latent_size}")
+            raise SettingError(f"latent_size must not be negative, not {self.latent_size}")
         if self.decoder == "conditional" and self.spatial_encoder is None:
-            raise ValueError("a conditional decoder needs a spatial encoder; take the simple decoder")
+            raise SettingError("a conditional decoder needs a spatial encoder; take the simple decoder")
         if self.temporal_encoder == "pointnet_pair" and self.code_size % 2:
-            raise ValueError(f"pointnet_pair halves the code: code_size must be even, not {self.code_size}")
+            raise SettingError(f"pointnet_pair halves the code: code_size must be even, not {self.code_size}")
 
     @property
     def spatial_size(self) -> int:

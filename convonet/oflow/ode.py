@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from common.errors import SettingError
 from convonet.errors import NetworkError
 from convonet.oflow.velocity import VelocityField
 
@@ -43,15 +44,15 @@ class SolverConfig:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
+            raise SettingError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
         if self.rtol <= 0 or self.atol <= 0:
-            raise ValueError(f"rtol and atol must be positive, not {self.rtol} and {self.atol}")
+            raise SettingError(f"rtol and atol must be positive, not {self.rtol} and {self.atol}")
         if self.step_size is not None and self.step_size <= 0:
-            raise ValueError(f"step_size must be positive, not {self.step_size}")
+            raise SettingError(f"step_size must be positive, not {self.step_size}")
         if self.step_size is not None and self.method == "dopri5":
-            raise ValueError("dopri5 chooses its own steps: leave step_size unset")
+            raise SettingError("dopri5 chooses its own steps: leave step_size unset")
         if self.max_steps < 1:
-            raise ValueError(f"max_steps must be positive, not {self.max_steps}")
+            raise SettingError(f"max_steps must be positive, not {self.max_steps}")
 
 
 def integrate(derivative: nn.Module, state: Tensor, times: Tensor, solver: SolverConfig) -> Tensor:

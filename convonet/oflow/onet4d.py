@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from convonet.configuration import check_fields
+from common.errors import SettingError
+from common.settings import check_fields
 from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import TemporalResnetPointnet
 from convonet.oflow.image_encoders import ConvSequenceEncoder
@@ -44,7 +45,7 @@ class OccupancyNetwork4DConfig:
     def __post_init__(self) -> None:
         check_fields(self, but=("frames",))
         if self.frames < 2:
-            raise ValueError(f"a sequence has at least 2 frames, not {self.frames}")
+            raise SettingError(f"a sequence has at least 2 frames, not {self.frames}")
 
     def build(self) -> OccupancyNetwork4D:
         """A network with fresh weights."""

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import SettingError
+from common.settings import check_fields
 from convonet.additive_decoder import DecoderSizes
-from convonet.configuration import check_fields
 from convonet.latent_gaussian import LatentGaussian
 from convonet.onet.decoders import DecoderKind, build_decoder
 from convonet.onet.latent_encoder import LatentEncoder
@@ -71,13 +72,13 @@ class OccupancyNetworkConfig:
         _check_size("encoder_hidden", self.encoder_hidden, self.encoder in WIDE_ENCODERS, why)
         _check_size("shape_count", self.shape_count, self.encoder == "index", why)
         if self.decoder.startswith("cbatchnorm") and not self.feature_size:
-            raise ValueError(
+            raise SettingError(
                 f"decoder {self.decoder!r} is conditioned on features; without an encoder use 'simple'"
             )
         if self.decoder == "cbatchnorm2" and self.decoder_leaky:
-            raise ValueError("decoder 'cbatchnorm2' has no leaky variant")
+            raise SettingError("decoder 'cbatchnorm2' has no leaky variant")
         if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must lie between 0 and 1, not {self.threshold!r}")
+            raise SettingError(f"threshold must lie between 0 and 1, not {self.threshold!r}")
 
     def build(self) -> OccupancyNetwork:
         """A network of this configuration with fresh weights."""
@@ -86,9 +87,9 @@ class OccupancyNetworkConfig:
 
 def _check_size(name: str, value: int, positive: bool, why: str) -> None:
     if positive and (not isinstance(value, int) or value < 1):
-        raise ValueError(f"{name} must be a positive whole number{why}, not {value!r}")
+        raise SettingError(f"{name} must be a positive whole number{why}, not {value!r}")
     if not positive and value != 0:
-        raise ValueError(f"{name} must be 0{why}, not {value!r}")
+        raise SettingError(f"{name} must be 0{why}, not {value!r}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from convonet.configuration import check_fields
+from common.errors import SettingError
+from common.settings import check_fields
 from convonet.crop_network import CropNetwork
 from convonet.point_encoder import PointHints
 from convonet.pooled_trunk import LocalPoolTrunk
@@ -44,7 +45,7 @@ class PlaneNetworkConfig:
         logits_per_voxel: slope of the logit across a surface, for weights trained on signed distances; 0 for others.
 
     Raises:
-        ValueError: if a value is out of range.
+        SettingError: if a value is out of range.
     """
 
     kind: ClassVar[str] = "planes"
@@ -64,7 +65,7 @@ class PlaneNetworkConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "planes", tuple(self.planes))  # a list, where it comes from JSON
         if not self.planes or len(set(self.planes)) < len(self.planes) or set(self.planes) - set(NORMALS):
-            raise ValueError(f"planes must be distinct ones of {', '.join(NORMALS)}, not {self.planes}")
+            raise SettingError(f"planes must be distinct ones of {', '.join(NORMALS)}, not {self.planes}")
         check_fields(self)
 
     def build(self) -> PlaneNetwork:

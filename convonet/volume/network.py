@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from convonet.configuration import check_fields
+from common.settings import check_fields
 from convonet.crop_network import CropNetwork
 from convonet.grid_box import GridBox
 from convonet.pieces import each_piece

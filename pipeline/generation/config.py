@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from common.settings import check_at_least, check_choices
+
 Up = Literal["y", "z"]
 
 
@@ -26,7 +28,7 @@ class GenerateConfig:
         steps: number of times that cells at the surface are halved; 2 refines 32 to 128.
         refine: number of steps that move vertices onto the surface; 30 in the paper.
         faces: number of faces to simplify each shape to.
-        unit_cube: write the mesh in the network's unit cube instead of the input's coordinates.
+        unit_cube: mesh in the network's unit cube instead of the input's coordinates.
         cube: unit cube of a sequence, that of its first frame (auto for imported weights) or of the whole sequence
             (auto for others, as `tessera preprocess` makes it).
         up: axis that points up in images; y for networks of ShapeNet.
@@ -47,3 +49,10 @@ class GenerateConfig:
     unit_cube: bool = False
     cube: Literal["auto", "first", "whole"] = "auto"
     up: Up = "z"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_at_least(1, points=self.points, samples=self.samples)
+        check_at_least(2, frames=self.frames)
+        check_at_least(4, faces=self.faces)
+        check_at_least(0, seed=self.seed, noise=self.noise)

@@ -16,14 +16,13 @@ from pipeline.errors import PipelineError
 from pipeline.generation.input_kinds import refuse
 from pipeline.scan_reading import scan_chunks
 from preprocessing.errors import MeshError
-from preprocessing.mesh_files import MESH_SUFFIXES, holds_faces, read_mesh
+from preprocessing.formats import IMAGE_SUFFIXES, MESH_SUFFIXES, SCAN_SUFFIXES
+from preprocessing.mesh_files import holds_faces, read_mesh
 from preprocessing.numpy_archives import unreadable
-from preprocessing.scan_files import SCAN_SUFFIXES
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.voxel_grids import read_binvox, voxelise
 from preprocessing.watertight import make_watertight
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 IMAGE_SIDE = 224
 VOXEL_SIDE = 32
 

@@ -21,7 +21,8 @@ from pipeline.generation.animation import (
     write_gif,
 )
 from pipeline.generation.config import Up
-from preprocessing.mesh_files import MESH_SUFFIXES, write_mesh
+from preprocessing.formats import MESH_SUFFIXES
+from preprocessing.mesh_files import write_mesh
 from preprocessing.ply_stream import writing_to
 from preprocessing.render import MeshPictures
 

@@ -5,7 +5,6 @@ Mescheder et al. 2019 (ONet), Peng et al. 2020 (ConvONet), Niemeyer et al. 2019 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,7 +89,6 @@ def generate(
     started = time.monotonic()
     config, out = config or GenerateConfig(), Path(out)
     check_target(out)
-    _check_numbers(config)
     header = read_header(str(model))
     inputs = [model_file(str(model)), *(Path(name) for name in (source, config.motion) if name is not None)]
     refuse_overwriting(possible_files(out), inputs)
@@ -126,15 +124,6 @@ def generate(
         tuple(generator.notes),
         time.monotonic() - started,
     )
-
-
-def _check_numbers(config: GenerateConfig) -> None:
-    for name, least in (("points", 1), ("samples", 1), ("frames", 2), ("faces", 4), ("seed", 0)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise PipelineError(f"--{name} must be at least {least}, not {value}")
-    if config.noise is not None and not (math.isfinite(config.noise) and config.noise >= 0):
-        raise PipelineError(f"--noise must not be negative, not {config.noise}")
 
 
 def _check_options(generator: Generator, source: str | None) -> None:

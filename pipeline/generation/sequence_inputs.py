@@ -12,18 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.generation.input_kinds import refuse
-from pipeline.generation.inputs import (
-    IMAGE_SUFFIXES,
-    Draw,
-    Frame,
-    ObjectInput,
-    holds_triangles,
-    read_cloud,
-    read_image,
-)
-from preprocessing.mesh_files import MESH_SUFFIXES, Mesh, read_mesh
+from pipeline.generation.inputs import Draw, Frame, ObjectInput, holds_triangles, read_cloud, read_image
+from preprocessing.formats import IMAGE_SUFFIXES, MESH_SUFFIXES, SCAN_SUFFIXES
+from preprocessing.mesh_files import Mesh, read_mesh
 from preprocessing.numpy_archives import open_archive
-from preprocessing.scan_files import SCAN_SUFFIXES
 from preprocessing.sources.prepared_shapes import load_arrays
 from preprocessing.surface_sampling import place_samples, sample_triangles
 

@@ -20,7 +20,7 @@ from pipeline.generation.generator import Generator
 from pipeline.generation.inputs import UNIT_FRAME, Frame, holds_triangles, read_cloud
 from pipeline.generation.results import MovingShape, Series
 from pipeline.generation.sequence_inputs import correspond, read_sequence
-from pipeline.generation.still_shapes import INTERPOLATED
+from pipeline.generation.still_shapes import INTERPOLATED, seed_of
 from preprocessing.mesh_files import read_mesh
 from preprocessing.surface_sampling import sample_surface
 
@@ -74,7 +74,7 @@ def _flow_codes(
 def _codes_of(generator: Generator, network: OccupancyFlow, name: str) -> FlowCodes:
     """Codes of a sequence, or those that a seed draws."""
     if generator.has_latent and name.isdecimal() and not Path(name).exists():
-        return _drawn_codes(network, int(name))
+        return _drawn_codes(network, seed_of(name))
     return network.encode(generator.read(name).values.to(generator.device))
 
 

@@ -15,6 +15,7 @@ from pipeline.generation.inputs import ObjectInput
 from pipeline.generation.results import Series, Shape
 
 INTERPOLATED = 10
+SEED_DIGITS = 18  # fit in 64 bits
 PAIRS_AT_ONCE = 1 << 25  # of queries and points, where a decoder compares all with all
 
 
@@ -34,7 +35,7 @@ def still_shapes(generator: Generator, network: Any, source: str | None) -> list
         extraction = replace(extraction, queries_per_batch=max(1, PAIRS_AT_ONCE // read.values.shape[1]))
     latents: list[tuple[Tensor, ...]] = [()]
     if config.interpolate:
-        first, last = (network.sample_latent(1, _seed(end))[0] for end in config.interpolate)
+        first, last = (network.sample_latent(1, seed_of(end))[0] for end in config.interpolate)
         latents = [(z[None],) for z in interpolate_latents(first, last, config.frames or INTERPOLATED)]
     elif generator.has_latent and (config.samples or source is None):
         latents = [(network.sample_latent(1, config.seed + i),) for i in range(config.samples or 1)]
@@ -53,9 +54,13 @@ def still_shapes(generator: Generator, network: Any, source: str | None) -> list
     return shapes
 
 
-def _seed(end: str) -> int:
-    """One end of an interpolation of latents."""
-    if not end.isdecimal():
+def seed_of(end: str) -> int:
+    """One end of an interpolation of latents.
+
+    Raises:
+        PipelineError: if it is no seed.
+    """
+    if not end.isdecimal() or len(end) > SEED_DIGITS:
         raise PipelineError(
             f"{end}: this network draws shapes from seeds; pass two whole numbers to --interpolate"
         )

@@ -3,7 +3,9 @@
 The names are imported on first use: to look at a scan, nobody needs Ray and torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.first_use import on_first_use
 
 if TYPE_CHECKING:
     from pipeline.reconstruction.config import ReconstructConfig
@@ -12,12 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ReconstructConfig", "ReconstructReport", "reconstruct"]
 
-_HOME = {"ReconstructConfig": "config", "ReconstructReport": "report", "reconstruct": "run"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        import importlib
-
-        return getattr(importlib.import_module(f"pipeline.reconstruction.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'pipeline.reconstruction' has no attribute {name!r}")
+__getattr__ = on_first_use(
+    __name__, {"ReconstructConfig": "config", "ReconstructReport": "report", "reconstruct": "run"}
+)

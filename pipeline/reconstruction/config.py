@@ -1,4 +1,4 @@
-"""What a reconstruction is asked to do, and the hash that tells two such requests apart."""
+"""What a reconstruction is asked to do, and the hash that tells two such requests apart; light to import."""
 
 from __future__ import annotations
 
@@ -7,37 +7,45 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-from convonet.crop_network import CropNetwork
-from convonet.weights import DEFAULT_MODEL
-from preprocessing.scan_files import ScanOptions
+from common.errors import SettingError
+from common.settings import check_choices
+from convonet import DEFAULT_MODEL
+from preprocessing.scan_files.options import ScanOptions
+
+if TYPE_CHECKING:
+    from convonet.crop_network import CropNetwork
 
 Tiling = Literal["lattice", "box"]
 
 
 @dataclass(frozen=True)
 class ReconstructConfig:
-    """Settings that decide the mesh; where it is computed is not among them.
+    """Settings that decide the mesh.
 
     Attributes:
-        model: a packaged model's name or a safetensors file.
-        voxel_size: metres along a feature voxel; None takes it from the scan's point spacing.
-        scene_size: metres along the unit cube of a network that was trained in one (imported weights): its voxel is a
-            fixed share of it; None takes the scan's longest side.
-        threshold: occupancy probability at the surface; lower closes more gaps and thickens more. None takes the
-            network's own.
-        cells_per_voxel: lattice cells along a voxel, a power of two.
-        max_tile_voxels: longest side of a tile; memory grows with its cube.
-        query_voxels: side of the box that one crop is asked about, where shorter; None takes the network's own.
-        blend_voxels: half width of the band in which neighbouring crops are blended; 0 lets each tile decide alone
-            about its box, as the original's sliding window does.
-        tiling: "lattice" puts tiles on multiples of the voxel size, with free space around the scan; "box" begins at
-            the lowest corner of the scan's bounding box with boxes of exactly `query_voxels`, as the original does.
-        fit_radius: voxels over which scan points are averaged to place the surface; 0 leaves it to the network.
-        trim: a vertex farther than so many voxels from every scan point counts as guessed.
-        drop_invalid: ignore points that are not finite instead of refusing the scan.
-        reading: how the scan's files are read: unit, axes, columns, classes, stations.
+        model: name of packaged weights (see `tessera models`) or safetensors file, of the preset volume, crop_1plane,
+            crop_3plane, crop_combine or crop_room_grid64.
+        voxel_size: side of a feature voxel in meters; by default from the spacing and the noise of the scan, with
+            imported weights from the scene's size.
+        scene_size: side in meters of the unit cube of imported weights, which fixes their voxel; by default the scan's
+            longest.
+        threshold: occupancy probability at the surface, between 0 and 1; lower values close more gaps and thicken
+            walls; by default the network's own.
+        cells_per_voxel: lattice cells along each side of a voxel: 1, 2, 4 or 8.
+        max_tile_voxels: longest side of a tile in voxels; memory grows with its cube.
+        query_voxels: side of the box evaluated in one crop, in voxels, by default the network's own; a crop adds the
+            network's receptive field around it.
+        blend_voxels: half width in voxels of the band in which neighboring crops are blended; 0 for none, as in the
+            original.
+        fit_radius: radius in voxels over which scan points are averaged to place the surface, at most 1; 0 for the
+            network alone.
+        trim: distance in voxels from every scan point beyond which a vertex counts as guessed.
+        tiling: origin of the tiles; box: the scan's lowest corner, with tiles of exactly QUERY_VOXELS, as in the
+            original; lattice: multiples of the voxel size, with free space around the scan.
+        drop_invalid: omission of points that are not finite, which otherwise refuse the scan.
+        reading: how the scan's files are read.
     """
 
     model: str = DEFAULT_MODEL
@@ -55,32 +63,33 @@ class ReconstructConfig:
     reading: ScanOptions = field(default_factory=ScanOptions)
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.voxel_size is not None and not (0 < self.voxel_size < float("inf")):
-            raise ValueError(f"voxel size must be a positive number of metres, not {self.voxel_size}")
+            raise SettingError(f"voxel size must be a positive number of meters, not {self.voxel_size}")
         if self.scene_size is not None and not (0 < self.scene_size < float("inf")):
-            raise ValueError(f"scene size must be a positive number of metres, not {self.scene_size}")
+            raise SettingError(f"scene size must be a positive number of meters, not {self.scene_size}")
         if self.scene_size is not None and self.voxel_size is not None:
-            raise ValueError("the voxel size follows from the scene size; pass --voxel-size or --scene-size")
+            raise SettingError(
+                "the voxel size follows from the scene size; pass --voxel-size or --scene-size"
+            )
         if self.threshold is not None and not 0 < self.threshold < 1:
-            raise ValueError(f"threshold is a probability between 0 and 1, not {self.threshold}")
+            raise SettingError(f"threshold is a probability between 0 and 1, not {self.threshold}")
         if not 0 <= self.fit_radius <= 1:
-            raise ValueError(f"fit_radius must lie between 0 and 1 voxel, not {self.fit_radius}")
+            raise SettingError(f"fit_radius must lie between 0 and 1 voxel, not {self.fit_radius}")
         if not 0 < self.trim <= 100:
-            raise ValueError(f"trim must be a positive number of voxels, at most 100, not {self.trim}")
+            raise SettingError(f"trim must be a positive number of voxels, at most 100, not {self.trim}")
         if self.cells_per_voxel not in (1, 2, 4, 8):
-            raise ValueError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
-        if self.tiling not in get_args(Tiling):
-            raise ValueError(f"tiling must be {' or '.join(get_args(Tiling))}, not {self.tiling!r}")
+            raise SettingError(f"cells_per_voxel must be 1, 2, 4 or 8, not {self.cells_per_voxel}")
         if self.query_voxels is not None and self.query_voxels < 1:
-            raise ValueError(f"a box of queries has at least 1 voxel, not {self.query_voxels}")
+            raise SettingError(f"a box of queries has at least 1 voxel, not {self.query_voxels}")
         if self.blend_voxels < 0:
-            raise ValueError(f"blend_voxels must not be negative, not {self.blend_voxels}")
+            raise SettingError(f"blend_voxels must not be negative, not {self.blend_voxels}")
         if self.blend_voxels * self.cells_per_voxel % 8:
-            raise ValueError(
+            raise SettingError(
                 "the blend band must span whole coarse cells: blend_voxels * cells_per_voxel % 8 == 0"
             )
-        if self.max_tile_voxels < 4 * self.blend_voxels:
-            raise ValueError(f"max_tile_voxels must be at least {4 * self.blend_voxels}")
+        if self.max_tile_voxels < max(1, 4 * self.blend_voxels):
+            raise SettingError(f"max_tile_voxels must be at least {max(1, 4 * self.blend_voxels)}")
 
     def for_network(self, network: CropNetwork, longest_side: float) -> ReconstructConfig:
         """The same settings with everything that a network decides where the user does not.
@@ -93,10 +102,10 @@ class ReconstructConfig:
             With a threshold, the sides of tiles, and, for networks that were trained in a unit cube, the voxel size.
 
         Raises:
-            ValueError: if a scene size is given for a network of any scale.
+            SettingError: if a scene size is given for a network of any scale.
         """
         if network.voxel_side is None and self.scene_size is not None:
-            raise ValueError(
+            raise SettingError(
                 "this network was not trained in a unit cube, so a scene size says nothing; pass --voxel-size"
             )
         voxel_size = self.voxel_size

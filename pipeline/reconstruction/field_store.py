@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from convonet.errors import FieldError
 from convonet.lattice import unpack
 from convonet.mise import MiseConfig, SampledField
-from pipeline.errors import FieldError
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.sealed_tables import Columns
 from pipeline.reconstruction.store import RunStore

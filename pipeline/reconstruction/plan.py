@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import SettingError
 from convonet.mise import MiseConfig
 from pipeline.reconstruction.config import ReconstructConfig
 from preprocessing.errors import ScanError
@@ -198,26 +199,27 @@ def make_plan(
 
     Raises:
         ScanError: if the scene is too wide for its voxel size.
-        ValueError: if boxes of the asked size do not lie on the lattices of network and surface.
+        SettingError: if boxes of the asked size do not lie on the lattices of network and surface.
     """
     coarse_voxels = max(1, MISE.steps[0] // config.cells_per_voxel)
     grain = int(np.lcm(pooling_factor, coarse_voxels))
     if config.tiling == "box":
         origin = low - BOX_MARGIN_VOXELS * voxel_size
-        extent = np.ceil((high - origin) / voxel_size + BOX_MARGIN_VOXELS).astype(np.int64)
+        extent = np.ceil((high - origin) / voxel_size + BOX_MARGIN_VOXELS)
     else:
         origin = (np.floor(low / voxel_size) - PADDING_VOXELS) * voxel_size
-        extent = np.ceil((high - origin) / voxel_size).astype(np.int64) + PADDING_VOXELS
-    if extent.max() * config.cells_per_voxel >= LARGEST_CELLS:
+        extent = np.ceil((high - origin) / voxel_size) + PADDING_VOXELS
+    if not extent.max() * config.cells_per_voxel < LARGEST_CELLS:
         wide = float((high - low).max())
         raise ScanError(
             f"{name}: {wide:,.0f} m wide is too much for a voxel of {voxel_size:.4g} m; "
             "check the scan's unit and stray points, or pass a larger --voxel-size"
         )
+    extent = extent.astype(np.int64)
     counts = -(-extent // config.max_tile_voxels)
     if config.tiling == "box":
         if config.max_tile_voxels % grain:
-            raise ValueError(
+            raise SettingError(
                 f"boxes of {config.max_tile_voxels} voxels do not lie on the network's lattice; with "
                 f"{config.cells_per_voxel} cells along a voxel pass --query-voxels as a multiple of {grain}"
             )

@@ -52,7 +52,7 @@ from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
 from pipeline.version import software_version
 from preprocessing.errors import ScanError
-from preprocessing.mesh_files import MESH_SUFFIXES
+from preprocessing.formats import MESH_SUFFIXES
 from preprocessing.scan_files import scan_kind
 
 MOST_REPAIRS = 3  # of one command: a disk that damages more cannot be used

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,11 @@ class BlockReader:
         self._blocks = tuple(side // step for side, step in zip(spec.tail, spec.chunk, strict=True))
         self._strides = [int(np.prod(self._blocks[axis + 1 :])) for axis in range(len(self._blocks))]
         self._open: dict[int, tuple[int, NDArray[Any]] | None] = {}
-        codecs = json.loads((path / name / "zarr.json").read_text())["codecs"]
-        inner = [codec["name"] for codec in codecs[0].get("configuration", {}).get("codecs", ())]
-        if codecs[0]["name"] != "sharding_indexed" or inner != ["bytes", "zstd"]:
+        codecs: list[str] = []
+        with suppress(ValueError, KeyError, TypeError, IndexError):
+            outer = json.loads((path / name / "zarr.json").read_text())["codecs"][0]
+            codecs = [outer["name"], *(codec["name"] for codec in outer["configuration"]["codecs"])]
+        if codecs != ["sharding_indexed", "bytes", "zstd"]:
             raise DatasetError(f"{path}: array {name} is not stored as Tessera writes it; preprocess again")
 
     def read(self, shape: int, *block: int) -> NDArray[Any]:

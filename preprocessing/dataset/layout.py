@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.errors import SettingError
+
 FORMAT_VERSION = 3
 SPLITS = ("train", "val", "test")
 BLOCK = 2048  # rows of an inner chunk: the unit of random access
@@ -57,18 +59,18 @@ class DatasetLayout:
 
     def __post_init__(self) -> None:
         if self.shapes < 1 or self.shapes_per_shard < 1:
-            raise ValueError("a dataset needs at least one shape, and one shape in a shard")
+            raise SettingError("a dataset needs at least one shape, and one shape in a shard")
         if self.points < BLOCK or self.points % BLOCK:
-            raise ValueError(f"points must be a positive multiple of {BLOCK}, not {self.points}")
+            raise SettingError(f"points must be a positive multiple of {BLOCK}, not {self.points}")
         for name in ("uniform_queries", "near_queries"):
             if getattr(self, name) < 0 or getattr(self, name) % BLOCK:
-                raise ValueError(f"{name} must be a multiple of {BLOCK}, not {getattr(self, name)}")
+                raise SettingError(f"{name} must be a multiple of {BLOCK}, not {getattr(self, name)}")
         if self.voxel_side % 8 or self.voxel_side < 0:
-            raise ValueError(f"voxel_side must be a multiple of 8, not {self.voxel_side}")
+            raise SettingError(f"voxel_side must be a multiple of 8, not {self.voxel_side}")
         if min(self.frames, self.views, self.view_size) < 0 or (self.views > 0) != (self.view_size > 0):
-            raise ValueError("frames, views and view_size are not negative; views need a view_size")
+            raise SettingError("frames, views and view_size are not negative; views need a view_size")
         if self.has_distances and self.frames:
-            raise ValueError("sequences carry no signed distances")
+            raise SettingError("sequences carry no signed distances")
 
     @property
     def shards(self) -> int:

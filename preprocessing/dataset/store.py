@@ -64,7 +64,7 @@ def create_dataset(path: Path, layout: DatasetLayout, provenance: dict[str, Any]
     if path.exists() and any(path.iterdir()):
         try:
             existing = zarr.open_group(str(path), mode="r").attrs["tessera"]
-        except (KeyError, FileNotFoundError, ValueError) as error:
+        except (KeyError, FileNotFoundError, TypeError, ValueError) as error:
             raise DatasetError(
                 f"{path}: exists and is not a Tessera dataset; choose another --out"
             ) from error
@@ -122,7 +122,7 @@ def read_layout(path: Path) -> tuple[DatasetLayout, dict[str, Any]]:
     """
     try:
         description = zarr.open_group(str(path), mode="r").attrs["tessera"]
-    except (KeyError, FileNotFoundError, ValueError) as error:
+    except (KeyError, FileNotFoundError, TypeError, ValueError) as error:
         raise DatasetError(f"{path}: not a Tessera dataset; make one with `tessera preprocess`") from error
     assert isinstance(description, dict)
     if description["version"] != FORMAT_VERSION:
@@ -181,12 +181,21 @@ def _lost_files(path: Path, layout: DatasetLayout, shards: Sequence[int]) -> dic
 
 
 def read_record(path: Path, shard: int) -> ShardRecord:
-    """The record of a finished shard."""
-    raw = json.loads(record_path(path, shard).read_text())
-    rejected = tuple(RejectedShape(**entry) for entry in raw["rejected"])
-    return ShardRecord(
-        raw["shard"], tuple(raw["names"]), rejected, tuple(raw["provenance"]), raw["checksums"]
-    )
+    """The record of a finished shard.
+
+    Raises:
+        DatasetError: if it is damaged.
+    """
+    try:
+        raw = json.loads(record_path(path, shard).read_text())
+        rejected = tuple(RejectedShape(**entry) for entry in raw["rejected"])
+        return ShardRecord(
+            raw["shard"], tuple(raw["names"]), rejected, tuple(raw["provenance"]), raw["checksums"]
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{record_path(path, shard)}: is damaged; remove it, then preprocess again"
+        ) from error
 
 
 def write_shard(path: Path, shard: int, shapes: Sequence[ShapeRow | RejectedShape]) -> ShardRecord:

@@ -15,7 +15,6 @@ from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.source import open_bytes, size_in_bytes, truncated
 from preprocessing.scan_files.tables import Column, binary_rows
 
-FILE_NAME = "points3d.bin"  # in lower case; the suffix alone says nothing
 _COLUMNS = (
     Column("POINT3D_ID", "<u8"),
     *(Column(axis.upper(), "<f8") for axis in AXES),

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
+from preprocessing.formats import COLMAP_POINTS, SCAN_FORMATS, SCAN_SUFFIXES
 from preprocessing.scan_files.arrays import open_arrays
 from preprocessing.scan_files.chunks import ScanChunk, ScanReader, directions_to
-from preprocessing.scan_files.colmap import FILE_NAME as COLMAP_POINTS
 from preprocessing.scan_files.colmap import open_colmap
 from preprocessing.scan_files.e57 import open_e57
 from preprocessing.scan_files.las import open_las
@@ -25,31 +25,18 @@ from preprocessing.scan_files.text import open_text
 from preprocessing.scan_files.vertices import open_mesh_vertices, open_obj, open_off
 
 _READERS: dict[str, Callable[[Path, int, ScanOptions], ScanReader]] = {
-    ".ply": open_ply,
-    ".pcd": open_pcd,
-    ".xyz": open_text,
-    ".xyzrgb": open_text,
-    ".xyzn": open_text,
-    ".txt": open_text,
-    ".csv": open_text,
-    ".tsv": open_text,
-    ".asc": open_text,
-    ".ascii": open_text,
-    ".dat": open_text,
-    ".neu": open_text,
-    ".xyzi": open_text,
-    ".pts": open_text,
-    ".ptx": open_ptx,
-    ".npz": open_arrays,
-    ".npy": open_arrays,
-    ".las": open_las,
-    ".laz": open_las,
-    ".e57": open_e57,
-    ".obj": open_obj,
-    ".off": open_off,
+    "PLY": open_ply,
+    "PCD": open_pcd,
+    "text": open_text,
+    "PTX": open_ptx,
+    "NPZ, NPY": open_arrays,
+    "LAS, LAZ": open_las,
+    "E57": open_e57,
+    "OBJ": open_obj,
+    "OFF": open_off,
 }
-SCAN_SUFFIXES = tuple(_READERS)
-_BY_NAME = {COLMAP_POINTS: open_colmap}  # files whose whole name says what they are
+_BY_KIND = {suffix: _READERS[name] for name, suffixes in SCAN_FORMATS.items() for suffix in suffixes}
+_BY_KIND[COLMAP_POINTS] = open_colmap
 _MESHES = (".stl", ".glb")
 # What a file is by its first bytes, whatever its name says.
 _MAGIC = {
@@ -117,7 +104,7 @@ def scan_kind(path: Path) -> str:
     except OSError as error:
         raise _unreadable(path, error) from error
     name = path.name.lower().removesuffix(".gz")
-    if name in _BY_NAME:
+    if name == COLMAP_POINTS:
         return name
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = suffixes[-1] if suffixes else ""
@@ -130,7 +117,7 @@ def scan_kind(path: Path) -> str:
         and (found != ".ply" or head[3:4] in b"\r\n \t")
     ):
         return found
-    if suffix not in _READERS and suffix not in _MESHES:
+    if suffix not in SCAN_SUFFIXES and suffix not in _MESHES:
         cure = _CURES.get(suffix, f"readable are {', '.join(SCAN_SUFFIXES)}, each also as .gz")
         raise ScanError(f"{path}: unknown scan format '{suffix}'; {cure}")
     return suffix
@@ -158,7 +145,7 @@ def open_scan(path: Path, chunk_points: int = 1_000_000, options: ScanOptions | 
     path, options = Path(path), options or ScanOptions()
     kind = scan_kind(path)
     try:
-        reader = (_READERS | _BY_NAME).get(kind, open_mesh_vertices)(path, chunk_points, options)
+        reader = _BY_KIND.get(kind, open_mesh_vertices)(path, chunk_points, options)
     except OSError as error:
         raise _unreadable(path, error) from error
     except GZIP_ERRORS as error:

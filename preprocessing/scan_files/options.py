@@ -1,13 +1,17 @@
-"""How a scan is to be read, where the file alone does not decide it."""
+"""How a scan is to be read, where the file alone does not decide it; light to import, as help texts show it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from common.errors import SettingError
+from common.settings import check_choices
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Unit = Literal["m", "cm", "mm", "ft", "us-ft"]
 METRES: dict[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "ft": 0.3048, "us-ft": 1200.0 / 3937.0}
@@ -22,26 +26,26 @@ UPRIGHT: dict[str, tuple[tuple[float, ...], ...]] = {
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """What the user says about a scan.
+    """How the files of the scan are read.
 
     Attributes:
-        columns: names of the columns of a text file or NumPy table, in their order ('' skips one); they
-            replace the file's own header.
-        unit: of the file's coordinates; they are brought to metres.
-        up: the axis of the file that points up; the scan is turned so that z does.
-        use_vertices: take the vertices of a mesh file as points.
-        keep_classes: LAS classes to read; empty for all that are not dropped.
-        drop_classes: LAS classes to leave out.
-        keep_withheld: read points that their LAS file marks as withheld.
-        returns: which LAS returns to read.
-        stations: positions of the scanner in the file's coordinates, where the file does not tell. With
-            several, each point is taken to be seen from the nearest one.
+        columns: names of the columns of a text file or NumPy table, instead of its own header, such as
+            x,y,z,,red,green,blue (an empty name skips one).
+        unit: unit of the file's coordinates; the mesh is in meters.
+        up: axis that points up in the file; the mesh has z up.
+        use_vertices: vertices of a mesh file as points.
+        keep_classes: LAS classes to read, such as 2 6; all but the dropped ones by default.
+        drop_classes: LAS classes to leave out; 7 and 18 are noise.
+        keep_withheld: points that a LAS file marks as withheld as well.
+        returns: LAS returns to read.
+        stations: scanner positions X,Y,Z in the file's coordinates, for files that do not store them; of several, each
+            point is taken to be seen from the nearest one.
 
     Raises:
-        ValueError: if a value is not allowed.
+        SettingError: if a value is not allowed.
     """
 
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] = field(default=(), metadata={"is_one_word": True})
     unit: Unit = "m"
     up: Literal["x", "y", "z"] = "z"
     use_vertices: bool = False
@@ -49,23 +53,20 @@ class ScanOptions:
     drop_classes: tuple[int, ...] = NOISE_CLASSES
     keep_withheld: bool = False
     returns: Literal["all", "first", "last"] = "all"
-    stations: tuple[tuple[float, float, float], ...] = ()
+    stations: tuple[tuple[float, float, float], ...] = field(default=(), metadata={"flag": "station"})
 
     def __post_init__(self) -> None:
-        if self.unit not in METRES:
-            raise ValueError(f"unit must be one of {', '.join(METRES)}, not {self.unit!r}")
-        if self.up not in UPRIGHT:
-            raise ValueError(f"up must be x, y or z, not {self.up!r}")
-        if self.returns not in ("all", "first", "last"):
-            raise ValueError(f"returns must be all, first or last, not {self.returns!r}")
+        check_choices(self)
         if any(not 0 <= value <= 255 for value in (*self.keep_classes, *self.drop_classes)):
-            raise ValueError("LAS classes are whole numbers from 0 to 255")
+            raise SettingError("LAS classes are whole numbers from 0 to 255")
         if any(len(place) != 3 or not all(map(math.isfinite, place)) for place in self.stations):
-            raise ValueError("a station is three finite numbers X,Y,Z")
+            raise SettingError("a station is three finite numbers X,Y,Z")
 
     @property
     def rotation(self) -> NDArray[np.float64]:
         """(3, 3) matrix that turns the file's axes upright."""
+        import numpy as np
+
         return np.array(UPRIGHT[self.up])
 
     @property

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
-from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh, up_axis
+from preprocessing.formats import MESH_SUFFIXES
+from preprocessing.mesh_files import read_mesh, up_axis
 from preprocessing.mesh_samples import ShapeLabels, mesh_samples
-from preprocessing.sources.folders import files_below
+from preprocessing.sources.folders import files_below, read_text
 from preprocessing.sources.prepared_shapes import PreparedUnit, is_prepared, prepared_layout
 from preprocessing.sources.splits import SplitShares, folder_lists, name_seed
 from preprocessing.sources.unit import Collection, NamedUnit, Unit
@@ -179,10 +180,13 @@ def _taxonomy(root: Path) -> dict[str, str]:
     """Class names by synset, from ShapeNetCore's `taxonomy.json` or the originals' `metadata.yaml`."""
     names: dict[str, str] = {}
     if (root / "taxonomy.json").is_file():
-        for entry in json.loads((root / "taxonomy.json").read_text()):
-            names[entry["synsetId"]] = entry["name"].split(",")[0]
+        try:
+            entries = json.loads(read_text(root / "taxonomy.json"))
+            names |= {entry["synsetId"]: entry["name"].split(",")[0] for entry in entries}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DatasetError(f"{root / 'taxonomy.json'}: is not ShapeNet's list; copy it again") from error
     if (root / "metadata.yaml").is_file():
-        text = (root / "metadata.yaml").read_text()
+        text = read_text(root / "metadata.yaml")
         for synset, name in re.findall(r"id:\s*'?(\d{8})'?\s+name:\s*'?([^,'\n]+)", text):
             names[synset] = name.strip()
     return names

@@ -6,6 +6,20 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from preprocessing.errors import DatasetError
+
+
+def read_text(path: Path) -> str:
+    """A text file that comes with a collection.
+
+    Raises:
+        DatasetError: if it is no text.
+    """
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: is not text; copy it again") from error
+
 
 def is_clutter(name: str) -> bool:
     """Whether a file or folder is no one's data: `._*` and `__MACOSX` of macOS archives."""

@@ -15,10 +15,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.settings import check_at_least
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
 from preprocessing.errors import DatasetError, MeshError
-from preprocessing.mesh_files import MESH_SUFFIXES, read_mesh, up_axis
+from preprocessing.formats import MESH_SUFFIXES
+from preprocessing.mesh_files import read_mesh, up_axis
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
 from preprocessing.moving_bodies import KINDS, moving_body
 from preprocessing.numpy_archives import open_archive
@@ -55,8 +57,9 @@ class BodiesConfig:
     view_size: int = 0
 
     def __post_init__(self) -> None:
-        if self.sequences < 1 or self.frames < 2:
-            raise ValueError("ask for at least one sequence of two frames")
+        check_at_least(1, sequences=self.sequences)
+        check_at_least(2, frames=self.frames)
+        check_at_least(0, seed=self.seed, view_size=self.view_size)
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,9 @@ def humans_collection(
 
     Raises:
         DatasetError: if there is no sequence, or prepared ones, which have no meshes, are to be rendered.
+        SettingError: if a window is to have fewer than 2 frames.
     """
+    check_at_least(2, frames=frames)
     root = Path(root).absolute()
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import SettingError
+from common.settings import check_at_least
 from preprocessing.buildings import BuildingConfig, building
 from preprocessing.dataset import DatasetLayout, ShapeSamples
+from preprocessing.errors import DatasetError
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
 from preprocessing.occupancy_labels import signed_distances
 from preprocessing.scanner import ScannerConfig, place_stations, scan
@@ -39,8 +42,9 @@ class RoomsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.rooms < 0 or self.building_windows < 0 or self.rooms + self.building_windows < 1:
-            raise ValueError("ask for at least one room or building window")
+        check_at_least(0, rooms=self.rooms, building_windows=self.building_windows, seed=self.seed)
+        if self.rooms + self.building_windows < 1:
+            raise SettingError("ask for at least one room or building window")
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
         if len(windows) == WINDOWS_PER_BUILDING:
             return windows
         del attempt
-    raise ValueError(f"building {seed}: fewer than {WINDOWS_PER_BUILDING} windows with enough points")
+    raise DatasetError(f"building {seed}: fewer than {WINDOWS_PER_BUILDING} windows with enough points")
 
 
 def _label(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
 from preprocessing.mesh_files import read_mesh
+from preprocessing.sources.folders import read_text
 from preprocessing.sources.splits import name_seed, read_lists
 from preprocessing.sources.unit import Collection, NamedUnit
 from preprocessing.surface_sampling import sample_surface
@@ -69,7 +70,7 @@ def axis_alignment(path: Path) -> NDArray[np.float64]:
     Raises:
         DatasetError: if the line is there but is no rigid motion.
     """
-    for line in path.read_text().splitlines():
+    for line in read_text(path).splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "axisAlignment":
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.dataset import SPLITS
+from preprocessing.sources.folders import read_text
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class SplitShares:
 
 def name_seed(name: str) -> int:
     """A number that follows from a name and from nothing else."""
-    return zlib.crc32(name.encode())
+    return zlib.crc32(os.fsencode(name))
 
 
 def read_lists(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
@@ -39,7 +41,7 @@ def read_lists(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
     splits: dict[str, str] = {}
     for split, path in files:
         if path.is_file():
-            splits.update(dict.fromkeys(path.read_text().split(), split))
+            splits.update(dict.fromkeys(read_text(path).split(), split))
     return splits
 
 

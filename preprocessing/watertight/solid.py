@@ -9,6 +9,7 @@ import manifold3d
 import numpy as np
 from numpy.typing import NDArray
 
+from common.settings import check_at_least, check_choices
 from preprocessing.errors import MeshError
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.watertight.cleaning import Soup, clean_soup, edge_use, face_parts, orient
@@ -41,8 +42,8 @@ class WatertightConfig:
     largest_hausdorff: float = 0.06
 
     def __post_init__(self) -> None:
-        if self.method not in ("auto", "exact", "visibility"):
-            raise ValueError(f"method must be auto, exact or visibility, not {self.method!r}")
+        check_choices(self)
+        check_at_least(0, largest_chamfer=self.largest_chamfer, largest_hausdorff=self.largest_hausdorff)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
+from common.errors import SettingError
 from preprocessing.errors import MeshError
 from preprocessing.native import load_open3d, ray_threads
 from preprocessing.watertight.cleaning import Soup
@@ -47,7 +48,7 @@ class VisibilityConfig:
 
     def __post_init__(self) -> None:
         if self.resolution < 16 or not 1 <= self.needed <= self.directions:
-            raise ValueError("resolution must be at least 16, and needed between 1 and directions")
+            raise SettingError("resolution must be at least 16, and needed between 1 and directions")
 
     @property
     def spacing(self) -> float:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from convonet import DEFAULT_MODEL
 from convonet.checkpoints import original_presets
 from convonet.registry import FAMILIES, config_from_json, family, family_of, preset, presets
-from convonet.weights import DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
 

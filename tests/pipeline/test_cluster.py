@@ -11,6 +11,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from common.errors import SettingError
 from pipeline import reconstruct
 from pipeline.cluster import ray_session, run_windowed
 from pipeline.errors import ClusterError
@@ -72,6 +73,17 @@ def test_submission_is_bounded_by_the_window() -> None:
             results[number] = result
     assert results == {number: 2 * number for number in range(30)}
     assert most <= 4
+
+
+def refuse(number: int) -> None:
+    raise SettingError(f"--voxel-size {number} is refused")
+
+
+def test_an_error_of_a_task_is_raised_as_the_task_raised_it() -> None:
+    with ray_session("local", cpus=1), pytest.raises(SettingError) as caught:
+        list(run_windowed(ray.remote(refuse).remote, [3], window=1))
+    assert type(caught.value) is SettingError
+    assert str(caught.value) == "--voxel-size 3 is refused"
 
 
 def test_a_cluster_that_does_not_answer_is_one_clear_error() -> None:

@@ -108,12 +108,16 @@ def test_a_second_interrupt_ends_at_once_and_the_next_run_removes_what_is_left(
 
 
 WORK = """
-import sys, time
+import time
+from dataclasses import dataclass
 from pipeline import cli
-@cli.app.command
-def work() -> None:
-    print("at work", flush=True)
-    time.sleep(60)
+@dataclass
+class Work:
+    'Work.'
+    def run(self) -> None:
+        print("at work", flush=True)
+        time.sleep(60)
+cli.TESSERA.members["work"] = Work
 cli.main(["work"])
 """
 

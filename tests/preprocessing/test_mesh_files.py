@@ -11,7 +11,8 @@ import pytest
 import trimesh
 
 from preprocessing.errors import MeshError
-from preprocessing.mesh_files import MESH_SUFFIXES, open_mesh_writer, read_mesh, write_mesh
+from preprocessing.formats import MESH_SUFFIXES
+from preprocessing.mesh_files import open_mesh_writer, read_mesh, write_mesh
 
 BALL = trimesh.creation.icosphere(3, 2.0)
 VERTICES, FACES = np.asarray(BALL.vertices), np.asarray(BALL.faces)

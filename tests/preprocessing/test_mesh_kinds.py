@@ -12,7 +12,8 @@ import trimesh
 
 from pipeline.description import describe
 from preprocessing.errors import MeshError
-from preprocessing.mesh_files import MESH_SUFFIXES, open_mesh_writer, read_mesh, write_mesh
+from preprocessing.formats import MESH_SUFFIXES
+from preprocessing.mesh_files import open_mesh_writer, read_mesh, write_mesh
 from preprocessing.mesh_ply import strips_to_faces
 from preprocessing.metrics import evaluate_mesh
 from preprocessing.scan_files import ScanOptions

@@ -14,7 +14,8 @@ import pytest
 import torch
 import trimesh
 
-from convonet.weights import DEFAULT_MODEL, load_network, save_network
+from convonet import DEFAULT_MODEL
+from convonet.weights import load_network, save_network
 from pipeline.cli import main
 from preprocessing.mesh_files import write_mesh
 from preprocessing.scan_files import write_scan_ply

@@ -14,7 +14,8 @@ import open3d as o3d
 import pytest
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files import SCAN_SUFFIXES, open_scan, write_scan_ply
+from preprocessing.formats import SCAN_SUFFIXES
+from preprocessing.scan_files import open_scan, write_scan_ply
 
 POINTS = np.random.default_rng(5).normal(size=(200_000, 3))
 
