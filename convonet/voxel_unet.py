@@ -20,7 +20,7 @@ from convonet.pieces import each_piece
 from convonet.precision import relu_
 from convonet.sparse_convolution import ConvolutionAt, ReachedVoxels, SumGroups
 
-SLAB = 8  # voxels along the depth that inference computes at a time
+SLAB = 24  # voxels along the depth that inference computes at a time
 SPARSE_SHARE = 1 / 8  # of the voxels occupied, up to which the first convolution visits those alone
 
 
