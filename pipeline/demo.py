@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.atomic_file import appearing
+from common.local_paths import local_path
 from convonet.weights import DEFAULT_MODEL
 from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct
@@ -56,6 +57,7 @@ def demo(out: Path, seed: int = 7, device: str = "auto", address: str = "auto") 
         device: where the network runs.
         address: of Ray.
     """
+    out = local_path(out)
     with MemoryWatch() as memory:
         report = _demo(out, seed, device, address)
     report = replace(report, peak_memory_bytes=memory.peak_bytes)

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.local_paths import local_path
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
 from preprocessing.errors import DatasetError, MeshError
@@ -157,7 +158,7 @@ def humans_collection(
     Raises:
         DatasetError: if there is no sequence, or prepared ones, which have no meshes, are to be rendered.
     """
-    root = Path(root).absolute()
+    root = local_path(root).absolute()
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     prepared = sorted(folder.parent for folder in root.rglob(CLOUDS) if folder.is_dir())
