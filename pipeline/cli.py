@@ -380,7 +380,8 @@ def reconstruct(
 
     Args:
         scans: files of the scan, or quoted patterns; together they are one scan.
-        out: run directory: points by tile, finished tiles, manifest, report.json, mesh.ply.
+        out: run directory: points by tile, finished tiles, manifest, report.json, mesh.ply; or a URL of one, such as
+            s3://bucket/run, with --mesh.
         model: name of packaged weights (see `tessera models`) or safetensors file, of the preset volume, crop_1plane,
             crop_3plane, crop_combine or crop_room_grid64.
         voxel_size: side of a feature voxel in meters; by default from the spacing and the noise of the scan, with
