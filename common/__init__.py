@@ -1,1 +1,1 @@
-"""What every package stands on: the base of the errors, and files that appear whole. The standard library alone."""
+"""What every package stands on: errors, files that appear whole, and storage. The standard library alone."""

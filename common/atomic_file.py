@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial-"  # in the names of what is still being written
+
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
@@ -23,7 +25,7 @@ def appearing(path: Path) -> Iterator[Path]:
         OSError: if the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
+    partial = path.with_name(f".{path.name}{PARTIAL}{uuid.uuid4().hex}")
     try:
         with partial.open("xb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777

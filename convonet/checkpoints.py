@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.local_paths import local_path
 from convonet.errors import EntriesError, WeightsError
 from convonet.family import NetworkConfig
 from convonet.registry import family_of, presets
@@ -45,7 +46,7 @@ def read_original_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: if the file is missing, damaged, holds code, or holds no network.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         raise WeightsError(f"{path}: {what}; {_CURE}")

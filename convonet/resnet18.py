@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from common.local_paths import local_path
 from convonet.errors import WeightsError
 from convonet.original_states import check_entries, is_counter
 
@@ -107,7 +108,7 @@ def load_imagenet_weights(network: nn.Module, path: Path) -> None:
             f"{path}: is for networks that see a picture through ResNet-18 (presets onet_img, oflow_img and "
             "oflow_img_w_correspond); this network has no such encoder"
         )
-    state = _read_state_dict(path)
+    state = _read_state_dict(local_path(path))
     backbone = {name: value for name, value in state.items() if name not in ("fc.weight", "fc.bias")}
     own = encoders[0].features.state_dict()
     expected = {name: tuple(value.shape) for name, value in own.items()}

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.atomic_file import appearing
+from common.local_paths import local_path
 from convonet.crop_network import CropNetwork
 from convonet.errors import WeightsError
 from convonet.registry import FAMILIES, config_from_json, family_of
@@ -36,7 +37,7 @@ def model_file(model: str) -> Path:
     packaged = PACKAGED / f"{model}.safetensors"
     if "/" not in model and packaged.exists():
         return packaged
-    path = Path(model)
+    path = local_path(model)
     if path.is_file():
         return path
     names = ", ".join(packaged_models()) or "none"
@@ -55,6 +56,7 @@ def save_network(path: Path, network: nn.Module, tensors: dict[str, Tensor], fac
     Raises:
         OSError: if the file cannot be written.
     """
+    path = local_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     config: Any = network.config
     header = {KIND_KEY: config.kind, CONFIG_KEY: json.dumps(asdict(config)), **facts}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.atomic_file import appearing
+from common.local_paths import local_path
 from common.settings import check_at_least
 from convonet import DEFAULT_MODEL
 from pipeline.memory import MemoryWatch
@@ -61,6 +62,7 @@ def demo(out: Path, seed: int = 7, device: str = "auto", address: str = "auto") 
         SettingError: if the seed is negative.
     """
     check_at_least(0, seed=seed)
+    out = local_path(out)
     with MemoryWatch() as memory:
         report = _demo(out, seed, device, address)
     report = replace(report, peak_memory_bytes=memory.peak_bytes)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.local_paths import local_path
 from pipeline.errors import PipelineError, RunDirectoryError
 from pipeline.version import software_version
 from preprocessing.scan_files import ScanOptions
@@ -45,6 +46,7 @@ def describe(path: Path, options: ScanOptions) -> list[str]:
         PipelineError: if it is none of the things that Tessera knows.
         DatasetError, ScanError, WeightsError: if it is one, but damaged.
     """
+    path = local_path(path)
     if is_run(path):
         return _run(path)
     if (path / "zarr.json").is_file():
@@ -103,6 +105,7 @@ def check(path: Path) -> str:
         PipelineError: if files of a run are missing or damaged, or if it is neither; names them and the cure.
         DatasetError: likewise of a dataset.
     """
+    path = local_path(path)
     if is_run(path):
         return _check_run(path)
     if (path / "zarr.json").is_file():

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.local_paths import local_path
 from pipeline.errors import PipelineError
 from pipeline.lease import LEASE_FILE, lease
 from pipeline.ray_folder import abandoned_ray_folders
@@ -43,6 +44,7 @@ def find_litter(folder: Path) -> list[Litter]:
     Raises:
         PipelineError: if the folder is none of these.
     """
+    folder = local_path(folder)
     if (folder / "manifest.json").is_file():
         found = [*litter_of_run(folder, _meshes(folder)), *intermediate_results(folder)]
     elif (folder / "zarr.json").is_file():

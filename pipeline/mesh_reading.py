@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.local_paths import local_path
 from pipeline.isolation import CallCrashedError, CallFailedError, CallLimits, IsolatedProcess
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import Mesh, read_mesh
@@ -24,6 +25,7 @@ def read_mesh_safely(path: Path) -> Mesh:
     Raises:
         MeshError: as `read_mesh`, and where the file makes its reader crash, hang or take too much memory.
     """
+    path = local_path(path)
     process = IsolatedProcess(mesh_limits(path))
     try:
         answer = process.call(_read, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from common.local_paths import local_path
 from pipeline.errors import OverwritingError
 
 STORE_MARK = "zarr.json"  # of a dataset, in which nothing else may lie
@@ -17,11 +18,11 @@ def refuse_overwriting(outputs: Iterable[Path | None], inputs: Iterable[Path | N
 
     Raises:
         OverwritingError: if one is; names both.
+        UrlError: if one of these paths is a URL.
     """
-    read = [path for path in inputs if path is not None]
-    for output in outputs:
-        if output is None:
-            continue
+    read = [local_path(path) for path in inputs if path is not None]
+    written = [local_path(path) for path in outputs if path is not None]
+    for output in written:
         for path in read:
             if _is_same(output, path):
                 raise OverwritingError(

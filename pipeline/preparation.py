@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ray
 
+from common.local_paths import local_path
 from pipeline.cluster import TASKS_IN_FLIGHT, Lane, ray_session, run_in_lanes
 from pipeline.devices import available_cpus
 from pipeline.isolation import CallCrashedError, CallFailedError, CallLimits, IsolatedProcess
@@ -95,7 +96,7 @@ def preprocess(
         DatasetError: if `out` holds something else.
         ClusterError: if Ray cannot be reached.
     """
-    out = Path(out).absolute()
+    out = local_path(out).absolute()
     layout = collection.layout
     create_dataset(out, layout, collection.provenance | {"software": software_version()})
     shards = collection.shards()

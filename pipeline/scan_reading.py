@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.local_paths import local_path
 from pipeline.isolation import CallCrashedError, CallLimits, IsolatedProcess
 from pipeline.mesh_reading import mesh_limits
 from preprocessing.errors import ScanError
@@ -56,7 +57,7 @@ def scan_set(scans: Path | str | Sequence[Path | str], options: ScanOptions | No
     """
     given = [scans] if isinstance(scans, str | Path) else list(scans)
     files: dict[Path, Path] = {}
-    for path in map(Path, given):
+    for path in map(local_path, given):
         found = [path]
         if not path.exists() and glob.has_magic(str(path)):
             names = glob.glob(str(path), recursive=True)  # noqa: PTH207 (patterns may be absolute)

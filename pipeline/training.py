@@ -28,6 +28,7 @@ from torch import nn
 
 from common.atomic_file import appearing
 from common.errors import SettingError
+from common.local_paths import local_path
 from common.settings import check_at_least
 from convonet.errors import WeightsError
 from convonet.family import NetworkConfig, SequenceSampling, ShapeSampling
@@ -359,9 +360,9 @@ def train(
     """
     check_device(device)
     config = config or TrainConfig()
-    data, out = Path(data).absolute(), Path(out).absolute()
+    data, out = local_path(data).absolute(), local_path(out).absolute()
     given = [name for name in (config.initial_model, config.imagenet) if name is not None]
-    weights = [Path(name) for name in given if Path(name).exists()]
+    weights = [path for path in map(local_path, given) if path.exists()]
     refuse_overwriting([out, out / "model.safetensors"], [data, *weights])
     _check_initial_weights(config)
     config = _with_absolute_files(config)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.atomic_file import appearing
+from common.local_paths import local_path
 from preprocessing import glb
 from preprocessing.errors import MeshError, NoTrianglesError
 from preprocessing.formats import MESH_SUFFIXES
@@ -71,7 +72,7 @@ def read_mesh(path: Path, keeps_axes: bool = False) -> Mesh:
         MeshError: if the file is missing, of another kind, damaged, holds no triangles, or needs an extension
             that is not read (such as Draco).
     """
-    path = Path(path)
+    path = local_path(path)
     if path.is_dir():
         raise MeshError(f"{path}: is a folder; name one mesh file")
     if not path.is_file():
@@ -406,7 +407,7 @@ def open_mesh_writer(
     Raises:
         MeshError: if the suffix is unknown, the format cannot hold the mesh, or the disk is full.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.suffix.lower() not in _WRITERS:
         raise MeshError(f"{path}: not a mesh format; use one of {', '.join(MESH_SUFFIXES)}")
     with ExitStack() as stack:

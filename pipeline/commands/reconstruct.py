@@ -29,7 +29,8 @@ class Reconstruct:
 
     Attributes:
         scans: files of the scan, or quoted patterns; together they are one scan.
-        out: run directory: points by tile, finished tiles, manifest, report.json, mesh.ply.
+        out: run directory: points by tile, finished tiles, manifest, report.json, mesh.ply; or a URL of one, such as
+            s3://bucket/run, with --mesh.
         mesh: file of the final mesh ({meshes} by its suffix); OUT/mesh.ply by default.
         surface: extent of the mesh: closed is watertight, observed leaves out faces that no scan point supports.
         keep_parts: floating parts of less than 24 observed voxels as well, which are left out by default.

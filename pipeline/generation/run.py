@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from common.local_paths import local_path
 from convonet.precision import choose_device
 from convonet.registry import family
 from convonet.weights import KIND_KEY, load_any_network, model_file, read_header
@@ -87,10 +88,13 @@ def generate(
         WeightsError, ScanError, MeshError, DatasetError: if a file cannot be used.
     """
     started = time.monotonic()
-    config, out = config or GenerateConfig(), Path(out)
+    config, out = config or GenerateConfig(), local_path(out)
     check_target(out)
     header = read_header(str(model))
-    inputs = [model_file(str(model)), *(Path(name) for name in (source, config.motion) if name is not None)]
+    inputs = [
+        model_file(str(model)),
+        *(local_path(name) for name in (source, config.motion) if name is not None),
+    ]
     refuse_overwriting(possible_files(out), inputs)
     if family(header[KIND_KEY]).makes == "scenes":
         raise PipelineError(

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from common.local_paths import local_path, url_in
 from convonet.weights import load_network, model_file
 from pipeline.cluster import ray_session, would_start_ray
 from pipeline.devices import check_device
@@ -95,19 +96,19 @@ def reconstruct(
     """
     config = config or ReconstructConfig()
     files = scan_set(scan, config.reading)
-    store = RunStore(str(out))
+    store = RunStore(url_in(out) or str(out))
+    local = store.local_folder
     path = _mesh_path(store, mesh)
-    if store.is_local and store.local_path.exists() and not store.local_path.is_dir():
+    if local is not None and local.exists() and not local.is_dir():
         raise RunDirectoryError(f"{out}: is a file, and a run needs a folder; choose another --out")
-    outputs = [path] + ([store.local_path] if store.is_local else [])
-    refuse_overwriting(outputs, [*files.files, model_file(config.model)])
+    refuse_overwriting([path, local], [*files.files, model_file(config.model)])
     check_device(device)
     choice = SurfaceChoice(surface, config.trim, 0 if keep_parts else FEWEST_VOXELS)
     seconds: dict[str, float] = {}
     repairs: list[str] = []
     with MemoryWatch() as memory, _held(store):
-        if store.is_local:
-            remove(litter_of_run(store.local_path, [path]))
+        if local is not None:
+            remove(litter_of_run(local, [path]))
         with timed(seconds, "plan"):
             manifest = _open_run(store, files, config)
         store = replace(store, identity=manifest.identity)
@@ -140,11 +141,12 @@ def reconstruct(
 
 def _mesh_path(store: RunStore, mesh: Path | None) -> Path:
     if mesh is None:
-        if not store.is_local:
+        if store.local_folder is None:
             raise RunDirectoryError(
                 f"{store.url}: is not on this machine; pass --mesh FILE for the final mesh"
             )
-        return store.local_path / "mesh.ply"
+        return store.local_folder / "mesh.ply"
+    mesh = local_path(mesh)
     if mesh.suffix.lower() not in MESH_SUFFIXES:
         raise RunDirectoryError(f"{mesh}: mesh formats are {', '.join(MESH_SUFFIXES)}")
     return mesh
@@ -153,10 +155,11 @@ def _mesh_path(store: RunStore, mesh: Path | None) -> Path:
 @contextmanager
 def _held(store: RunStore) -> Iterator[None]:
     """Hold the directory, which is made if need be and removed again if nothing came into it."""
-    if not store.is_local:
-        yield  # an object store has no locks; writing a table twice does no harm, as both are the same
+    folder = store.local_folder
+    if folder is None:
+        with lease(store.storage):
+            yield
         return
-    folder = store.local_path
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from common.storage import OpenedFile
 from pipeline.errors import RunFileError
 
 Columns = Mapping[str, NDArray[Any]]
@@ -125,7 +126,7 @@ class SealedTable:
         RunFileError: if it is damaged, or another file than its name says.
     """
 
-    def __init__(self, file: pa.NativeFile, folder: str, name: str, identity: str) -> None:
+    def __init__(self, file: OpenedFile, folder: str, name: str, identity: str) -> None:
         self._folder, self._name = folder, name
         size = file.size()
         end = file.read_at(_END.size, max(0, size - _END.size))
@@ -199,7 +200,7 @@ class SealedTable:
 class _Spans(io.RawIOBase):
     """The verified bytes of a file, as a file: what was not verified cannot be read."""
 
-    def __init__(self, file: pa.NativeFile, cuts: list[int], checksums: list[int], damaged: Any) -> None:
+    def __init__(self, file: OpenedFile, cuts: list[int], checksums: list[int], damaged: Any) -> None:
         self._file, self._cuts, self._checksums, self._damaged = file, cuts, checksums, damaged
         self._held: dict[int, bytes] = {}
         self._place = 0

@@ -25,7 +25,9 @@ import zarr.codecs
 import zarr.storage
 from numpy.typing import NDArray
 
-from common.atomic_file import appearing
+from common.atomic_file import PARTIAL
+from common.local_paths import local_path
+from common.storage import LocalStorage
 from preprocessing.dataset.layout import FORMAT_VERSION, DatasetLayout
 from preprocessing.dataset.samples import Provenance, RejectedShape, ShapeRow
 from preprocessing.errors import DatasetError
@@ -59,6 +61,7 @@ def create_dataset(path: Path, layout: DatasetLayout, provenance: dict[str, Any]
     Raises:
         DatasetError: if `path` holds something else.
     """
+    path = local_path(path)
     description = {"version": FORMAT_VERSION, "layout": asdict(layout), "provenance": provenance}
     description = json.loads(json.dumps(description))
     if path.exists() and any(path.iterdir()):
@@ -120,6 +123,7 @@ def read_layout(path: Path) -> tuple[DatasetLayout, dict[str, Any]]:
     Raises:
         DatasetError: if `path` is not a Tessera dataset of this version.
     """
+    path = local_path(path)
     try:
         description = zarr.open_group(str(path), mode="r").attrs["tessera"]
     except (KeyError, FileNotFoundError, TypeError, ValueError) as error:
@@ -143,12 +147,16 @@ def rows(group: zarr.Group, name: str) -> NDArray[Any]:
 
 def record_path(path: Path, shard: int) -> Path:
     """The file whose presence says that a shard is finished."""
-    return path / "records" / f"shard-{shard:06d}.json"
+    return path / _record_name(shard)
+
+
+def _record_name(shard: int) -> str:
+    return f"records/shard-{shard:06d}.json"
 
 
 def finished_shards(path: Path, layout: DatasetLayout) -> list[int]:
     """Numbers of the shards that are completely written: they have a record, and the files that it lists."""
-    recorded = [shard for shard in range(layout.shards) if record_path(path, shard).exists()]
+    recorded = _recorded(path, layout)
     lost = _lost_files(path, layout, recorded)
     return [shard for shard in recorded if shard not in lost]
 
@@ -163,18 +171,22 @@ def check_complete(path: Path, layout: DatasetLayout) -> None:
     for name in layout.arrays:
         if not (path / name / "zarr.json").exists():
             raise DatasetError(f"{path}: {name}/zarr.json is missing; {cure}")
-    recorded = [shard for shard in range(layout.shards) if record_path(path, shard).exists()]
-    for shard, file in _lost_files(path, layout, recorded).items():
-        raise DatasetError(f"{path}: {file.relative_to(path)} of shard {shard} is missing; {cure}")
+    for shard, file in _lost_files(path, layout, _recorded(path, layout)).items():
+        raise DatasetError(f"{path}: {file} of shard {shard} is missing; {cure}")
 
 
-def _lost_files(path: Path, layout: DatasetLayout, shards: Sequence[int]) -> dict[int, Path]:
-    """A missing file of each of these shards that has lost some."""
-    lost = {}
+def _recorded(path: Path, layout: DatasetLayout) -> list[int]:
+    storage = LocalStorage(path)
+    return [shard for shard in range(layout.shards) if storage.exists(_record_name(shard))]
+
+
+def _lost_files(path: Path, layout: DatasetLayout, shards: Sequence[int]) -> dict[int, str]:
+    """The name of a missing file of each of these shards that has lost some."""
+    storage, lost = LocalStorage(path), {}
     for shard in shards:
         for name, checksum in read_record(path, shard).checksums.items():
-            file = _shard_file(path, name, shard, 1 + len(layout.arrays[name].tail))
-            if checksum != ABSENT and not file.exists():
+            file = _shard_file(name, shard, 1 + len(layout.arrays[name].tail))
+            if checksum != ABSENT and not storage.exists(file):
                 lost[shard] = file
                 break
     return lost
@@ -187,7 +199,7 @@ def read_record(path: Path, shard: int) -> ShardRecord:
         DatasetError: if it is damaged.
     """
     try:
-        raw = json.loads(record_path(path, shard).read_text())
+        raw = json.loads(LocalStorage(path).get(_record_name(shard)))
         rejected = tuple(RejectedShape(**entry) for entry in raw["rejected"])
         return ShardRecord(
             raw["shard"], tuple(raw["names"]), rejected, tuple(raw["provenance"]), raw["checksums"]
@@ -211,24 +223,24 @@ def write_shard(path: Path, shard: int, shapes: Sequence[ShapeRow | RejectedShap
     rows = layout.shard_shapes(shard)
     if len(shapes) != len(rows):
         raise DatasetError(f"{path}: shard {shard} takes {len(rows)} shapes, got {len(shapes)}")
-    checksums = {}
+    storage, checksums = LocalStorage(path), {}
     for name, spec in layout.arrays.items():
         value = np.zeros((len(rows), *spec.tail), spec.dtype)
         for row, shape in enumerate(shapes):
             if not isinstance(shape, RejectedShape):
                 value[row] = shape.arrays[name]
         data = _encode_shard(layout, name, shard, value)
-        target = _shard_file(path, name, shard, value.ndim)
+        file = _shard_file(name, shard, value.ndim)
         if data is None:
-            target.unlink(missing_ok=True)
+            storage.delete(file)
             checksums[name] = ABSENT
         else:
-            _write_file(target, data)
+            _put(storage, file, data)
             checksums[name] = hashlib.sha256(data).hexdigest()
     rejected = tuple(shape for shape in shapes if isinstance(shape, RejectedShape))
     provenance = tuple({} if isinstance(shape, RejectedShape) else shape.provenance for shape in shapes)
     record = ShardRecord(shard, tuple(shape.name for shape in shapes), rejected, provenance, checksums)
-    _write_file(record_path(path, shard), json.dumps(asdict(record), indent=1).encode())
+    _put(storage, _record_name(shard), json.dumps(asdict(record), indent=1).encode())
     return record
 
 
@@ -238,17 +250,16 @@ def _encode_shard(layout: DatasetLayout, name: str, shard: int, value: NDArray[A
     array = _create_array(zarr.create_group(memory), layout, name)
     start = layout.shard_shapes(shard).start
     array[start : start + len(value)] = value
-    key = "/".join([name, "c", str(shard), *["0"] * (value.ndim - 1)])
-    buffer = memory._store_dict.get(key)
+    buffer = memory._store_dict.get(_shard_file(name, shard, value.ndim))
     return None if buffer is None else buffer.to_bytes()
 
 
-def _write_file(target: Path, data: bytes) -> None:
+def _put(storage: LocalStorage, name: str, data: bytes) -> None:
     """Write a file that appears whole or not at all; what killed writers of it have left goes."""
-    for left in target.parent.glob(f".{target.name}.partial-*"):
+    target = storage.root / name
+    for left in target.parent.glob(f".{target.name}{PARTIAL}*"):
         _remove_if_old(left)
-    with appearing(target) as partial:
-        partial.write_bytes(data)
+    storage.put(name, data)
 
 
 def check_shard(path: Path, shard: int) -> list[str]:
@@ -269,12 +280,14 @@ def finish_dataset(path: Path) -> None:
         zarr.consolidate_metadata(str(path))
 
 
-def _shard_file(path: Path, name: str, shard: int, ndim: int) -> Path:
-    """The file of a shard; there is none where all values are the fill value."""
-    return path.joinpath(name, "c", str(shard), *["0"] * (ndim - 1))
+def _shard_file(name: str, shard: int, ndim: int) -> str:
+    """The name of a shard's file; there is none where all values are the fill value."""
+    return "/".join([name, "c", str(shard), *["0"] * (ndim - 1)])
 
 
 def _shard_checksum(path: Path, name: str, shard: int, ndim: int) -> str:
     """SHA-256 of a shard's file, or 'absent'."""
-    file = _shard_file(path, name, shard, ndim)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ABSENT
+    try:
+        return hashlib.sha256(LocalStorage(path).get(_shard_file(name, shard, ndim))).hexdigest()
+    except FileNotFoundError:
+        return ABSENT

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.local_paths import local_path
 from preprocessing.errors import ScanError
 from preprocessing.formats import COLMAP_POINTS, SCAN_FORMATS, SCAN_SUFFIXES
 from preprocessing.scan_files.arrays import open_arrays
@@ -90,7 +91,7 @@ def scan_kind(path: Path) -> str:
     Raises:
         ScanError: if the file is missing, empty, a folder, or of an unknown format.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.exists():
         raise ScanError(f"{path}: no such file")
     if path.is_dir():

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from common.local_paths import local_path
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
 from preprocessing.formats import MESH_SUFFIXES
@@ -193,7 +194,7 @@ def _taxonomy(root: Path) -> dict[str, str]:
 
 
 def _folder(root: Path) -> Path:
-    root = Path(root).absolute()
+    root = local_path(root).absolute()
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     return root

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.local_paths import local_path
 from common.settings import check_at_least
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
@@ -162,7 +163,7 @@ def humans_collection(
         SettingError: if a window is to have fewer than 2 frames.
     """
     check_at_least(2, frames=frames)
-    root = Path(root).absolute()
+    root = local_path(root).absolute()
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     prepared = sorted(folder.parent for folder in root.rglob(CLOUDS) if folder.is_dir())

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.local_paths import local_path
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
 from preprocessing.mesh_files import read_mesh
@@ -89,7 +90,7 @@ def scannet_collection(root: Path) -> Collection:
     Raises:
         DatasetError: if there is no scene.
     """
-    root = Path(root).absolute()
+    root = local_path(root).absolute()
     scenes: dict[str, Path] = {}
     for suffix in reversed(SCANNET_FILES):
         scenes |= {path.parent.name: path for path in sorted(root.rglob(f"*{suffix}"))}
@@ -108,7 +109,7 @@ def matterport_collection(root: Path) -> Collection:
     Raises:
         DatasetError: if there is no PLY file.
     """
-    root = Path(root).absolute()
+    root = local_path(root).absolute()
     houses = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
     units = []
     for house in [*houses, *([root] if root.is_dir() and list(root.glob("*.ply")) else [])]:
