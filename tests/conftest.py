@@ -13,17 +13,23 @@ from tests.references.solid_scene import scan_points
 TAKES_BOTH_CORES = ("benchmarks", "deploy", "jobs", "pipeline", "test_wheel.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def first_folder(item: pytest.Item) -> str:
+    """Folder or file of tests/ that a test is in."""
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Where tests run beside each other (`-n 2 --dist loadgroup`), those that start Ray and commands run one by one.
 
-    They come first, as they take longest; the tests of any other file stay together for their fixtures.
+    The tests of any other file stay together for their fixtures.
     """
-    for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        is_heavy = place.parts[0] in TAKES_BOTH_CORES
-        item.add_marker(pytest.mark.xdist_group("commands" if is_heavy else str(place)))
-    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in TAKES_BOTH_CORES)
+    is_heavy = first_folder(item) in TAKES_BOTH_CORES
+    item.add_marker(pytest.mark.xdist_group("commands" if is_heavy else str(item.path)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with those that take longest."""
+    items.sort(key=lambda item: first_folder(item) not in TAKES_BOTH_CORES)
 
 
 @pytest.fixture(scope="session")
