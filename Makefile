@@ -8,7 +8,7 @@ demo: setup
 	.venv/bin/tessera demo --out out/demo
 
 test: setup
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2
 
 check: setup
 	.venv/bin/ruff check .

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.references.solid_scene import scan_points
 
 TAKES_BOTH_CORES = ("benchmarks", "deploy", "jobs", "pipeline", "test_wheel.py")
 
 
-def first_folder(item: pytest.Item) -> str:
-    """Folder or file of tests/ that a test is in."""
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+class ByNeed(LoadScopeScheduling):  # type: ignore[misc]
+    """With `-n 2`: tests that start Ray or commands run one by one, beside those of other files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "commands" if file.removeprefix("tests/").split("/")[0] in TAKES_BOTH_CORES else file
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Where tests run beside each other (`-n 2 --dist loadgroup`), those that start Ray and commands run one by one.
-
-    The tests of any other file stay together for their fixtures.
-    """
-    is_heavy = first_folder(item) in TAKES_BOTH_CORES
-    item.add_marker(pytest.mark.xdist_group("commands" if is_heavy else str(item.path)))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with those that take longest."""
-    items.sort(key=lambda item: first_folder(item) not in TAKES_BOTH_CORES)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByNeed:
+    """See `ByNeed`."""
+    return ByNeed(config, log)
 
 
 @pytest.fixture(scope="session")
