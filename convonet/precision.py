@@ -27,14 +27,23 @@ def network_precision(device: torch.device, enabled: bool = True) -> AbstractCon
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled and has_fast_bf16(device))
 
 
+def check_device(name: str) -> None:
+    """Refuse a misspelled device before anything starts.
+
+    Raises:
+        SettingError: if the name is unknown.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise SettingError(f"device must be auto, cpu or cuda, not {name!r}")
+
+
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` to a device.
 
     Raises:
         SettingError: if CUDA is asked for and absent, or the name is unknown.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise SettingError(f"device must be auto, cpu or cuda, not {name!r}")
+    check_device(name)
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingError("device cuda was asked for, but torch sees no GPU; use --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

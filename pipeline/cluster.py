@@ -26,6 +26,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.cluster_watch import private_processes, watched
 from pipeline.devices import assigned_device, available_cpus, cluster_has, largest_memory, room, uses_gpus
+from pipeline.ray_address import joins
 from pipeline.ray_folder import ray_folder
 
 Item = TypeVar("Item")
@@ -63,11 +64,11 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
         return
     if address not in ("auto", "local"):
         _probe(address)
-    joins = _joins(address)
+    is_joined = joins(address)
     with ExitStack() as folder:
         try:
-            _open(address, joins, cpus, gpus, folder)
-            with watched(is_private=not joins):
+            _open(address, is_joined, cpus, gpus, folder)
+            with watched(is_private=not is_joined):
                 yield
         except RayError as error:
             raise ClusterError(
@@ -75,24 +76,24 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
                 "what is finished is kept: run the same command again"
             ) from error
         finally:
-            _close(joins)
+            _close(is_joined)
 
 
-def _close(joins: bool) -> None:
+def _close(is_joined: bool) -> None:
     """Leave the cluster, or end the private Ray with all that it has started."""
-    processes = [] if joins else private_processes()
+    processes = [] if is_joined else private_processes()
     ray.shutdown()
     for process in processes:
         with suppress(psutil.Error):
             process.kill()
-    if not joins:
+    if not is_joined:
         _reload_authentication()
 
 
-def _open(address: str, joins: bool, cpus: int | None, gpus: int | None, folder: ExitStack) -> None:
+def _open(address: str, is_joined: bool, cpus: int | None, gpus: int | None, folder: ExitStack) -> None:
     """Join a cluster, or start a private Ray with its files in a folder that goes when `folder` is closed."""
     try:
-        if joins:
+        if is_joined:
             _start(address=address)
             return
         place = folder.enter_context(ray_folder())
@@ -115,15 +116,6 @@ def _open(address: str, joins: bool, cpus: int | None, gpus: int | None, folder:
                 "set a short one, as in TMPDIR=/tmp"
             ) from error
         raise ClusterError(f"cannot start Ray: {_first_line(error)}") from error
-
-
-def _joins(address: str) -> bool:
-    return address not in ("auto", "local") or (address == "auto" and bool(os.environ.get("RAY_ADDRESS")))
-
-
-def would_start_ray(address: str) -> bool:
-    """Whether `ray_session` would start a private Ray, where none is running or to be joined."""
-    return not ray.is_initialized() and not _joins(address)
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,21 +10,9 @@ from typing import Any
 import ray
 from ray._private.state import state
 
-from common.errors import SettingError
 from pipeline.errors import ClusterError
 
-DEVICES = ("auto", "cpu", "cuda")
 UNLIMITED_NODES = 100  # stands for no limit in what an autoscaler may add
-
-
-def check_device(device: str) -> None:
-    """Refuse a misspelled device before anything starts.
-
-    Raises:
-        SettingError: if the name is unknown.
-    """
-    if device not in DEVICES:
-        raise SettingError(f"device must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, not {device!r}")
 
 
 def cluster_has(resource: str, beside_gpus: bool = True) -> float:

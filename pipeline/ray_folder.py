@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ray._common.utils import get_default_ray_temp_dir
-
 PREFIX = "ray-"  # short: the paths of sockets below it are limited to about 107 bytes
 LOCK = "tessera.lock"
 UNLOCKED_S = 60.0  # between making a folder and locking it
@@ -49,6 +47,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _root() -> Path:
+    from ray._common.utils import get_default_ray_temp_dir  # brings all of Ray, which small scenes do without
+
     return Path(get_default_ray_temp_dir()).parent  # type: ignore[no-untyped-call]
 
 

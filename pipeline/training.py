@@ -32,7 +32,7 @@ from common.local_paths import local_path
 from common.settings import check_at_least
 from convonet.errors import WeightsError
 from convonet.family import NetworkConfig, SequenceSampling, ShapeSampling
-from convonet.precision import choose_device
+from convonet.precision import check_device, choose_device
 from convonet.registry import family_of, preset
 from convonet.resnet18 import load_imagenet_weights
 from convonet.training import (
@@ -45,7 +45,7 @@ from convonet.training import (
 )
 from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
 from pipeline.cluster import ray_session
-from pipeline.devices import assigned_device, check_device, cpus_for_each, uses_gpus
+from pipeline.devices import assigned_device, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.lease import lease
 from pipeline.litter import litter_of_training, remove

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from common.local_paths import local_path, url_in
+from convonet.precision import check_device
 from convonet.weights import load_network, model_file
-from pipeline.cluster import ray_session, would_start_ray
-from pipeline.devices import check_device
 from pipeline.errors import NoSurfaceError, RunDirectoryError, RunFileError
 from pipeline.lease import lease
 from pipeline.litter import INTERMEDIATE, litter_of_run, remove
 from pipeline.memory import MemoryWatch
 from pipeline.overwriting import refuse_overwriting
+from pipeline.ray_address import would_start_ray
 from pipeline.reconstruction.check import file_checksum, remove_damaged, verify_points
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
 from pipeline.reconstruction.coverage import (
@@ -26,7 +26,7 @@ from pipeline.reconstruction.coverage import (
     measure_coverage,
     stored_granularity,
 )
-from pipeline.reconstruction.here import network_here
+from pipeline.reconstruction.here import tasks_here
 from pipeline.reconstruction.ingest import BucketContents, bucket_points, index_file
 from pipeline.reconstruction.manifest import (
     MANIFEST,
@@ -200,11 +200,14 @@ def _compute(
         return manifest, TileCounts(tiles_kept=len(manifest.surface_tiles or ()))
     # One tile gains nothing from Ray, whose start takes longer.
     if all(plan.tile_count == 1 for plan in manifest.plans) and would_start_ray(address):
-        with network_here(job.model, device):
-            manifest = Schedule(job, manifest, seconds, show_progress, is_here=True).run()
+        with tasks_here(job.model, device) as run_tasks:
+            manifest = Schedule(job, manifest, seconds, run_tasks).run()
     else:
+        from pipeline.cluster import ray_session  # half a second, which a small scene does without
+        from pipeline.reconstruction.on_ray import TasksOnRay
+
         with ray_session(address):
-            manifest = Schedule(job, manifest, seconds, show_progress, is_here=False).run()
+            manifest = Schedule(job, manifest, seconds, TasksOnRay(show_progress)).run()
     return manifest, manifest.runs[-1]
 
 

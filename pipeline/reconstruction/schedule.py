@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import ray
-
-from pipeline.cluster import device_lanes, run_in_lanes
-from pipeline.errors import ClusterError
-from pipeline.progress import Progress
 from pipeline.reconstruction.coarse_field import is_believable, read_level_facts
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.ingest import occupied_tiles
@@ -26,10 +21,9 @@ from pipeline.reconstruction.stages import (
     sample_tile,
     surface_tile,
 )
-from pipeline.reconstruction.tile_memory import tile_memory
 
-GPUS_PER_TILE = 0.5
-TASK_RETRIES = 5
+# Work on a tile, what all tiles share, the tiles, and a title for people, to the records of the tiles.
+RunTasks = Callable[[Callable[[TileJob, Any], TileRecord], TileJob, Sequence[Any], str], Iterable[TileRecord]]
 
 
 class timed:  # noqa: N801 (reads as a statement)
@@ -59,8 +53,7 @@ class Schedule:
         job: what they share.
         manifest: of the run.
         seconds: gets the wall time of each stage.
-        show_progress: draw progress bars.
-        is_here: run the tasks in this process, not on Ray.
+        run_tasks: in this process or on Ray.
     """
 
     def __init__(
@@ -68,11 +61,10 @@ class Schedule:
         job: TileJob,
         manifest: RunManifest,
         seconds: dict[str, float],
-        show_progress: bool,
-        is_here: bool,
+        run_tasks: RunTasks,
     ) -> None:
         self.job, self.manifest, self.seconds = job, manifest, seconds
-        self.show_progress, self.is_here = show_progress, is_here
+        self.run_tasks = run_tasks
 
     def run(self) -> RunManifest:
         """Compute what is missing and note it in the manifest.
@@ -126,34 +118,10 @@ class Schedule:
         self, work: Callable[[TileJob, Any], TileRecord], items: Sequence[Any], title: str
     ) -> tuple[int, int]:
         """Run one task for each item; returns how many computed theirs and how many found it finished."""
-        device = self.job.device if work is not surface_tile else "cpu"  # surfaces need no network
-        kept = 0
-        if self.is_here:
-            kept = sum(work(self.job, item).was_finished for item in items)
-            return len(items) - kept, kept
-        memory = tile_memory(self.job.plans)
-        lanes = device_lanes(_on_device, device, GPUS_PER_TILE, memory, TASK_RETRIES, work, ray.put(self.job))
-        with Progress(title, len(items), "tile", is_shown=self.show_progress) as progress:
-            try:
-                for _, record in run_in_lanes(lanes, items):
-                    kept += record.was_finished
-                    progress.update()
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
-            except ray.exceptions.RayError as error:
-                raise ClusterError(
-                    f"workers kept dying while computing {title} ({type(error).__name__}); finished tiles are kept: "
-                    "free some memory, then run the same command again"
-                ) from error
+        kept = sum(record.was_finished for record in self.run_tasks(work, self.job, items, title))
         return len(items) - kept, kept
 
 
 def _reached(plan: ScenePlan, tiles: Sequence[int]) -> list[int]:
     """All tiles whose crops cover any of these, ascending."""
     return sorted({near for tile in tiles for near in plan.under_crop(tile)})
-
-
-def _on_device(
-    device: str, work: Callable[[TileJob, Any], TileRecord], job: TileJob, item: Any
-) -> TileRecord:
-    return work(replace(job, device=device), item)

@@ -22,7 +22,7 @@ from convonet.weights import load_network, save_network
 from pipeline import reconstruct
 from pipeline.cli import main
 from pipeline.errors import NoSurfaceError
-from pipeline.reconstruction import ReconstructConfig, schedule
+from pipeline.reconstruction import ReconstructConfig, on_ray
 from pipeline.reconstruction.report import read_report
 from pipeline.reconstruction.store import RunStore
 from preprocessing.mesh_checks import check_mesh
@@ -94,7 +94,7 @@ class DriverDiedError(Exception):
 
 def stopping_after(tasks: int) -> Callable[..., Iterator[Any]]:
     """`run_in_lanes` whose driver dies after some results, whatever is still at work."""
-    whole = schedule.run_in_lanes
+    whole = on_ray.run_in_lanes
 
     def in_lanes(*arguments: Any) -> Iterator[Any]:
         for number, result in enumerate(whole(*arguments)):
@@ -121,7 +121,7 @@ def test_every_family_reconstructs_in_one_tile_and_in_eight_and_survives_interru
     out = tmp_path / "again"
     for tasks in (1, 5, 4):  # in the fields, later in the fields, in the surfaces
         with monkeypatch.context() as patched, pytest.raises(DriverDiedError):
-            patched.setattr(schedule, "run_in_lanes", stopping_after(tasks))
+            patched.setattr(on_ray, "run_in_lanes", stopping_after(tasks))
             reconstruct(scan, out, settings(model, 20), show_progress=False)
     report = reconstruct(scan, out, settings(model, 20), show_progress=False)
     assert report.fields_kept + report.tiles_kept > 0
