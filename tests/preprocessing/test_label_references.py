@@ -194,7 +194,7 @@ def check_labels(mesh: Mesh, record: Callable[[str, object], None]) -> None:
     assert 0 < truth.sum() < len(truth)
     agreement = (label_solid(vertices, triangles, queries) == truth).mean()
     record("points", len(queries))
-    record("agreement", agreement)
+    record("agreement", float(agreement))
     print(f"{len(triangles):6} faces {len(queries):7} points {100 * agreement:.4f}%")
     assert agreement >= LEAST_AGREEMENT
 
