@@ -137,6 +137,23 @@ sys.exit(f"imported {loaded}" if loaded else 0)
     assert done.stdout == f"tessera {version('tessera-mesh')}\n"
 
 
+def test_a_small_scene_needs_neither_ray_nor_open3d(tmp_path: Path) -> None:
+    directions = np.random.default_rng(1).normal(size=(2000, 3))
+    write_scan_ply(tmp_path / "ball.ply", directions / np.linalg.norm(directions, axis=1, keepdims=True))
+    program = f"""
+import sys
+from pipeline.cli import main
+main(["reconstruct", {str(tmp_path / "ball.ply")!r}, "--out", {str(tmp_path / "run")!r}])
+print({{"ray", "open3d", "zarr", "pandas"}} & set(sys.modules), file=sys.stderr)
+"""
+    kept = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=kept, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "set()\n")
+    assert "watertight: yes" in done.stdout
+
+
 def leaves(group: Group) -> Iterator[type]:
     for member in group.members.values():
         yield from leaves(member) if isinstance(member, Group) else [member]
