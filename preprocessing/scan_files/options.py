@@ -59,8 +59,9 @@ class ScanOptions:
         check_choices(self)
         if any(not 0 <= value <= 255 for value in (*self.keep_classes, *self.drop_classes)):
             raise SettingError("LAS classes are whole numbers from 0 to 255")
-        if any(len(place) != 3 or not all(map(math.isfinite, place)) for place in self.stations):
-            raise SettingError("a station is three finite numbers X,Y,Z")
+        for place in self.stations:
+            if len(place) != 3 or not all(map(math.isfinite, place)):
+                raise SettingError(f"a station is three finite numbers X,Y,Z, not {','.join(map(str, place))}")
 
     @property
     def rotation(self) -> NDArray[np.float64]:
