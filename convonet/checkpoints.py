@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.local_paths import local_path
 from convonet.errors import EntriesError, WeightsError
 from convonet.family import NetworkConfig
 from convonet.registry import family_of, presets
 from convonet.weights import save_network
+from foundation.local_paths import local_path
 
 # The originals keep the best loss as a numpy scalar: its constructor, dtypes and nothing else of numpy.
 _SCALAR = np.float64(0).__reduce__()[0]

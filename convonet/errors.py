@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import TesseraError
+from foundation.errors import TesseraError
 
 
 class NetworkError(TesseraError):

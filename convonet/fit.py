@@ -25,8 +25,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.errors import SettingError, TesseraError
-from common.settings import check_at_least
 from convonet.errors import WeightsError
 from convonet.family import Sampling, SequenceSampling, ShapeSampling
 from convonet.precision import choose_device
@@ -34,6 +32,8 @@ from convonet.prefetch import Prefetched
 from convonet.registry import family_of, preset
 from convonet.training import BatchSource, Fit, TrainingConfig, TrainingState
 from convonet.weights import load_any_network, save_network
+from foundation.errors import SettingError, TesseraError
+from foundation.settings import check_at_least
 
 SOURCES = {
     type(None): "preprocessing.training_crops:training_source",

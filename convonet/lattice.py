@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import SettingError
+from foundation.errors import SettingError
 
 BITS = 20
 HALF_RANGE = 1 << (BITS - 1)

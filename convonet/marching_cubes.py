@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import SettingError
 from convonet.cell_cases import CORNERS, EDGES, cell_cases
 from convonet.lattice import HALF_RANGE, key_step, pack, unpack_vertex
+from foundation.errors import SettingError
 
 MIN_FRACTION = 1e-3
 """Vertices keep this distance (in cells) from lattice points, so that no two coincide and no triangle

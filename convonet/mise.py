@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import SettingError
 from convonet.errors import FieldError
 from convonet.lattice import key_step, pack, unpack
+from foundation.errors import SettingError
 
 Integer = TypeVar("Integer", bound=np.integer[Any])
 Field = Callable[[NDArray[np.int64]], NDArray[np.float32]]

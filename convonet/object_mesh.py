@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import SettingError
 from convonet import mise
 from convonet.errors import FieldError
 from convonet.lattice import Lattice
 from convonet.marching_cubes import extract_blocks
+from foundation.errors import SettingError
 
 Field = Callable[[Tensor], Tensor]
 """Positions (Q, 3) float32 to logits (Q,); differentiable in the positions, each by itself."""

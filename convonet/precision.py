@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from common.errors import SettingError
+from foundation.errors import SettingError
 
 
 def cpu_has_bf16_units() -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from common.errors import SettingError
 from convonet.family import Family, NetworkConfig
+from foundation.errors import SettingError
 
 FAMILIES: dict[str, str] = {
     "volume": "convonet.volume.family",

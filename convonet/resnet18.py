@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from common.local_paths import local_path
 from convonet.errors import WeightsError
 from convonet.original_states import check_entries, is_counter
+from foundation.local_paths import local_path
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

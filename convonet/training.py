@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.atomic_file import appearing
-from common.errors import SettingError
-from common.settings import check_at_least
 from convonet.point_encoder import PointHints
 from convonet.precision import network_precision
+from foundation.atomic_file import appearing
+from foundation.errors import SettingError
+from foundation.settings import check_at_least
 
 LOGITS_PER_VOXEL = 4.0
 

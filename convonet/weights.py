@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from common.atomic_file import appearing
-from common.local_paths import local_path
 from convonet.crop_network import CropNetwork
 from convonet.errors import WeightsError
 from convonet.registry import FAMILIES, config_from_json, family_of
+from foundation.atomic_file import appearing
+from foundation.local_paths import local_path
 
 PACKAGED = Path(__file__).parent / "weights"
 DEPTHS, DEEPEST = ("_blocks", "_levels", "_layers"), 64  # settings that count modules

@@ -5,7 +5,7 @@ The five functions are imported on first use, so that `tessera --help` does not 
 
 from typing import TYPE_CHECKING
 
-from common.first_use import on_first_use
+from foundation.first_use import on_first_use
 
 if TYPE_CHECKING:
     from pipeline.evaluation import evaluate

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from common.errors import TesseraError
+from foundation.errors import TesseraError
 from pipeline.commands import TESSERA, Command, Group
 from pipeline.commands.options import Parser, documentation, parse
 from pipeline.interruption import Interruption, describe, exit_code

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.atomic_file import appearing
-from common.local_paths import local_path
-from common.settings import check_at_least
 from convonet import DEFAULT_MODEL
+from foundation.atomic_file import appearing
+from foundation.local_paths import local_path
+from foundation.settings import check_at_least
 from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct
 from preprocessing.buildings import BuildingConfig, building

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.local_paths import local_path
+from foundation.local_paths import local_path
 from pipeline.errors import PipelineError, RunDirectoryError
 from pipeline.version import software_version
 from preprocessing.scan_files import ScanOptions

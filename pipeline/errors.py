@@ -1,6 +1,6 @@
 """The errors of the distributed stages. Each message says what to do."""
 
-from common.errors import TesseraError
+from foundation.errors import TesseraError
 
 
 class PipelineError(TesseraError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.settings import check_at_least
+from foundation.settings import check_at_least
 from pipeline.mesh_reading import read_mesh_safely
 from preprocessing.metrics import MeshMetrics, evaluate_mesh
 

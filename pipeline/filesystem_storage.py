@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as fs
 
-from common.atomic_file import PARTIAL
-from common.local_paths import url_in
-from common.storage import LocalStorage, OpenedFile, Storage
+from foundation.atomic_file import PARTIAL
+from foundation.local_paths import url_in
+from foundation.storage import LocalStorage, OpenedFile, Storage
 from pipeline.errors import RunDirectoryError
 
 APPEAR_WHEN_CLOSED = (

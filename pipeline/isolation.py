@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from common.errors import TesseraError
-from common.settings import check_at_least
+from foundation.errors import TesseraError
+from foundation.settings import check_at_least
 
 Result = TypeVar("Result")
 

@@ -1,7 +1,7 @@
 """Where the installed `tessera` command starts: its own packages come first, whatever else has their names.
 
-A wheel holds this file as the package `tessera_mesh` with `common`, `convonet`, `preprocessing` and `pipeline` below,
-so that an installation overwrites nobody's modules (docs/decisions/010-installed-modules.md). Programs find them
+A wheel holds this file as the package `tessera_mesh` with `foundation`, `convonet`, `preprocessing` and `pipeline`
+below, so that an installation overwrites nobody's modules (docs/decisions/010-installed-modules.md). Programs find them
 through `tessera_mesh.pth`, after their own modules; the command and the processes that it starts find them before all
 others.
 """

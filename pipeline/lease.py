@@ -16,7 +16,7 @@ from typing import Protocol
 
 import psutil
 
-from common.storage import LocalStorage, Storage
+from foundation.storage import LocalStorage, Storage
 from pipeline.errors import RunDirectoryError
 from pipeline.interruption import interrupt_main
 

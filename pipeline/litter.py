@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.local_paths import local_path
+from foundation.local_paths import local_path
 from pipeline.errors import PipelineError
 from pipeline.lease import LEASE_FILE, lease
 from pipeline.ray_folder import abandoned_ray_folders

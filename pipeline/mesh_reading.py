@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.local_paths import local_path
+from foundation.local_paths import local_path
 from pipeline.isolation import CallCrashedError, CallFailedError, CallLimits, IsolatedProcess
 from preprocessing.errors import MeshError
 from preprocessing.mesh_files import Mesh, read_mesh

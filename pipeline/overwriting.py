@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.local_paths import local_path
+from foundation.local_paths import local_path
 from pipeline.errors import OverwritingError
 
 STORE_MARK = "zarr.json"  # of a dataset, in which nothing else may lie

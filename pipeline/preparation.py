@@ -9,7 +9,7 @@ from pathlib import Path
 
 import ray
 
-from common.local_paths import local_path
+from foundation.local_paths import local_path
 from pipeline.cluster import TASKS_IN_FLIGHT, Lane, ray_session, run_in_lanes
 from pipeline.devices import available_cpus
 from pipeline.isolation import CallCrashedError, CallFailedError, CallLimits, IsolatedProcess

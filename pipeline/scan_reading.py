@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.local_paths import local_path
+from foundation.local_paths import local_path
 from pipeline.isolation import CallCrashedError, CallLimits, IsolatedProcess
 from pipeline.mesh_reading import mesh_limits
 from preprocessing.errors import ScanError

@@ -26,10 +26,6 @@ from ray.train import (
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from torch import nn
 
-from common.atomic_file import appearing
-from common.errors import SettingError
-from common.local_paths import local_path
-from common.settings import check_at_least
 from convonet.errors import WeightsError
 from convonet.family import NetworkConfig, SequenceSampling, ShapeSampling
 from convonet.precision import check_device, choose_device
@@ -44,6 +40,10 @@ from convonet.training import (
     TrainingState,
 )
 from convonet.weights import KIND_KEY, load_any_network, packaged_models, read_header, save_network
+from foundation.atomic_file import appearing
+from foundation.errors import SettingError
+from foundation.local_paths import local_path
+from foundation.settings import check_at_least
 from pipeline.cluster import ray_session
 from pipeline.devices import assigned_device, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError, RunDirectoryError

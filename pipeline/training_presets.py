@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from common.errors import SettingError
 from convonet.registry import family_of, preset
 from convonet.training import TrainingConfig
+from foundation.errors import SettingError
 from pipeline.training import SAMPLES, TrainConfig
 from preprocessing.training_shapes import ShapeConfig, ShapeSource
 

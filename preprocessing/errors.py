@@ -1,6 +1,6 @@
 """The errors of geometry and files. Each message names the file and the cure."""
 
-from common.errors import TesseraError
+from foundation.errors import TesseraError
 
 
 class GeometryError(TesseraError):

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.atomic_file import appearing
-from common.local_paths import local_path
+from foundation.atomic_file import appearing
+from foundation.local_paths import local_path
 from preprocessing import glb
 from preprocessing.errors import MeshError, NoTrianglesError
 from preprocessing.formats import MESH_SUFFIXES

@@ -13,8 +13,8 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from common.errors import SettingError
-from common.settings import check_at_least
+from foundation.errors import SettingError
+from foundation.settings import check_at_least
 from preprocessing.body_designs import DESIGNS
 from preprocessing.body_motions import Floats, Motion, Superellipsoid
 from preprocessing.errors import GeometryError

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from common.atomic_file import appearing
+from foundation.atomic_file import appearing
 from preprocessing.errors import MeshError
 from preprocessing.native import load_open3d, ray_threads
 

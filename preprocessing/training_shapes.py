@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import SettingError
-from common.settings import check_choices
+from foundation.errors import SettingError
+from foundation.settings import check_choices
 from preprocessing.dataset import BlockReader, read_layout
 from preprocessing.errors import DatasetError
 from preprocessing.split_samples import SplitPictures, SplitSamples

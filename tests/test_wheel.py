@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import zipfile
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from preprocessing.scan_files import write_scan_ply
 
 ROOT = Path(__file__).resolve().parents[1]
+VERSION = version("tessera-mesh")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     users = folder / "users"
     users.mkdir()
     (users / "preprocessing.py").write_text("OWNER = 'the user'\n")
+    (users / "foundation.py").write_text("OWNER = 'the user'\n")
     (users / "convonet.py").write_text("OWNER = 'the user'\n")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHON"))}
     return Installation(wheel, programs, kept | {"PYTHONPATH": str(users)})
@@ -62,10 +65,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 def test_the_wheel_has_one_top_level_name(installed: Installation) -> None:
     names = zipfile.ZipFile(installed.wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"tessera_mesh", "tessera_mesh.pth", "tessera_mesh-0.1.0.dist-info"}
+    assert tops == {"tessera_mesh", "tessera_mesh.pth", f"tessera_mesh-{VERSION}.dist-info"}
     sources = [
         path
-        for top in ("common", "convonet", "preprocessing", "pipeline")
+        for top in ("foundation", "convonet", "preprocessing", "pipeline")
         for path in (ROOT / top).rglob("*")
     ]
     wanted = {
@@ -86,7 +89,7 @@ def test_the_command_reconstructs_beside_foreign_modules_of_our_names(
         "--voxel-size", "0.3", "--device", "cpu", "--address", "local",
     )  # fmt: skip
     assert "watertight: yes" in out
-    assert "0.1.0" in (tmp_path / "run" / "manifest.json").read_text()
+    assert VERSION in (tmp_path / "run" / "manifest.json").read_text()
 
 
 def test_foreign_modules_stay_what_they_are_in_the_users_programs(installed: Installation) -> None:

@@ -7,8 +7,6 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from common.errors import SettingError
-from common.settings import check_fields
 from convonet.conv_onet.coordinates import PROJECTIONS, PositionEncoding, Projection, position_size
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
 from convonet.conv_onet.local_decoder import ConditionedBlocks, LocalDecoder, PatchLocalDecoder, Sampling
@@ -25,6 +23,8 @@ from convonet.conv_onet.unet3d import GROUPS
 from convonet.conv_onet.voxel_encoder import LocalVoxelEncoder
 from convonet.pooled_trunk import LocalPoolTrunk
 from convonet.scatter import Backend, Pooling
+from foundation.errors import SettingError
+from foundation.settings import check_fields
 
 InputFamily = Literal["points", "voxels", "crops", "pointconv"]
 Inputs = Tensor | CropInputs

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from common.errors import SettingError
 from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow.network import FlowCodes, OccupancyFlow
 from convonet.training import ArrayBatch
+from foundation.errors import SettingError
 
 
 @dataclass(frozen=True)

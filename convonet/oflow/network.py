@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from common.errors import SettingError
-from common.settings import check_fields
 from convonet.latent_gaussian import LatentGaussian
 from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import (
@@ -22,6 +20,8 @@ from convonet.oflow.encoders import (
 from convonet.oflow.image_encoders import ConvSequenceEncoder, FirstFrameResNet18
 from convonet.oflow.ode import Carrier, SolverConfig
 from convonet.oflow.velocity import VelocityField
+from foundation.errors import SettingError
+from foundation.settings import check_fields
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from common.errors import SettingError
 from convonet.errors import NetworkError
 from convonet.oflow.velocity import VelocityField
+from foundation.errors import SettingError
 
 METHODS = ("dopri5", "euler", "midpoint", "rk4")
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from common.errors import SettingError
-from common.settings import check_fields
 from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import TemporalResnetPointnet
 from convonet.oflow.image_encoders import ConvSequenceEncoder
 from convonet.oflow.losses import OccupancySamples
+from foundation.errors import SettingError
+from foundation.settings import check_fields
 
 
 @dataclass(frozen=True)

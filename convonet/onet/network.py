@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.errors import SettingError
-from common.settings import check_fields
 from convonet.additive_decoder import DecoderSizes
 from convonet.latent_gaussian import LatentGaussian
 from convonet.onet.decoders import DecoderKind, build_decoder
@@ -22,6 +20,8 @@ from convonet.onet.latent_encoder import LatentEncoder
 from convonet.onet.voxel_encoder import VoxelEncoder
 from convonet.pointnet import ResnetPointnet, SimplePointnet
 from convonet.resnet18 import ImageEncoder
+from foundation.errors import SettingError
+from foundation.settings import check_fields
 
 EncoderKind = Literal["pointnet_resnet", "pointnet_simple", "voxel_simple", "resnet18", "index", "none"]
 WIDE_ENCODERS = ("pointnet_resnet", "pointnet_simple", "voxel_simple")

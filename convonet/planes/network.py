@@ -13,8 +13,6 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from common.errors import SettingError
-from common.settings import check_fields
 from convonet.crop_network import CropNetwork
 from convonet.point_encoder import PointHints
 from convonet.pooled_trunk import LocalPoolTrunk
@@ -22,6 +20,8 @@ from convonet.pooling import OccupiedVoxels
 from convonet.sampling import sample_trilinear
 from convonet.voxel_decoder import VoxelDecoder
 from convonet.voxel_unet import VoxelUNet
+from foundation.errors import SettingError
+from foundation.settings import check_fields
 
 Plane = Literal["xz", "xy", "yz"]
 NORMALS: dict[Plane, int] = {"xz": 1, "xy": 2, "yz": 0}  # coordinate along which a plane gathers

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from common.settings import check_fields
 from convonet.crop_network import CropNetwork
 from convonet.grid_box import GridBox
 from convonet.pieces import each_piece
@@ -18,6 +17,7 @@ from convonet.pooling import OccupiedVoxels
 from convonet.sampling import TrilinearReads, sample_trilinear
 from convonet.voxel_decoder import VoxelDecoder
 from convonet.voxel_unet import VoxelUNet
+from foundation.settings import check_fields
 
 CACHED_QUERIES = 16_384  # decoded at once without a graph: their activations stay in a processor's cache
 READ_SHARE = 1 / 2  # of the voxels read, up to which the last block is computed at those alone

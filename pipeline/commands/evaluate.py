@@ -32,7 +32,7 @@ class Evaluate:
         """Measure, and print the metrics."""
         from json import dumps
 
-        from common.atomic_file import appearing
+        from foundation.atomic_file import appearing
         from pipeline.evaluation import evaluate
         from pipeline.overwriting import refuse_overwriting
 

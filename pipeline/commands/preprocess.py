@@ -162,7 +162,7 @@ class MeshDataset(FolderDataset):
 
     def limits(self) -> CallLimits:
         """See `Dataset`."""
-        from common.settings import check_at_least
+        from foundation.settings import check_at_least
         from pipeline.isolation import CallLimits
 
         check_at_least(0, memory_gib=self.memory_gib)

@@ -19,7 +19,7 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.atomic_file import appearing
+from foundation.atomic_file import appearing
 from preprocessing import glb
 from preprocessing.errors import MeshError
 from preprocessing.ply_stream import writing_to

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from common.settings import check_at_least, check_choices
+from foundation.settings import check_at_least, check_choices
 
 Up = Literal["y", "z"]
 

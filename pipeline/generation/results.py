@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.atomic_file import appearing
+from foundation.atomic_file import appearing
 from pipeline.errors import PipelineError
 from pipeline.generation.animation import (
     animation_frames,

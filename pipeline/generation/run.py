@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from common.local_paths import local_path
 from convonet.precision import choose_device
 from convonet.registry import family
 from convonet.weights import KIND_KEY, load_any_network, model_file, read_header
+from foundation.local_paths import local_path
 from pipeline.errors import PipelineError
 from pipeline.generation.config import GenerateConfig
 from pipeline.generation.generator import Generator

@@ -5,7 +5,7 @@ The names are imported on first use: to look at a scan, nobody needs Ray and tor
 
 from typing import TYPE_CHECKING
 
-from common.first_use import on_first_use
+from foundation.first_use import on_first_use
 
 if TYPE_CHECKING:
     from pipeline.reconstruction.config import ReconstructConfig

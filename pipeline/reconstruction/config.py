@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from common.errors import SettingError
-from common.settings import check_choices
 from convonet import DEFAULT_MODEL
+from foundation.errors import SettingError
+from foundation.settings import check_choices
 from preprocessing.scan_files.options import ScanOptions
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import SettingError
 from convonet.mise import MiseConfig
+from foundation.errors import SettingError
 from pipeline.reconstruction.config import ReconstructConfig
 from preprocessing.errors import ScanError
 

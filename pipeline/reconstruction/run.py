@@ -9,9 +9,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from common.local_paths import local_path, url_in
 from convonet.precision import check_device
 from convonet.weights import load_network, model_file
+from foundation.local_paths import local_path, url_in
 from pipeline.errors import NoSurfaceError, RunDirectoryError, RunFileError
 from pipeline.lease import lease
 from pipeline.litter import INTERMEDIATE, litter_of_run, remove

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from common.storage import OpenedFile
+from foundation.storage import OpenedFile
 from pipeline.errors import RunFileError
 
 Columns = Mapping[str, NDArray[Any]]

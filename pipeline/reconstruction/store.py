@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from common.storage import LocalStorage, Storage
+from foundation.storage import LocalStorage, Storage
 from pipeline.errors import RunDirectoryError, RunFileError
 from pipeline.filesystem_storage import open_storage
 from pipeline.reconstruction.sealed_tables import Columns, SealedTable, sealed

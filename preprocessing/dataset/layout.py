@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.errors import SettingError
+from foundation.errors import SettingError
 
 FORMAT_VERSION = 3
 SPLITS = ("train", "val", "test")

@@ -25,9 +25,9 @@ import zarr.codecs
 import zarr.storage
 from numpy.typing import NDArray
 
-from common.atomic_file import PARTIAL
-from common.local_paths import local_path
-from common.storage import LocalStorage
+from foundation.atomic_file import PARTIAL
+from foundation.local_paths import local_path
+from foundation.storage import LocalStorage
 from preprocessing.dataset.layout import FORMAT_VERSION, DatasetLayout
 from preprocessing.dataset.samples import Provenance, RejectedShape, ShapeRow
 from preprocessing.errors import DatasetError

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from common.first_use import on_first_use
+from foundation.first_use import on_first_use
 
 if TYPE_CHECKING:
     from preprocessing.scan_files.chunks import ScanChunk, ScanReader

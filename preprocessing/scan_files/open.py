@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.local_paths import local_path
+from foundation.local_paths import local_path
 from preprocessing.errors import ScanError
 from preprocessing.formats import COLMAP_POINTS, SCAN_FORMATS, SCAN_SUFFIXES
 from preprocessing.scan_files.arrays import open_arrays

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from common.errors import SettingError
-from common.settings import check_choices
+from foundation.errors import SettingError
+from foundation.settings import check_choices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,9 @@ class ScanOptions:
             raise SettingError("LAS classes are whole numbers from 0 to 255")
         for place in self.stations:
             if len(place) != 3 or not all(map(math.isfinite, place)):
-                raise SettingError(f"a station is three finite numbers X,Y,Z, not {','.join(map(str, place))}")
+                raise SettingError(
+                    f"a station is three finite numbers X,Y,Z, not {','.join(map(str, place))}"
+                )
 
     @property
     def rotation(self) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from common.atomic_file import appearing
+from foundation.atomic_file import appearing
 from preprocessing.errors import ScanError
 from preprocessing.scan_files.chunks import ScanChunk, ScanReader, are_normals, columns_to_chunk
 from preprocessing.scan_files.colors import (

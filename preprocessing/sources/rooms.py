@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import SettingError
-from common.settings import check_at_least
+from foundation.errors import SettingError
+from foundation.settings import check_at_least
 from preprocessing.buildings import BuildingConfig, building
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError

@@ -9,7 +9,7 @@ import manifold3d
 import numpy as np
 from numpy.typing import NDArray
 
-from common.settings import check_at_least, check_choices
+from foundation.settings import check_at_least, check_choices
 from preprocessing.errors import MeshError
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.watertight.cleaning import Soup, clean_soup, edge_use, face_parts, orient

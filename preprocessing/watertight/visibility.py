@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
-from common.errors import SettingError
+from foundation.errors import SettingError
 from preprocessing.errors import MeshError
 from preprocessing.native import load_open3d, ray_threads
 from preprocessing.watertight.cleaning import Soup

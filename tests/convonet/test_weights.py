@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from common.atomic_file import appearing
 from convonet.errors import WeightsError
 from convonet.training import TrainingConfig, TrainingState
 from convonet.volume import VolumeNetwork, VolumeNetworkConfig
@@ -22,6 +21,7 @@ from convonet.weights import (
     read_header,
     save_network,
 )
+from foundation.atomic_file import appearing
 
 SMALL = VolumeNetworkConfig(
     feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8

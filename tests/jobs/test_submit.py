@@ -22,7 +22,7 @@ from preprocessing.scan_files import write_scan_ply
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
-PACKAGES = ("common", "convonet", "preprocessing", "pipeline", "jobs")
+PACKAGES = ("foundation", "convonet", "preprocessing", "pipeline", "jobs")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from common.errors import SettingError
+from foundation.errors import SettingError
 from pipeline import reconstruct
 from pipeline.cluster import ray_session, run_windowed
 from pipeline.errors import ClusterError

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.storage import LocalStorage, Storage
+from foundation.storage import LocalStorage, Storage
 from pipeline.errors import RunDirectoryError, RunFileError
 from pipeline.filesystem_storage import open_storage
 from pipeline.lease import LEASE_FILE, lease

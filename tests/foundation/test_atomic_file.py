@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.atomic_file import appearing
+from foundation.atomic_file import appearing
 from preprocessing.errors import GeometryError
 from preprocessing.mesh_files import open_mesh_writer, write_mesh
 from preprocessing.scan_files import write_scan_ply

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from common.atomic_file import PARTIAL, appearing
+from foundation.atomic_file import PARTIAL, appearing
 
 
 class OpenedFile(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from common.errors import SettingError
+from foundation.errors import SettingError
 
 LARGEST_INTEGER = 2**63 - 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.local_paths import UrlError, local_path, url_in
+from foundation.local_paths import UrlError, local_path, url_in
 
 URLS = [
     "s3://bucket/run",

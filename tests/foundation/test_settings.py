@@ -9,8 +9,8 @@ from typing import Literal
 
 import pytest
 
-from common.errors import SettingError, TesseraError
-from common.settings import check_at_least, check_choices, check_fields
+from foundation.errors import SettingError, TesseraError
+from foundation.settings import check_at_least, check_choices, check_fields
 
 
 @dataclass(frozen=True)
