@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from foundation.errors import TesseraError
 from pipeline.commands import TESSERA, Command, Group
 from pipeline.commands.options import Parser, documentation, parse
-from pipeline.interruption import Interruption, describe, exit_code
+from pipeline.interruption import Interruption, check_interrupted, describe, exit_code
 from pipeline.version import software_version
 
 
@@ -57,6 +57,7 @@ def main(args: Sequence[str] | None = None) -> None:
                     print(f"tessera {software_version()}")
                 else:
                     command_of(words).run()
+                check_interrupted()
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:  # whoever reads, such as `head`, has seen enough

@@ -26,6 +26,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.cluster_watch import private_processes, watched
 from pipeline.devices import assigned_device, available_cpus, cluster_has, largest_memory, room, uses_gpus
+from pipeline.interruption import check_interrupted
 from pipeline.ray_address import joins
 from pipeline.ray_folder import ray_folder
 
@@ -280,6 +281,7 @@ def run_in_lanes(lanes: Sequence[Lane[Item]], items: Iterable[Item]) -> Iterator
     queue = iter(items)
     is_exhausted = False
     while waiting or not is_exhausted:
+        check_interrupted()
         for number, lane in enumerate(lanes):
             room = 0 if is_exhausted else lane.window()
             while not is_exhausted and submitted[number] < room:

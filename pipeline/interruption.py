@@ -22,6 +22,9 @@ SAME_S = (
 )
 
 
+_at_work: list[Interruption] = []
+
+
 class Interruption:
     """Context of a command in the main thread: a signal that ends it becomes a `KeyboardInterrupt`.
 
@@ -37,6 +40,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         self._before: dict[int, Any] = {}
+        _at_work.append(self)
         if threading.current_thread() is not threading.main_thread():
             return self
         self._listening, ours = socket.socketpair()
@@ -50,6 +54,7 @@ class Interruption:
         return self
 
     def __exit__(self, *_: object) -> None:
+        _at_work.remove(self)
         if not self._before:
             return
         for number, handler in self._before.items():
@@ -81,6 +86,15 @@ def _end_now(number: int) -> None:
             child.kill()
     print("tessera: ended at once; run the same command again to continue", file=sys.stderr, flush=True)
     os._exit(exit_code(number))
+
+
+def check_interrupted() -> None:
+    """Raise the `KeyboardInterrupt` of a signal again, between two pieces of work.
+
+    Where it arrived in a callback or in an import that forgives every error, Python has dropped it.
+    """
+    if _at_work and _at_work[-1].received is not None:
+        raise KeyboardInterrupt
 
 
 def interrupt_main() -> None:

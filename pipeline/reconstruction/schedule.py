@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pipeline.interruption import check_interrupted
 from pipeline.reconstruction.coarse_field import is_believable, read_level_facts
 from pipeline.reconstruction.field_store import field_file
 from pipeline.reconstruction.ingest import occupied_tiles
@@ -33,6 +34,7 @@ class timed:  # noqa: N801 (reads as a statement)
         self._seconds, self._stage = seconds, stage
 
     def __enter__(self) -> None:
+        check_interrupted()
         self._started = time.monotonic()
 
     def __exit__(self, *_: object) -> None:

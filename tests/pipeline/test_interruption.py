@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.interruption import Interruption, check_interrupted
 from preprocessing.scan_files import write_scan_ply
 from tests.pipeline.commands_at_work import ROOT, Command, alive
 from tests.preprocessing.ball_datasets import BALLS, write_balls
@@ -71,11 +73,22 @@ def test_a_signal_ends_a_command_at_work_with_all_that_it_started(
     assert list(temporary.iterdir()) == [], "Ray's files are still there"
 
 
-@pytest.mark.parametrize("seconds", [1.0, 4.0, 6.0])
+def wait_until_it_listens(command: Command) -> None:
+    """Until the interpreter has come to where signals are caught."""
+    status = Path(f"/proc/{command.process.pid}/status")
+    while True:
+        caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+        if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 3.0, 5.0])
 def test_a_signal_while_a_command_starts_is_one_line_too(
     seconds: float, tmp_path: Path, scene_points: np.ndarray, temporary: Path
 ) -> None:
     command = Command(*arguments_of("reconstruct", tmp_path, scene_points))
+    wait_until_it_listens(command)
     time.sleep(seconds)
     family = command.family()
     command.process.terminate()
@@ -131,6 +144,15 @@ def at_work(*wrapper: str) -> subprocess.Popen[str]:
     while "at work" not in process.stdout.readline():
         assert process.poll() is None
     return process
+
+
+def test_a_signal_that_some_import_swallows_ends_the_command_at_its_next_step() -> None:
+    with Interruption():
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            check_interrupted()
+    check_interrupted()
 
 
 @pytest.mark.parametrize(("number", "code", "line"), ENDS)

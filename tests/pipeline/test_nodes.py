@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -150,30 +153,59 @@ def test_training_survives_a_node_that_vanishes_and_uses_one_that_comes_late(
     assert all(torch.equal(value, expected[name]) for name, value in found.items())
 
 
-def command(*arguments: str) -> subprocess.Popen[str]:
+def environment() -> dict[str, str]:
+    """Of a head and of commands that join it: this process has had sessions with tokens of their own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    return kept | {"RAY_AUTH_MODE": "disabled"}
+
+
+@contextmanager
+def head_of_its_own() -> Iterator[str]:
+    """The address of a head node of one processor that nothing in this process has to do with."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # short: Ray's sockets live below it
+    options = [f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=1", "--include-dashboard=false"]
+    start = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--temp-dir={folder}", "--block"]
+    process = subprocess.Popen(
+        [*start, *options, "--disable-usage-stats"],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        while "Ray runtime started" not in (line := process.stdout.readline()):
+            assert line, "it has not started"
+        yield f"127.0.0.1:{port}"
+    finally:
+        for member in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with suppress(psutil.Error):
+                member.kill()
+        process.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def command(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.cli", *arguments],
-        cwd=ROOT, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
 def test_when_the_head_is_lost_one_line_says_so_and_the_same_command_finishes(tmp_path: Path) -> None:
     store = tmp_path / "rooms.zarr"
     arguments = ["preprocess", "rooms", "--out", str(store), "--rooms", "24", "--building-windows", "0"]
-    with cluster_of(1) as cluster:
-        running = command(*arguments, "--address", cluster.address)
+    with head_of_its_own() as address:
+        running = command(*arguments, "--address", address)
         wait_for(
             lambda: shards_done(store) >= 1, lambda: running.poll() is None, lambda: running.communicate()[1]
         )
-        cluster.shutdown()
-        _, stderr = running.communicate(timeout=90)
+    _, stderr = running.communicate(timeout=90)
     assert running.returncode == 1
     errors = [line for line in stderr.splitlines() if line.startswith("tessera: ")]
     assert len(errors) == 1 and "run the same command again" in errors[0]
     assert "Traceback" not in stderr
-    with cluster_of(1) as cluster:
-        again = command(*arguments, "--address", cluster.address)
+    with head_of_its_own() as address:
+        again = command(*arguments, "--address", address)
         stdout, stderr = again.communicate(timeout=200)
     assert again.returncode == 0, stderr
     assert "24 of 24 shapes" in stdout and "0 kept" not in stdout
