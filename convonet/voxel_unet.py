@@ -227,7 +227,7 @@ class VoxelUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) to (B, C, D, H, W)."""
-        return self._finish(self.encode_finest(x), None)
+        return self._finish(self.encode_finest(x))
 
     def forward_occupied(
         self,
@@ -254,7 +254,7 @@ class VoxelUNet(nn.Module):
         self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int], voxels: Tensor
     ) -> Tensor:
         """The same at some voxels alone, with their (R,) int64 flat indices, all different: (R, C)."""
-        needs = self._needs(grid[1:], None)
+        needs = self._needs(grid[1:], GridBox.whole(grid[1:]))
         y = self._before_last_block(self._first_block(features, occupied, grid), needs)
         if self.levels > 1:
             last = self.decode[0]
@@ -270,9 +270,9 @@ class VoxelUNet(nn.Module):
         dense = features.new_zeros(math.prod(grid), features.shape[1]).index_copy(0, occupied, features)
         return self.encode_finest(dense.view(*grid, -1).permute(0, 4, 1, 2, 3))  # type: ignore[no-any-return]
 
-    def _needs(self, shape: tuple[int, int, int], box: GridBox | None) -> list[_Needs]:
+    def _needs(self, shape: tuple[int, int, int], box: GridBox) -> list[_Needs]:
         """What each level, the finest first, must compute for a box of the output of a (D, H, W) grid."""
-        shapes, boxes = [shape], [box or GridBox.whole(shape)]
+        shapes, boxes = [shape], [box]
         added: list[GridBox] = []
         for _ in range(self.levels - 1):
             # Whole cells of the next level, so that its raised output is neither cut nor copied.
@@ -292,41 +292,39 @@ class VoxelUNet(nn.Module):
         return needs[::-1]
 
     def _before_last_block(self, finest: Tensor, needs: list[_Needs]) -> Tensor:
-        """All between the first block and the last, `decode[0]`, which a single level does not have."""
-        held = GridBox.whole((finest.shape[2], finest.shape[3], finest.shape[4]))
-        skips = [finest]
+        """All between the first block and the last, `decode[0]`, which a single level does not have.
+
+        Of the cells that the finest level's `added` says.
+        """
+        below, held = finest, GridBox.whole((finest.shape[2], finest.shape[3], finest.shape[4]))
+        skips = [needs[0].added.of(below, held)]
         for level, encode in enumerate(self.encode, start=1):
             assert isinstance(encode, nn.Sequential)
             first, second = encode
             need = needs[level]
-            y = largest_of_cell(need.pooled.doubled(self.step).of(skips[-1], held), self.step)
-            if level == 1:
-                skips[0] = needs[0].added.of(finest, held)
+            y = largest_of_cell(need.pooled.doubled(self.step).of(below, held), self.step)
             y = need.between.of(first(y), need.pooled)
-            held = need.encoded
-            skips.append(held.of(second(y), need.between))
+            below, held = need.encoded.of(second(y), need.between), need.encoded
+            skips.append(need.added.of(below, held))
         y = skips.pop()
         factors = [float(factor) for factor in self.step]
         for level in reversed(range(self.levels - 1)):
             raised = F.interpolate(mix_channels(self.reduce[level], y), scale_factor=factors, mode="nearest")
-            need, skip = needs[level], skips.pop()
-            y = raised.add_(skip if level == 0 else need.added.of(skip, need.encoded))
+            y = raised.add_(skips.pop())
             if level > 0:
-                y = need.decoded.of(self.decode[level](y), need.added)
+                y = needs[level].decoded.of(self.decode[level](y), needs[level].added)
         return y
 
-    def _finish(self, finest: Tensor, box: GridBox | None) -> Tensor:
-        """What follows the first block."""
+    def _finish(self, finest: Tensor, box: GridBox | None = None) -> Tensor:
+        """What follows the first block, at a box or everywhere."""
         shape = (finest.shape[2], finest.shape[3], finest.shape[4])
+        box = box or GridBox.whole(shape)
         needs = self._needs(shape, box)
         y = self._before_last_block(finest, needs)
         if self.levels > 1:
             y = self.decode[0](y)  # the block's input is free from here on
-        y = mix_channels(self.out, y)
-        if box is None:
-            return y
-        held = needs[0].added if self.levels > 1 else GridBox.whole(shape)
-        return box.of(y, held).contiguous(memory_format=torch.channels_last_3d)
+        y = box.of(mix_channels(self.out, y), needs[0].added)
+        return y.contiguous(memory_format=torch.channels_last_3d)
 
 
 def mix_channels(conv: nn.Module, x: Tensor) -> Tensor:

@@ -109,9 +109,7 @@ class VolumeNetwork(CropNetwork):
         features = self.encoder(points, voxels, hints)
         start = max(0, margin - 1)  # a query reads half a voxel further
         depth, height, width = grid_shape
-        box = (
-            GridBox((start, start, start), (depth - start, height - start, width - start)) if start else None
-        )
+        box = GridBox((start, start, start), (depth - start, height - start, width - start))
         volume = self.unet.forward_occupied(features, voxels.flat_index, (batch_size, *grid_shape), box)
         return FeatureVolume(volume, start)
 
