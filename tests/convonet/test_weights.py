@@ -21,7 +21,6 @@ from convonet.weights import (
     read_header,
     save_network,
 )
-from foundation.atomic_file import appearing
 
 SMALL = VolumeNetworkConfig(
     feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8
@@ -73,15 +72,6 @@ def test_neighbors_of_a_written_file_stay(tmp_path: Path, write: object) -> None
         ".w.safetensors", "w.safetensors", "w.safetensors.tmp", "w.tmp"
     ]  # fmt: skip
     assert (tmp_path / "w.tmp").read_text() == "years of work"
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("old")
-    with pytest.raises(ZeroDivisionError), appearing(tmp_path / "a") as partial:
-        partial.write_text("half of the new")
-        assert (tmp_path / "a").read_text() == "old"
-        raise ZeroDivisionError
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
 
 def test_a_truncated_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -20,17 +20,18 @@ from pipeline.lease import LEASE_FILE, lease
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys, time
-from pathlib import Path
+from pipeline.filesystem_storage import open_storage
 from pipeline.lease import lease
-with lease(Path(sys.argv[1])):
+with lease(open_storage(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
 
 
-def held_elsewhere(folder: Path) -> subprocess.Popen[str]:
+def held_elsewhere(place: Path | str) -> subprocess.Popen[str]:
+    """Another process that holds a folder, or the storage at a URL."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(place)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process

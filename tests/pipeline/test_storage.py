@@ -20,16 +20,9 @@ from pipeline.filesystem_storage import open_storage
 from pipeline.lease import LEASE_FILE, lease
 from pipeline.reconstruction.store import RunStore
 from tests.object_store import object_store
+from tests.pipeline.test_lease import held_elsewhere
 
 ROOT = Path(__file__).resolve().parents[2]
-HOLD = """
-import sys, time
-from pipeline.filesystem_storage import open_storage
-from pipeline.lease import lease
-with lease(open_storage(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
 PUT_FOREVER = """
 import sys
 from pipeline.filesystem_storage import open_storage
@@ -147,10 +140,7 @@ class StorageContract:
             store.open_table("tiles/b")
 
     def test_a_second_command_is_refused_until_the_first_is_dead(self, storage: Storage) -> None:
-        holder = subprocess.Popen(
-            [sys.executable, "-c", HOLD, storage.place], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        holder = held_elsewhere(storage.place)
         try:
             with (
                 pytest.raises(RunDirectoryError, match=rf"process {holder.pid} on .* was alive \d+ s ago"),
