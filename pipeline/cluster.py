@@ -32,9 +32,6 @@ from pipeline.ray_folder import ray_folder
 
 Item = TypeVar("Item")
 
-# Large feature volumes are freed and allocated again for every crop: without these, glibc returns them
-# to the system each time and the page faults cost more than the convolutions (2.5 times at 160^3).
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
 TASKS_IN_FLIGHT = 2  # for each that runs at once
 PROBE_TIMEOUT_S = 5.0
 LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
@@ -132,7 +129,6 @@ def _start(**options: Any) -> None:
             ray.init(
                 logging_level=logging.ERROR,
                 log_to_driver=False,
-                runtime_env={"env_vars": ALLOCATOR},
                 **options,
             )
     finally:

@@ -44,6 +44,7 @@ from foundation.atomic_file import appearing
 from foundation.errors import SettingError
 from foundation.local_paths import local_path
 from foundation.settings import check_at_least
+from pipeline.allocator import keep_freed_memory
 from pipeline.cluster import ray_session
 from pipeline.devices import assigned_device, cpus_for_each, uses_gpus
 from pipeline.errors import ClusterError, RunDirectoryError
@@ -263,6 +264,7 @@ def _fit(job: dict[str, Any], device: torch.device) -> None:
     context = ray.train.get_context()
     if device.type == "cpu":
         torch.set_num_threads(job["threads"])
+        keep_freed_memory()
     torch.manual_seed(config.training.seed)
     network = _initial_network(config)
     network.to(device)

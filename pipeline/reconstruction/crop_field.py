@@ -13,6 +13,7 @@ from convonet.crop_network import CropNetwork
 from convonet.point_encoder import SHEET_VOXELS, PointHints
 from convonet.precision import choose_device, network_precision
 from convonet.weights import load_network
+from pipeline.allocator import keep_freed_memory
 from pipeline.reconstruction.blending import OUTSIDE
 from pipeline.reconstruction.coarse_field import CoarseBlock
 from pipeline.reconstruction.plan import ScenePlan
@@ -30,6 +31,7 @@ def network_on(model: str, device: str) -> tuple[CropNetwork, torch.device]:
     place = choose_device(device)
     if place.type == "cpu":
         torch.set_num_threads(1)
+        keep_freed_memory()
     return load_network(model).to(place), place
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,9 +12,6 @@ from convonet.pieces import piece_threads
 from pipeline.reconstruction.crop_field import network_on
 from pipeline.reconstruction.schedule import RunTasks
 from pipeline.reconstruction.stages import TileJob, TileRecord
-
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-LARGEST = 2**31 - 1
 
 
 @contextmanager
@@ -27,7 +22,6 @@ def tasks_here(model: str, device: str) -> Iterator[RunTasks]:
     depend on the machine in its last bits. The others work on pieces of the crop.
     """
     threads = torch.get_num_threads()
-    _keep_freed_memory()
     network_on(model, device)
     try:
         with piece_threads(threads):
@@ -42,12 +36,3 @@ def _run(
 ) -> Iterator[TileRecord]:
     for item in items:
         yield work(job, item)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc reuse the memory of feature volumes, as in the workers (`pipeline.cluster.ALLOCATOR`)."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # of another C library
-            library = ctypes.CDLL(None)
-            library.mallopt(MMAP_THRESHOLD, LARGEST)
-            library.mallopt(TRIM_THRESHOLD, LARGEST)
