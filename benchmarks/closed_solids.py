@@ -67,13 +67,13 @@ def collected_solid(path: Path, cache: Path) -> ClosedSolid:
     if not stored.exists():
         print(f"closing {path.name} ...", file=sys.stderr, flush=True)
         soup = read_mesh(path)
-        solid = make_watertight(soup.vertices, soup.triangles)
+        solid = make_watertight(soup.vertices, soup.faces)
         vertices = solid.vertices * solid.scale
         if path.parent.name in Y_UP_FOLDERS:
             vertices = vertices @ Y_UP.T
-        write_mesh(stored, vertices, solid.triangles)
+        write_mesh(stored, vertices, solid.faces)
     mesh = read_mesh(stored)
-    return ClosedSolid(path.stem, mesh.vertices, mesh.triangles)
+    return ClosedSolid(path.stem, mesh.vertices, mesh.faces)
 
 
 def procedural_solids(blobs: int, seed: int = 0) -> list[ClosedSolid]:

@@ -36,7 +36,7 @@ CLEAR = 3.0  # voxels to the nearest other part of the house
 PARALLEL = 0.999  # cosine from which two planes count as the two sides of one slope
 NEAR = 1.5  # voxels from a vertex to the plane it belongs to
 SAMPLES = 200_000
-LONGEST_EDGE_M = 0.1  # of the triangles that are seen or not
+LONGEST_EDGE_M = 0.1  # of the faces that are seen or not
 RMS_BOUND, CONSISTENCY_BOUND, IOU_BOUND = 0.08, 0.90, 0.80
 
 Floats = NDArray[np.float64]
@@ -133,11 +133,11 @@ def measure_plane(
 def signed_consistency(surface: SeenSurface, whole: tuple[Floats, Faces], mesh: Mesh) -> float:
     """Mean cosine at nearest points, both ways, over what lies nearest to a seen part of the house."""
     rng = np.random.default_rng(0)
-    points, normals = sample_surface(mesh.vertices, mesh.triangles, SAMPLES, rng)
+    points, normals = sample_surface(mesh.vertices, mesh.faces, SAMPLES, rng)
     is_seen = surface.is_nearest_seen(points)
     _, there = nearest_on_surface(*whole, points[is_seen])
     truth, truth_normals = sample_surface(surface.vertices, surface.seen, SAMPLES, rng)
-    _, here = nearest_on_surface(mesh.vertices, mesh.triangles, truth)
+    _, here = nearest_on_surface(mesh.vertices, mesh.faces, truth)
     cosines = np.concatenate([(normals[is_seen] * there).sum(axis=1), (truth_normals * here).sum(axis=1)])
     return float(np.nanmean(cosines))
 
@@ -151,7 +151,7 @@ def seen_iou(
     high = np.maximum(mesh.vertices.max(axis=0), surface.vertices.max(axis=0))
     places = rng.uniform(low, high, (10 * SAMPLES, 3))
     places = places[surface.is_nearest_seen(places)]
-    predicted, exact = Solid(mesh.vertices, mesh.triangles).occupancy(places), occupancy(places)
+    predicted, exact = Solid(mesh.vertices, mesh.faces).occupancy(places), occupancy(places)
     distance, _ = nearest_on_surface(surface.vertices, surface.seen, places)
     results = []
     for chosen in (np.full(len(places), True), distance < reach):

@@ -2,10 +2,11 @@
 
     python -m benchmarks.faults --reconstruct 300 --preprocess 100 --train 50
 
-Each command runs as a process of its own. One fault is drawn for each start of it: processes are killed or held up,
-files damaged, a second command started, the disk filled or remounted read-only. The command is then started again
-until it ends well, and its result compared. Prints JSON; exits with 1 if anything wrong was believed, a command hung,
-or an error was long or did not heal. Needs root for the disk's faults (a small tmpfs), which are left out without it.
+Each command runs as a process of its own. Up to three faults are drawn for each start of it: files are damaged before,
+processes killed or held up, a second command started, the disk filled or remounted read-only. The command is then
+started again until it ends well, and its result compared. Prints JSON; exits with 1 if anything wrong was believed,
+a command hung, or an error was long or did not heal. Needs root for the disk's faults (a small tmpfs), which are left
+out without it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import trimesh
 from safetensors.numpy import load_file
 
 from benchmarks.machine import machine
@@ -40,6 +42,8 @@ TESSERA = [sys.executable, "-m", "pipeline.cli"]
 ROOT = Path(__file__).resolve().parents[1]
 MOST_LINES = 3  # of an error
 MOST_FAILURES = 2  # in a row, of a command that nothing disturbs
+SHARE_DAMAGED = 0.7  # of the starts, that find a damaged file
+FAULTS_AT_WORK = 2  # drawn for each start; the second may come too late
 TIMEOUT_S = 600.0
 DISK_MIB = 600
 
@@ -244,21 +248,24 @@ def inject(case: Case, count: int, draw: random.Random, has_disk: bool) -> Tally
     if code != 0:
         raise SystemExit(f"{case.name}: the undisturbed command failed: {log.read_text()[-2000:]}")
     expected = case.result()
-    kinds = [*PROCESS_FAULTS, *FILE_FAULTS, *(DISK_FAULTS if has_disk else ())]
+    at_work = PROCESS_FAULTS | (DISK_FAULTS if has_disk else {})
     undisturbed_failures = 0
     while (done := sum(tally.faults.values())) < count or code != 0:
-        kind = draw.choice(kinds) if done < count else "none"
-        if kind in FILE_FAULTS:
-            was_harmed = FILE_FAULTS[kind](case, None, draw)
+        suffered: list[str] = []
+        kind = draw.choice(list(FILE_FAULTS))
+        if done < count and draw.random() < SHARE_DAMAGED and FILE_FAULTS[kind](case, None, draw):
+            suffered.append(kind)
         elif code == 0:
             shutil.rmtree(case.out, ignore_errors=True)
         process = case.start(log)
-        if kind in PROCESS_FAULTS or kind in DISK_FAULTS:
-            time.sleep(draw.uniform(0.1, 0.9) * duration)
-            was_harmed = (PROCESS_FAULTS | DISK_FAULTS)[kind](case, process, draw)
-        is_harmed_at_work = kind != "none" and kind not in FILE_FAULTS
-        if kind != "none":
-            tally.faults[kind] += was_harmed
+        damaged = len(suffered)
+        for kind in draw.choices(list(at_work), k=FAULTS_AT_WORK if done < count else 0):
+            time.sleep(draw.uniform(0.05, 0.9) * duration / FAULTS_AT_WORK)
+            if at_work[kind](case, process, draw):
+                suffered.append(kind)
+        is_harmed_at_work = len(suffered) > damaged
+        tally.faults.update(suffered)
+        kind = ", ".join(suffered) or "none"
         code = _finish(case, process, tally, kind)
         tally.exits[str(code)] += 1
         lines = [line for line in log.read_text(errors="replace").splitlines() if _is_error(line)]
@@ -327,31 +334,32 @@ def reconstruct_case(folder: Path, disk: Path) -> Case:
     return Case("reconstruct", (*arguments, "--out", str(out)), out, lambda: _mesh_bytes(out), "**/*")
 
 
-def preprocess_case(disk: Path) -> Case:
-    """Rooms in two shards."""
-    out = disk / "rooms.zarr"
-    arguments = ("preprocess", "rooms", "--rooms", "16", "--building-windows", "0", "--out", str(out))
+def make_balls(folder: Path, count: int) -> Path:
+    """A folder of small meshes."""
+    balls = folder / "balls"
+    balls.mkdir()
+    for number in range(count):
+        trimesh.creation.icosphere(subdivisions=1, radius=1 + number).export(balls / f"{number}.off")
+    return balls
+
+
+def preprocess_case(folder: Path, disk: Path) -> Case:
+    """Meshes in two shards."""
+    out = disk / "balls.zarr"
+    arguments = ("preprocess", "meshes", str(make_balls(folder, 9)), "--out", str(out))
     return Case("preprocess", arguments, out, lambda: _arrays(out), "*/c/**/*")
 
 
 def train_case(folder: Path, disk: Path) -> Case:
-    """A few steps with checkpoints."""
+    """Some steps of a network of the papers, with checkpoints."""
+    source = folder / "train"
+    source.mkdir()
     data, out = folder / "train.zarr", disk / "fit"
-    made = [*TESSERA, "preprocess", "rooms", "--rooms", "4", "--building-windows", "0", "--out", str(data)]
+    made = [*TESSERA, "preprocess", "meshes", str(make_balls(source, 24)), "--out", str(data)]
     subprocess.run(made, cwd=ROOT, check=True, capture_output=True)
-    arguments = (
-        "train",
-        str(data),
-        "--steps",
-        "6",
-        "--batch-size",
-        "1",
-        "--checkpoint-every",
-        "2",
-        "--device",
-        "cpu",
-    )
-    return Case("train", (*arguments, "--out", str(out)), out, lambda: _tensors(out), "ray/**/*")
+    arguments = ["train", str(data), "--preset", "onet_pointcloud", "--steps", "6", "--batch-size", "2"]
+    arguments += ["--checkpoint-every", "2", "--device", "cpu", "--out", str(out)]
+    return Case("train", tuple(arguments), out, lambda: _tensors(out), "ray/**/*")
 
 
 def mounted(folder: Path) -> bool:
@@ -372,6 +380,9 @@ def main() -> None:
     given = parser.parse_args()
     seed = random.randrange(1 << 32) if given.seed is None else given.seed
     print(f"seed {seed}", file=sys.stderr)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in the background, and so by what is started
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     disk = folder / "disk"
     has_disk = mounted(disk)
@@ -379,7 +390,7 @@ def main() -> None:
     try:
         cases = {
             "reconstruct": lambda: reconstruct_case(folder, disk),
-            "preprocess": lambda: preprocess_case(disk),
+            "preprocess": lambda: preprocess_case(folder, disk),
             "train": lambda: train_case(folder, disk),
         }
         for name, make in cases.items():

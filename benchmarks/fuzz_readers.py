@@ -160,7 +160,7 @@ def read_whole(path: str) -> tuple[str, str]:
     try:
         if Path(path).name.startswith("mesh"):
             mesh = read_mesh(Path(path))
-            if not np.isfinite(mesh.vertices).all() or mesh.triangles.max() >= len(mesh.vertices):
+            if not np.isfinite(mesh.vertices).all() or mesh.faces.max() >= len(mesh.vertices):
                 return "accepted", "a mesh with vertices that are not finite or missing"
             return "read", ""
         reader = open_scan(Path(path))

@@ -101,13 +101,13 @@ def measure(solid: ClosedSolid, points: int, noise: float, out: Path, config: Re
         seconds = time.monotonic() - started
         metrics = evaluate_mesh(
             mesh.vertices,
-            mesh.triangles,
+            mesh.faces,
             solid.vertices,
             solid.faces,
             sample_count=20_000,
             volume_queries=200_000,
         )
-        check = check_mesh(mesh.vertices, mesh.triangles)
+        check = check_mesh(mesh.vertices, mesh.faces)
         case = Case(
             solid=solid.name,
             points=points,

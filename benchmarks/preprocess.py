@@ -1,6 +1,6 @@
 """Preprocessing: shapes a minute with one and two workers, labels a second, random blocks a second, memory.
 
-Every ratio compares two ways in this one run. Peers: `trimesh.contains` (rtree), a labeller that hashes triangles
+Every ratio compares two ways in this one run. Peers: `trimesh.contains` (rtree), a labeller that hashes faces
 into a grid and counts crossings of one ray as the original's Cython code does (here in vectorised numpy), and one
 .npz file for each shape, as the originals keep theirs. Prints and writes one JSON object.
 
@@ -89,7 +89,7 @@ def measure_scaling(count: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class HashGrid:
-    """Triangles hashed into a grid over x and y; occupancy by the parity of crossings along z.
+    """Faces hashed into a grid over x and y; occupancy by the parity of crossings along z.
 
     The method of the originals' inside test (Stutz and Geiger 2018; Mescheder et al. 2019), one ray a point.
     """
@@ -99,10 +99,10 @@ class HashGrid:
     first: NDArray[np.int64]
 
     @classmethod
-    def of(cls, vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> HashGrid:
+    def of(cls, vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> HashGrid:
         """Build the grid; positions are scaled to it."""
         low, high = vertices.min(axis=0), vertices.max(axis=0)
-        corners = ((vertices - low) / (high - low).max() * (GRID - 1))[triangles]
+        corners = ((vertices - low) / (high - low).max() * (GRID - 1))[faces]
         start = np.floor(corners[..., :2].min(axis=1)).astype(np.int64)
         end = np.floor(corners[..., :2].max(axis=1)).astype(np.int64)
         wide = end - start + 1
@@ -153,27 +153,27 @@ def rate(call: Callable[[], Any], count: int, repeats: int = 3) -> float:
 def measure_labels(queries: int) -> dict[str, Any]:
     """Labels a second on a mesh of 81,920 faces; all three include building their index."""
     mesh = trimesh.creation.icosphere(subdivisions=6, radius=0.45)
-    vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.faces)
+    vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
     points = np.random.default_rng(0).uniform(-0.55, 0.55, (queries, 3))
     few = points[:500]  # trimesh takes gigabytes for more
     low, high = vertices.min(axis=0), vertices.max(axis=0)
 
     def by_hash() -> NDArray[np.bool_]:
-        grid = HashGrid.of(vertices, triangles)
+        grid = HashGrid.of(vertices, faces)
         scaled = (points - low) / (high - low).max() * (GRID - 1)
         return np.concatenate([grid.contains(part) for part in np.array_split(scaled, 20)])
 
     exact = np.linalg.norm(points, axis=1) < 0.45
     clear = np.abs(np.linalg.norm(points, axis=1) - 0.45) > 1e-3
     wrong = {
-        "ours": float((label_solid(vertices, triangles, points) != exact)[clear].mean()),
+        "ours": float((label_solid(vertices, faces, points) != exact)[clear].mean()),
         "hash_grid": float((by_hash() != exact)[clear].mean()),
     }
-    ours = rate(lambda: label_solid(vertices, triangles, points), len(points))
+    ours = rate(lambda: label_solid(vertices, faces, points), len(points))
     hashed = rate(by_hash, len(points), 2)
-    slow = rate(lambda: trimesh.Trimesh(vertices, triangles, process=False).contains(few), len(few), 1)
+    slow = rate(lambda: trimesh.Trimesh(vertices, faces, process=False).contains(few), len(few), 1)
     return {
-        "faces": len(triangles),
+        "faces": len(faces),
         "queries": len(points),
         "labels_per_second": {"ours": ours, "hash_grid": hashed, "trimesh_contains": slow},
         "ratio_to_hash_grid": ours / hashed,
@@ -249,18 +249,18 @@ def peak_gib() -> float:
 def _large_mesh(is_closed: bool, results: Any) -> None:
     """Runs in a process of its own: everything of one mesh of more than a million faces."""
     mesh = trimesh.creation.icosphere(subdivisions=8)
-    vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.faces, np.int64)
+    vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces, np.int64)
     del mesh
     if not is_closed:
-        triangles = triangles[np.random.default_rng(0).random(len(triangles)) > 0.001]
+        faces = faces[np.random.default_rng(0).random(len(faces)) > 0.001]
     before = peak_gib()
     started = time.perf_counter()
     layout = DatasetLayout(1, ("ball",), voxel_side=32, views=24, view_size=137)
     labels = ShapeLabels("ball", "ball", "train", 0)
-    samples = mesh_samples(vertices, triangles, labels, layout, WatertightConfig())
+    samples = mesh_samples(vertices, faces, labels, layout, WatertightConfig())
     results.put(
         {
-            "faces": len(triangles),
+            "faces": len(faces),
             "method": samples.provenance["method"],
             "seconds": time.perf_counter() - started,
             "peak_gib": peak_gib(),

@@ -37,7 +37,7 @@ def find_scans(data: Path) -> list[Path]:
 
 
 def map_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.uint8] | None]:
-    """Vertices, triangles and colours of a mesh that Tessera wrote, without reading more than is asked for."""
+    """Vertices, faces and colours of a mesh that Tessera wrote, without reading more than is asked for."""
     with path.open("rb") as file:
         header = [file.readline().decode().split()]
         while header[-1] != ["end_header"]:
@@ -58,19 +58,19 @@ def map_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray
 
 
 def clustered(
-    vertices: NDArray[np.float64], triangles: NDArray[np.int32], colors: NDArray[np.uint8] | None
+    vertices: NDArray[np.float64], faces: NDArray[np.int32], colors: NDArray[np.uint8] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.uint8] | None]:
     """A mesh small enough to draw: vertices of one grid cell become one; a small mesh stays as it is."""
-    if len(triangles) <= PICTURE_FACES:
-        return vertices, np.asarray(triangles, np.int64), colors
+    if len(faces) <= PICTURE_FACES:
+        return vertices, np.asarray(faces, np.int64), colors
     low = vertices.min(axis=0)
     area = float((vertices.max(axis=0) - low)[:2].prod())
     cell = 3.0 * np.sqrt(area / PICTURE_FACES)
     keys = np.floor((vertices - low) / cell).astype(np.int64) @ np.array([1 << 42, 1 << 21, 1])
     _, first, number = np.unique(keys, return_index=True, return_inverse=True)
     kept = []
-    for start in range(0, len(triangles), 1 << 22):
-        faces = number[triangles[start : start + (1 << 22)]]
+    for start in range(0, len(faces), 1 << 22):
+        faces = number[faces[start : start + (1 << 22)]]
         ends = faces[:, [1, 2, 0]]
         kept.append(faces[(faces != ends).all(axis=1)].astype(np.int32))
     return vertices[first], np.concatenate(kept).astype(np.int64), None if colors is None else colors[first]
@@ -82,10 +82,10 @@ def measure(scan: Path, out: Path, config: ReconstructConfig) -> dict[str, objec
     started = time.monotonic()
     report = reconstruct(scan, out / "run", config)
     seconds = time.monotonic() - started
-    positions, triangles, tints = map_ply(out / "run" / "mesh.ply")
-    check = check_mesh(positions, triangles)
+    positions, faces, tints = map_ply(out / "run" / "mesh.ply")
+    check = check_mesh(positions, faces)
     print(f"{scan.name}: {asdict(check)}", file=sys.stderr, flush=True)
-    positions, triangles, tints = clustered(positions, triangles, tints)
+    positions, faces, tints = clustered(positions, faces, tints)
     chunks = list(open_scan(scan).chunks())
     points = np.concatenate([chunk.points for chunk in chunks])
     chosen = np.random.default_rng(0).permutation(len(points))[:PICTURE_POINTS]
@@ -95,7 +95,7 @@ def measure(scan: Path, out: Path, config: ReconstructConfig) -> dict[str, objec
     title = f"{scan.name}: {report.points:,} points, voxel {report.voxel_size:.3g} m"
     preview_sheet(
         positions,
-        triangles,
+        faces,
         out / "preview.png",
         points=points[chosen],
         colors=tints,

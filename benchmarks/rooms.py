@@ -35,14 +35,14 @@ BARS = {"iou": 0.75, "sampled_f_score": 0.90, "normal_consistency": 0.88}
 def measure(room: int, out: Path, model: str, threshold: float) -> dict[str, float]:
     """Reconstruct and evaluate one room."""
     seed = FIRST_SEED + room
-    vertices, triangles = synthetic_room(seed).mesh()
+    vertices, faces = synthetic_room(seed).mesh()
     rng = np.random.default_rng([seed, 1])
-    points, _ = sample_surface(vertices, triangles, POINTS, rng)
+    points, _ = sample_surface(vertices, faces, POINTS, rng)
     points = points + rng.normal(0, NOISE, points.shape)
     folder = out / f"room-{room:02d}-{threshold:g}"
     folder.mkdir(parents=True, exist_ok=True)
     write_scan_ply(folder / "scan.ply", points)
-    write_mesh(folder / "truth.ply", vertices, triangles)
+    write_mesh(folder / "truth.ply", vertices, faces)
     config = ReconstructConfig(model=model, voxel_size=VOXEL, threshold=threshold)
     report = reconstruct(folder / "scan.ply", folder / "run", config, show_progress=False)
     metrics = asdict(evaluate(folder / "run" / "mesh.ply", folder / "truth.ply"))

@@ -20,11 +20,11 @@ LIFT_M = 1e-4  # off the surface, before looking for what is in the way
 
 @dataclass(frozen=True)
 class SeenSurface:
-    """A surface cut into small triangles, seen or not.
+    """A surface cut into small faces, seen or not.
 
     Attributes:
         vertices: (V, 3).
-        seen, unseen: (F, 3) triangles, rows of `vertices`.
+        seen, unseen: (F, 3) faces, rows of `vertices`.
     """
 
     vertices: Floats
@@ -55,13 +55,13 @@ class SeenSurface:
 def seen_surface(
     vertices: Floats, faces: Faces, stations: Floats, scanner: ScannerConfig, longest_edge: float
 ) -> SeenSurface:
-    """Cut a surface into triangles and ask of each middle whether a station has it in sight.
+    """Cut a surface into faces and ask of each middle whether a station has it in sight.
 
     Args:
         vertices, faces: closed, facing out, metres.
         stations: (S, 3).
         scanner: its elevations and its range.
-        longest_edge: of the triangles, metres.
+        longest_edge: of the faces, metres.
     """
     o3d = load_open3d()
     centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
@@ -97,7 +97,7 @@ def seen_surface(
 
 
 def bisected(corners: Floats, longest_edge: float) -> Floats:
-    """Triangles (F, 3, 3) halved across their longest edge until none is longer: (G, 3, 3)."""
+    """Faces (F, 3, 3) halved across their longest edge until none is longer: (G, 3, 3)."""
     done = []
     while len(corners):
         sides = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=2)

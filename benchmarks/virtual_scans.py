@@ -51,7 +51,7 @@ FIXED_M = (0.01, 0.025, 0.05)
 REACH = 1.0  # voxels: what lies farther from every scan point is not measured
 SAMPLES = 50_000
 WORSE = 0.003  # of F-score that sampling may cost
-LONGEST_EDGE_M = 0.1  # of the triangles that are seen or not
+LONGEST_EDGE_M = 0.1  # of the faces that are seen or not
 
 Floats = NDArray[np.float64]
 Faces = NDArray[np.int64]
@@ -181,10 +181,10 @@ def measure(
     tree = cKDTree(cloud.points)
     mesh = read_mesh(folder / "mesh.ply")
     near = within_reach(mesh.vertices, tree, REACH * voxel)
-    faces = mesh.triangles[near[mesh.triangles].all(axis=1)]
+    faces = mesh.faces[near[mesh.faces].all(axis=1)]
     ours = score(mesh.vertices, faces, seen, voxel)
     ours_all = score(mesh.vertices, faces, whole, voxel)
-    closed_all = score(mesh.vertices, mesh.triangles, whole, voxel)
+    closed_all = score(mesh.vertices, mesh.faces, whole, voxel)
     del mesh, faces
     peer_mesh, peer = best_poisson(cloud.points, cloud.normals, tree, seen, voxel)
     write_mesh(folder / "poisson.ply", peer_mesh.vertices, peer_mesh.faces)

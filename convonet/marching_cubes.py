@@ -1,7 +1,7 @@
 """Marching cubes on sparse lattice cells, with global integer vertex keys.
 
 A vertex is named by its lattice edge (see `lattice`), so meshes extracted from different tiles join by
-equal keys: no tolerance, no search. The triangles of each cell come from `cell_cases`, which makes the mesh
+equal keys: no tolerance, no search. The faces of each cell come from `cell_cases`, which makes the mesh
 of any values a closed, oriented 2-manifold wherever all the cells that the surface crosses are given.
 
 Values are logits minus the threshold: inside is > 0, and exactly 0 is outside.
@@ -33,7 +33,7 @@ _EDGE_HIGH = np.array([corner + (4, 2, 1)[axis] for corner, axis in EDGES])
 
 @dataclass(frozen=True)
 class CellSurface:
-    """Triangles whose corners are named by vertex keys.
+    """Faces whose corners are named by vertex keys.
 
     Args:
         vertex_keys: (V,) int64, sorted, unique.
@@ -155,7 +155,7 @@ def _triangulate(
     corner_values: NDArray[np.float32] | NDArray[np.float64],
     cases: NDArray[np.uint8],
 ) -> CellSurface:
-    """Vertices and triangles of crossed cells, given their keys (M,), values (M, 8) and cases (M,)."""
+    """Vertices and faces of crossed cells, given their keys (M,), values (M, 8) and cases (M,)."""
     if not np.isfinite(corner_values).all():
         raise ValueError("a value next to the surface is not finite")
     order = np.argsort(keys)

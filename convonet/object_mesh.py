@@ -2,7 +2,7 @@
 
 A field is any callable from positions to logits. Objects live in the unit cube about the origin; the field is
 sampled on a lattice over that cube with some padding, coarse to fine around the surface, marching cubes turns the
-samples into triangles, and the field's own gradient gives the normals and, if asked for, refines the vertices.
+samples into faces, and the field's own gradient gives the normals and, if asked for, refines the vertices.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ class ObjectMesh:
 
     Attributes:
         vertices: (V, 3) float64.
-        triangles: (F, 3) int64 rows of `vertices`, counter-clockwise seen from outside.
+        faces: (F, 3) int64 rows of `vertices`, counter-clockwise seen from outside.
         normals: (V, 3) float32 unit vectors, outward.
     """
 
     vertices: NDArray[np.float64]
-    triangles: NDArray[np.int64]
+    faces: NDArray[np.int64]
     normals: NDArray[np.float32]
 
 
@@ -107,7 +107,7 @@ def extract_mesh(
         device: where the field takes its positions.
 
     Returns:
-        The mesh: without triangles if no lattice point is inside, the padded cube if all are. Whatever reaches the
+        The mesh: without faces if no lattice point is inside, the padded cube if all are. Whatever reaches the
         padded cube's faces is cut and closed there.
 
     Raises:
@@ -115,10 +115,10 @@ def extract_mesh(
     """
     config = config or ExtractionConfig()
     surface = extract_blocks(*_sampled_blocks(field, config, torch.device(device)))
-    triangles = surface.indexed_faces()
+    faces = surface.indexed_faces()
     vertices = config.lattice.world(surface.positions)
-    normals = field_normals(vertices, triangles, field, config, device)
-    mesh = ObjectMesh(vertices, triangles, normals)
+    normals = field_normals(vertices, faces, field, config, device)
+    mesh = ObjectMesh(vertices, faces, normals)
     if config.refinement_steps:
         mesh = refine(mesh, field, config.refinement_steps, config, device=device)
     return mesh
@@ -152,26 +152,26 @@ def refine(
         device: where the field takes its positions.
 
     Returns:
-        The same triangles at new positions, with new normals.
+        The same faces at new positions, with new normals.
     """
     config, device = config or ExtractionConfig(), torch.device(device)
-    if not steps or not len(mesh.triangles):
+    if not steps or not len(mesh.faces):
         return mesh
     free = ~_is_closing(mesh.vertices, config)
-    triangles = mesh.triangles[free[mesh.triangles].any(axis=1)]  # those of the closing cannot move
-    if not len(triangles):
+    faces = mesh.faces[free[mesh.faces].any(axis=1)]  # those of the closing cannot move
+    if not len(faces):
         return mesh
     rng, size = np.random.default_rng(seed), config.queries_per_batch
-    faces = torch.from_numpy(triangles).to(device)
+    rows = torch.from_numpy(faces).to(device)
     positions = torch.from_numpy(mesh.vertices.astype(np.float32)).to(device)
     is_free = torch.from_numpy(free[:, None]).to(device)
     optimizer = torch.optim.RMSprop([positions], lr=learning_rate)
     for _ in range(steps):
-        draws = rng.dirichlet((0.5, 0.5, 0.5), size=len(triangles)).astype(np.float32)
+        draws = rng.dirichlet((0.5, 0.5, 0.5), size=len(faces)).astype(np.float32)
         weights = torch.from_numpy(draws).to(device)
         # Summed by vertex here: the backward pass of indexing adds in whatever order its threads come.
         gradient = torch.zeros_like(positions, dtype=torch.float64)
-        for part, shares in zip(torch.split(faces, size), torch.split(weights, size), strict=True):
+        for part, shares in zip(torch.split(rows, size), torch.split(weights, size), strict=True):
             corners = positions[part].requires_grad_()
             with torch.enable_grad():
                 losses = _refinement_losses(corners, shares, field, config.threshold, normal_weight)
@@ -180,12 +180,12 @@ def refine(
         positions.grad = (gradient / len(faces)).float() * is_free
         optimizer.step()
     moved = np.where(free[:, None], positions.cpu().numpy().astype(np.float64), mesh.vertices)
-    return ObjectMesh(moved, mesh.triangles, field_normals(moved, mesh.triangles, field, config, device))
+    return ObjectMesh(moved, mesh.faces, field_normals(moved, mesh.faces, field, config, device))
 
 
 def field_normals(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.int64],
+    faces: NDArray[np.int64],
     field: Field,
     config: ExtractionConfig,
     device: torch.device | str = "cpu",
@@ -196,7 +196,7 @@ def field_normals(
 
     Args:
         vertices: (V, 3) of a mesh of the field's surface; `extract_mesh` brings its normals with it.
-        triangles: (F, 3).
+        faces: (F, 3).
         field: logits of positions.
         config: the mesh's; its padding and batch size are used.
         device: where the field takes its positions.
@@ -210,7 +210,7 @@ def field_normals(
         normals[part] = -torch.nn.functional.normalize(gradient, dim=1, eps=1e-20).cpu().numpy()
     is_known = np.abs(np.linalg.norm(normals, axis=1) - 1) < 1e-3
     if not is_known.all():
-        normals[~is_known] = _mesh_normals(vertices, triangles)[~is_known]
+        normals[~is_known] = _mesh_normals(vertices, faces)[~is_known]
     return normals
 
 
@@ -275,12 +275,12 @@ def _is_closing(vertices: NDArray[np.float64], config: ExtractionConfig) -> NDAr
     return np.asarray(np.abs(vertices).max(axis=1, initial=0.0) > 0.5 * config.side + rounding)
 
 
-def _mesh_normals(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> NDArray[np.float32]:
+def _mesh_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float32]:
     """Area-weighted mean normals (V, 3) of the faces around each vertex."""
-    a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
     cross = np.cross(b - a, c - a)
     sums = np.zeros_like(vertices)
     for corner in range(3):
-        np.add.at(sums, triangles[:, corner], cross)
+        np.add.at(sums, faces[:, corner], cross)
     unit = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     return np.asarray(unit.astype(np.float32))

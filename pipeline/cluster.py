@@ -104,6 +104,10 @@ def _open(address: str, is_joined: bool, cpus: int | None, gpus: int | None, fol
                 _temp_dir=str(place),
             )
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        if not is_joined:
+            raise ClusterError(
+                f"cannot start Ray: {_first_line(error)}; what is finished is kept: run the same command again"
+            ) from error
         raise ClusterError(
             f"cannot reach Ray at {address}: {_first_line(error)}; check --address and RAY_AUTH_MODE"
         ) from error
@@ -131,6 +135,12 @@ def _start(**options: Any) -> None:
                 log_to_driver=False,
                 **options,
             )
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise RuntimeError(
+            str(error)
+        ) from error  # what Ray raises where one of its processes dies at the start
     finally:
         if is_kept:  # native code has put one of its own in its place
             signal.signal(signal.SIGTERM, handler)

@@ -75,8 +75,8 @@ def _demo(out: Path, seed: int, device: str, address: str) -> DemoReport:
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     scene = demo_building(seed)
-    vertices, triangles = scene.mesh()
-    points = _scan(scene, vertices, triangles, seed)
+    vertices, faces = scene.mesh()
+    points = _scan(scene, vertices, faces, seed)
     scan_file = out / "scan.ply"
     write_scan_ply(scan_file, points)
     scanned = time.monotonic()
@@ -94,16 +94,16 @@ def _demo(out: Path, seed: int, device: str, address: str) -> DemoReport:
     mesh = read_mesh(out / "mesh.ply")
     metrics = evaluate_mesh(
         mesh.vertices,
-        mesh.triangles,
+        mesh.faces,
         vertices,
-        triangles,
+        faces,
         thresholds_m=THRESHOLDS_M,
         seed=seed,
         reference_occupancy=scene.occupancy,
     )
     preview_sheet(
         mesh.vertices,
-        mesh.triangles,
+        mesh.faces,
         out / "preview.png",
         points=points,
         title=f"Tessera demo, building {seed}: voxel {report.voxel_size:.3g} m",
@@ -137,13 +137,13 @@ def demo_stations(scene: Scene, rng: np.random.Generator) -> tuple[Floats, Float
     return inside, ring
 
 
-def _scan(scene: Scene, vertices: Floats, triangles: NDArray[np.int64], seed: int) -> Floats:
+def _scan(scene: Scene, vertices: Floats, faces: NDArray[np.int64], seed: int) -> Floats:
     rng = np.random.default_rng([seed, 11])
     inside, ring = demo_stations(scene, rng)
     config = ScannerConfig(rays_per_station=60_000)
     outer = ScannerConfig(rays_per_station=400_000)
     parts = [
-        scan(vertices, triangles, inside, config, rng).points,
-        scan(vertices, triangles, ring, outer, rng).points,
+        scan(vertices, faces, inside, config, rng).points,
+        scan(vertices, faces, ring, outer, rng).points,
     ]
     return np.concatenate(parts)

@@ -243,12 +243,12 @@ def _mesh(path: Path) -> list[str]:
 
     mesh = read_mesh_safely(path)
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-    _, triangles = closed_by_merging(mesh.vertices, mesh.triangles)  # as `tessera evaluate` does
+    _, faces = closed_by_merging(mesh.vertices, mesh.faces)  # as `tessera evaluate` does
     size = " x ".join(f"{side:.4g}" for side in high - low)
     return [
-        f"{path}: mesh of {len(mesh.vertices):,} vertices and {len(mesh.triangles):,} faces, {size}",
+        f"{path}: mesh of {len(mesh.vertices):,} vertices and {len(mesh.faces):,} faces, {size}",
         f"  box: {_corner(low)} to {_corner(high)}",
-        f"  encloses volume: {_yes(not unpaired_edges(triangles))}, colors: {_yes(mesh.colors is not None)}",
+        f"  encloses volume: {_yes(not unpaired_edges(faces))}, colors: {_yes(mesh.colors is not None)}",
     ]
 
 

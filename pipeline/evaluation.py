@@ -31,9 +31,9 @@ def evaluate(
     measured, truth = read_mesh_safely(Path(mesh)), read_mesh_safely(Path(reference))
     return evaluate_mesh(
         measured.vertices,
-        measured.triangles,
+        measured.faces,
         truth.vertices,
-        truth.triangles,
+        truth.faces,
         sample_count=samples,
         volume_queries=samples,
         thresholds_m=tuple(thresholds_m),

@@ -15,8 +15,8 @@ class MeshError(GeometryError):
     """A mesh cannot be read, written or measured."""
 
 
-class NoTrianglesError(MeshError):
-    """A mesh file holds no triangles."""
+class NoFacesError(MeshError):
+    """A mesh file holds no faces."""
 
 
 class DatasetError(GeometryError):

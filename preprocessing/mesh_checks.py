@@ -56,7 +56,7 @@ class MeshCheck:
         )
 
 
-def check_mesh(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -> MeshCheck:
+def check_mesh(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> MeshCheck:
     """Count a mesh's flaws.
 
     Faces are read in blocks, so both arrays may be memory maps; beside them it takes about 150 bytes for
@@ -64,20 +64,20 @@ def check_mesh(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -
 
     Args:
         vertices: (V, 3) floats.
-        triangles: (F, 3) integers below V.
+        faces: (F, 3) integers below V.
 
     Raises:
-        MeshError: if a triangle names a vertex that is not there.
+        MeshError: if a face names a vertex that is not there.
     """
-    count, faces = len(vertices), len(triangles)
-    undirected, directed = np.empty(3 * faces, np.int64), np.empty(3 * faces, np.int64)
+    count, face_count = len(vertices), len(faces)
+    undirected, directed = np.empty(3 * face_count, np.int64), np.empty(3 * face_count, np.int64)
     is_used = np.zeros(count, np.bool_)
     degenerate, volume = 0, 0.0
-    for start in range(0, faces, BLOCK_FACES):
-        block = np.asarray(triangles[start : start + BLOCK_FACES], np.int64)
+    for start in range(0, face_count, BLOCK_FACES):
+        block = np.asarray(faces[start : start + BLOCK_FACES], np.int64)
         if block.min() < 0 or block.max() >= count:
             raise MeshError(
-                f"a triangle names vertex {block.min() if block.min() < 0 else block.max()} of {count:,}; "
+                f"a face names vertex {block.min() if block.min() < 0 else block.max()} of {count:,}; "
                 "the file is damaged or its faces belong to another mesh"
             )
         ends = block[:, [1, 2, 0]]
@@ -95,15 +95,15 @@ def check_mesh(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -
     used = int(is_used.sum())
     return MeshCheck(
         vertices=count,
-        faces=faces,
+        faces=face_count,
         boundary_edges=boundary,
         nonmanifold_edges=nonmanifold,
         duplicate_vertices=count - _distinct_rows(np.asarray(vertices)),
         degenerate_faces=degenerate,
-        duplicate_faces=faces - _distinct_rows(_sorted_corners(triangles)),
+        duplicate_faces=face_count - _distinct_rows(_sorted_corners(faces)),
         unused_vertices=count - used,
-        components=_components(triangles, count) - (count - used),
-        euler_number=used - edges + faces,
+        components=_components(faces, count) - (count - used),
+        euler_number=used - edges + face_count,
         volume=volume,
     )
 
@@ -125,15 +125,15 @@ def _edge_flaws(
     return edges, boundary, len(np.union1d(crowded, one_way))
 
 
-def _components(triangles: NDArray[np.integer], count: int) -> int:
+def _components(faces: NDArray[np.integer], count: int) -> int:
     """Parts that hang together by vertices; an unused vertex is one.
 
     Each block's parts become stars, one edge from each vertex to its part's first, so that the graph of the
     whole holds vertices, not faces.
     """
     stars = [np.zeros((2, 0), np.int64)]
-    for start in range(0, len(triangles), BLOCK_FACES):
-        used, rows = np.unique(triangles[start : start + BLOCK_FACES], return_inverse=True)
+    for start in range(0, len(faces), BLOCK_FACES):
+        used, rows = np.unique(faces[start : start + BLOCK_FACES], return_inverse=True)
         corners = rows.reshape(-1, 3).T
         part = _parts(np.concatenate([corners[:2], corners[1:]], axis=1), len(used))  # two edges join a face
         _, first = np.unique(part, return_index=True)
@@ -149,11 +149,11 @@ def _parts(edges: NDArray[np.integer], count: int) -> NDArray[np.int32]:
     return np.asarray(connected_components(graph, directed=False)[1])
 
 
-def _sorted_corners(triangles: NDArray[np.integer]) -> NDArray[np.int32]:
+def _sorted_corners(faces: NDArray[np.integer]) -> NDArray[np.int32]:
     """Corners (F, 3) of each face in ascending order, in blocks."""
-    result = np.empty((len(triangles), 3), np.int32)
-    for start in range(0, len(triangles), BLOCK_FACES):
-        result[start : start + BLOCK_FACES] = np.sort(triangles[start : start + BLOCK_FACES], axis=1)
+    result = np.empty((len(faces), 3), np.int32)
+    for start in range(0, len(faces), BLOCK_FACES):
+        result[start : start + BLOCK_FACES] = np.sort(faces[start : start + BLOCK_FACES], axis=1)
     return result
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from foundation.atomic_file import appearing
 from foundation.local_paths import local_path
 from preprocessing import glb
-from preprocessing.errors import MeshError, NoTrianglesError
+from preprocessing.errors import MeshError, NoFacesError
 from preprocessing.formats import MESH_SUFFIXES
 from preprocessing.mesh_obj import read_obj
 from preprocessing.mesh_ply import read_ply
@@ -47,13 +47,13 @@ class Mesh:
     """A triangle mesh.
 
     Attributes:
-        vertices: (V, 3) float64; triangles: (F, 3) int64.
+        vertices: (V, 3) float64; faces: (F, 3) int64.
         normals: (V, 3) float64, of the vertices, or None where the file has none.
         colors: (V, 3) uint8 or None.
     """
 
     vertices: NDArray[np.float64]
-    triangles: NDArray[np.int64]
+    faces: NDArray[np.int64]
     normals: NDArray[np.float64] | None = None
     colors: NDArray[np.uint8] | None = None
 
@@ -69,7 +69,7 @@ def read_mesh(path: Path, keeps_axes: bool = False) -> Mesh:
         keeps_axes: leave GLB as it is stored, for networks of objects, whose axes are those of their training.
 
     Raises:
-        MeshError: if the file is missing, of another kind, damaged, holds no triangles, or needs an extension
+        MeshError: if the file is missing, of another kind, damaged, holds no faces, or needs an extension
             that is not read (such as Draco).
     """
     path = local_path(path)
@@ -89,11 +89,11 @@ def read_mesh(path: Path, keeps_axes: bool = False) -> Mesh:
         raise MeshError(
             f"{path}: cannot be read ({error.strerror or error}); check its permissions"
         ) from error
-    if not len(mesh.vertices) or not len(mesh.triangles):
-        raise NoTrianglesError(f"{path}: holds no triangles; if it is a point cloud, reconstruct it first")
+    if not len(mesh.vertices) or not len(mesh.faces):
+        raise NoFacesError(f"{path}: holds no faces; if it is a point cloud, reconstruct it first")
     if not np.isfinite(mesh.vertices).all():
         raise MeshError(f"{path}: has vertices that are not finite; export it again")
-    if mesh.triangles.min() < 0 or mesh.triangles.max() >= len(mesh.vertices):
+    if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
         raise MeshError(f"{path}: has faces that name missing vertices; copy or export it again")
     return mesh if keeps_axes or kind != ".glb" else _upright(mesh)
 
@@ -122,7 +122,7 @@ def holds_faces(path: Path) -> bool:
 
 def _upright(mesh: Mesh) -> Mesh:
     normals = None if mesh.normals is None else glb.to_z_up(mesh.normals)
-    return Mesh(glb.to_z_up(mesh.vertices), mesh.triangles, normals, mesh.colors)
+    return Mesh(glb.to_z_up(mesh.vertices), mesh.faces, normals, mesh.colors)
 
 
 def _kind(path: Path) -> str:
@@ -137,7 +137,7 @@ def _kind(path: Path) -> str:
 
 def _read_obj(path: Path) -> Mesh:
     found = read_obj(path)
-    return Mesh(found.vertices, found.triangles, found.normals, _bytes(found.shades))
+    return Mesh(found.vertices, found.faces, found.normals, _bytes(found.shades))
 
 
 def _read_stl(path: Path) -> Mesh:
@@ -145,8 +145,8 @@ def _read_stl(path: Path) -> Mesh:
 
 
 def _read_off(path: Path) -> Mesh:
-    vertices, triangles, shades = read_off(path)
-    return Mesh(vertices, triangles, None, _bytes(shades))
+    vertices, faces, shades = read_off(path)
+    return Mesh(vertices, faces, None, _bytes(shades))
 
 
 def _bytes(shades: NDArray[np.float64] | None) -> NDArray[np.uint8] | None:
@@ -158,9 +158,9 @@ def _bytes(shades: NDArray[np.float64] | None) -> NDArray[np.uint8] | None:
 
 
 def _read_ply(path: Path) -> Mesh:
-    vertices, triangles = read_ply(path)
+    vertices, faces = read_ply(path)
     normals = None if vertices.normals is None else vertices.normals.astype(np.float64)
-    return Mesh(vertices.points, triangles, normals, vertices.colors)
+    return Mesh(vertices.points, faces, normals, vertices.colors)
 
 
 def _read_glb(path: Path) -> Mesh:
@@ -175,8 +175,8 @@ def _with_trimesh(path: Path, kind: str) -> Mesh:
         with path.open("rb") as file:
             loaded: Any = trimesh.load(file, file_type=kind, process=False, force="mesh", skip_materials=True)
         vertices = np.asarray(getattr(loaded, "vertices", np.zeros((0, 3))), np.float64)
-        triangles = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))), np.int64)
-        if not len(vertices) or not len(triangles):
+        faces = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))), np.int64)
+        if not len(vertices) or not len(faces):
             return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
         colors = loaded.visual.vertex_colors[:, :3] if loaded.visual.kind == "vertex" else None
         # trimesh computes normals on demand; those in its cache already are the file's.
@@ -186,7 +186,7 @@ def _with_trimesh(path: Path, kind: str) -> Mesh:
         raise MeshError(f"{path}: cannot be read as a mesh ({reason}); copy or export it again") from error
     return Mesh(
         vertices,
-        triangles,
+        faces,
         None if normals is None or len(normals) != len(vertices) else np.asarray(normals, np.float64),
         None if colors is None else np.asarray(colors, np.uint8),
     )
@@ -435,7 +435,7 @@ def _close(file: BinaryIO) -> None:
 def write_mesh(
     path: Path,
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.int64],
+    faces: NDArray[np.int64],
     normals: NDArray[np.floating] | None = None,
     colors: NDArray[np.uint8] | None = None,
 ) -> None:
@@ -447,8 +447,8 @@ def write_mesh(
     if normals is None:
         import trimesh
 
-        normals = np.asarray(trimesh.Trimesh(vertices, triangles, process=False).vertex_normals)
+        normals = np.asarray(trimesh.Trimesh(vertices, faces, process=False).vertex_normals)
     origin = vertices.mean(axis=0) if len(vertices) else np.zeros(3)
-    with open_mesh_writer(path, len(vertices), len(triangles), colors is not None, origin.tolist()) as writer:
+    with open_mesh_writer(path, len(vertices), len(faces), colors is not None, origin.tolist()) as writer:
         writer.vertices(vertices, normals.astype(np.float32), colors)
-        writer.faces(triangles)
+        writer.faces(faces)

@@ -28,10 +28,10 @@ class _Parts:
 
 @dataclass(frozen=True)
 class ObjMesh:
-    """Vertices (V, 3), triangles (F, 3), and normals and colors (0 to 1 or 0 to 255) of vertices where there are."""
+    """Vertices (V, 3), faces (F, 3), and normals and colors (0 to 1 or 0 to 255) of vertices where there are."""
 
     vertices: NDArray[np.float64]
-    triangles: NDArray[np.int64]
+    faces: NDArray[np.int64]
     normals: NDArray[np.float64] | None
     shades: NDArray[np.float64] | None
 
@@ -59,8 +59,8 @@ def read_obj(path: Path) -> ObjMesh:
                 f"{path}: line {number} is damaged ({error}): {line[:60]!r}; correct it or export the file again"
             ) from error
     vertices = np.array(parts.vertices, np.float64).reshape(-1, 3)
-    triangles = np.array(parts.corners, np.int64).reshape(-1, 3)
-    return ObjMesh(vertices, triangles, _normals(parts), _shades(parts))
+    faces = np.array(parts.corners, np.int64).reshape(-1, 3)
+    return ObjMesh(vertices, faces, _normals(parts), _shades(parts))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -46,7 +46,7 @@ def near_surface(around: NDArray[np.float64], rng: np.random.Generator) -> NDArr
 
 def mesh_samples(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.int64],
+    faces: NDArray[np.int64],
     labels: ShapeLabels,
     layout: DatasetLayout,
     watertight: WatertightConfig,
@@ -54,7 +54,7 @@ def mesh_samples(
     """Everything the store keeps of a mesh.
 
     Args:
-        vertices, triangles: any triangle soup, in any unit.
+        vertices, faces: any triangle soup, in any unit.
         labels: name, category, split and the seed of the samples.
         layout: how many of what.
         watertight: how to close it.
@@ -63,8 +63,8 @@ def mesh_samples(
         MeshError: if it cannot be closed within the bounds.
     """
     rng = np.random.default_rng([labels.seed, 3])
-    solid = make_watertight(vertices, triangles, watertight)
-    mesh = solid.vertices, solid.triangles
+    solid = make_watertight(vertices, faces, watertight)
+    mesh = solid.vertices, solid.faces
     points, normals = sample_surface(*mesh, layout.points, rng)
     uniform = rng.uniform(-PADDED_SIDE / 2, PADDED_SIDE / 2, (layout.uniform_queries, 3)).astype(np.float32)
     around, _ = sample_surface(*mesh, layout.near_queries, rng)

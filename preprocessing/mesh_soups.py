@@ -113,17 +113,17 @@ def read_off(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArra
         if any(len(row) < 3 for row in rows):
             raise ValueError("a vertex has fewer than three coordinates")
         vertices = np.array([row[:3] for row in rows], np.float64).reshape(-1, 3)
-        triangles = []
+        faces = []
         for line in lines[1 + vertex_count : 1 + vertex_count + face_count]:
             words = line.split()
             corners = [int(word) for word in words[1 : 1 + int(words[0])]]
             if len(corners) < int(words[0]):
                 raise ValueError(f"a face with {words[0].decode()} corners names {len(corners)}")
-            triangles += [(corners[0], corners[n], corners[n + 1]) for n in range(1, len(corners) - 1)]
+            faces += [(corners[0], corners[n], corners[n + 1]) for n in range(1, len(corners) - 1)]
     except (ValueError, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise MeshError(f"{path}: is damaged ({error}); export it again") from error
     colors = None
     if kind and kind[2] and rows and {len(row) for row in rows} <= {6, 7, 9, 10}:
         start = 6 if kind[3] else 3
         colors = np.array([row[start : start + 3] for row in rows], np.float64)
-    return vertices, np.array(triangles, np.int64).reshape(-1, 3), colors
+    return vertices, np.array(faces, np.int64).reshape(-1, 3), colors

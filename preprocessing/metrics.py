@@ -97,9 +97,9 @@ class MeshMetrics:
 
 def evaluate_mesh(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.int64],
+    faces: NDArray[np.int64],
     reference_vertices: NDArray[np.float64],
-    reference_triangles: NDArray[np.int64],
+    reference_faces: NDArray[np.int64],
     *,
     sample_count: int = 100_000,
     volume_queries: int = 100_000,
@@ -110,9 +110,9 @@ def evaluate_mesh(
     """Measure a mesh against a reference.
 
     Args:
-        vertices, triangles: the mesh, (V, 3) float64 and (F, 3); one that is empty or has no area scores worst
+        vertices, faces: the mesh, (V, 3) float64 and (F, 3); one that is empty or has no area scores worst
             everywhere: IoU, F-scores and consistencies 0, distances infinite.
-        reference_vertices, reference_triangles: the reference; may be several overlapping closed parts,
+        reference_vertices, reference_faces: the reference; may be several overlapping closed parts,
             which count as their union: buried surface is not sampled.
         sample_count: points on each surface.
         volume_queries: uniform points in the padded common bounding box, for the IoU.
@@ -123,30 +123,30 @@ def evaluate_mesh(
     Raises:
         MeshError: if the reference is empty or has no area, or a mesh has vertices that are not finite.
     """
-    if not len(reference_triangles):
-        raise MeshError("the reference has no triangles; a point cloud cannot be a reference")
-    vertices, triangles = closed_by_merging(vertices, triangles)
-    reference_vertices, reference_triangles = closed_by_merging(reference_vertices, reference_triangles)
+    if not len(reference_faces):
+        raise MeshError("the reference has no faces; a point cloud cannot be a reference")
+    vertices, faces = closed_by_merging(vertices, faces)
+    reference_vertices, reference_faces = closed_by_merging(reference_vertices, reference_faces)
     rng = np.random.default_rng(seed)
     side = float((reference_vertices.max(axis=0) - reference_vertices.min(axis=0)).max())
     taus = (UNIT_TAU * side, *thresholds_m)
-    if not _has_area(vertices, triangles):
+    if not _has_area(vertices, faces):
         worst = tuple(ThresholdScore(tau, 0.0, 0.0, 0.0) for tau in taus)
         far = float("inf")
         return MeshMetrics(0.0, 0.0, far, far, far, 0.0, 0.0, 0.0, far, 0.0, worst, sample_count)
-    points, normals = sample_surface(vertices, triangles, sample_count, rng)
-    truth, truth_normals = _sample_union(reference_vertices, reference_triangles, sample_count, rng)
-    to_truth, at_truth = nearest_on_surface(reference_vertices, reference_triangles, points)
-    to_mesh, at_mesh = nearest_on_surface(vertices, triangles, truth)
+    points, normals = sample_surface(vertices, faces, sample_count, rng)
+    truth, truth_normals = _sample_union(reference_vertices, reference_faces, sample_count, rng)
+    to_truth, at_truth = nearest_on_surface(reference_vertices, reference_faces, points)
+    to_mesh, at_mesh = nearest_on_surface(vertices, faces, truth)
     cosines = np.concatenate([(normals * at_truth).sum(axis=1), (truth_normals * at_mesh).sum(axis=1)])
     cosines = cosines[np.isfinite(cosines)]
     scores = tuple(_score(tau, to_truth, to_mesh) for tau in taus)
     sampled_to_truth, _ = cKDTree(truth).query(points, workers=-1)
     sampled_to_mesh, _ = cKDTree(points).query(truth, workers=-1)
     sampled_chamfer = 0.5 * float(sampled_to_truth.mean() + sampled_to_mesh.mean())
-    occupied = None if unpaired_edges(triangles) else Solid(vertices, triangles).occupancy
-    if reference_occupancy is None and not unpaired_edges(reference_triangles):
-        reference_occupancy = Solid(reference_vertices, reference_triangles).occupancy
+    occupied = None if unpaired_edges(faces) else Solid(vertices, faces).occupancy
+    if reference_occupancy is None and not unpaired_edges(reference_faces):
+        reference_occupancy = Solid(reference_vertices, reference_faces).occupancy
     iou = error = None
     if occupied is not None and reference_occupancy is not None:
         low = np.minimum(vertices.min(axis=0), reference_vertices.min(axis=0))
@@ -172,21 +172,21 @@ def evaluate_mesh(
 
 
 def closed_by_merging(
-    vertices: NDArray[np.float64], triangles: NDArray[np.int64]
+    vertices: NDArray[np.float64], faces: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """A mesh with vertices at one position merged, where that closes it: files store corners apart at texture
     seams, at creases, or for every face."""
-    if not unpaired_edges(triangles) or not np.isfinite(vertices).all():
-        return vertices, triangles
+    if not unpaired_edges(faces) or not np.isfinite(vertices).all():
+        return vertices, faces
     merged, place = merge_equal(vertices)
-    joined = place[triangles]
+    joined = place[faces]
     flat = (joined[:, 0] == joined[:, 1]) | (joined[:, 1] == joined[:, 2]) | (joined[:, 0] == joined[:, 2])
     joined = joined[~flat]
-    return (merged, joined) if len(joined) and not unpaired_edges(joined) else (vertices, triangles)
+    return (merged, joined) if len(joined) and not unpaired_edges(joined) else (vertices, faces)
 
 
 def nearest_on_surface(
-    vertices: NDArray[np.float64], triangles: NDArray[np.integer], points: NDArray[np.float64]
+    vertices: NDArray[np.float64], faces: NDArray[np.integer], points: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distance (N,) from points to a mesh's surface, and the unit normal (N, 3) of the nearest triangle.
 
@@ -197,7 +197,7 @@ def nearest_on_surface(
     centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
     scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     local = o3d.core.Tensor((vertices - centre).astype(np.float32))
-    scene.add_triangles(local, o3d.core.Tensor(triangles.astype(np.uint32)))
+    scene.add_triangles(local, o3d.core.Tensor(faces.astype(np.uint32)))
     queries = (points - centre).astype(np.float32)
     found = scene.compute_closest_points(o3d.core.Tensor(queries), nthreads=ray_threads())
     distances = np.linalg.norm(found["points"].numpy().astype(np.float64) - queries, axis=1)
@@ -213,9 +213,9 @@ def occupancy_iou(predicted: NDArray[np.bool_], exact: NDArray[np.bool_]) -> tup
     return share, float(np.sqrt(share * (1 - share) / union))
 
 
-def _has_area(vertices: NDArray[np.float64], triangles: NDArray[np.integer]) -> bool:
-    """False for no triangles or only degenerate ones; vertices that are not finite count as area."""
-    first, second, third = np.moveaxis(vertices[triangles], 1, 0)
+def _has_area(vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> bool:
+    """False for no faces or only degenerate ones; vertices that are not finite count as area."""
+    first, second, third = np.moveaxis(vertices[faces], 1, 0)
     return bool(np.any(np.cross(second - first, third - first) != 0))
 
 
@@ -226,17 +226,17 @@ def _score(tau: float, to_truth: NDArray[np.float64], to_mesh: NDArray[np.float6
 
 
 def _sample_union(
-    vertices: NDArray[np.float64], triangles: NDArray[np.int64], count: int, rng: np.random.Generator
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points on the surface of the union of a mesh's closed parts; of the mesh itself where one is open."""
-    if unpaired_edges(triangles) or len(solid_components(triangles, len(vertices))) == 1:
-        return sample_surface(vertices, triangles, count, rng)
-    solid = Solid(vertices, triangles)
+    if unpaired_edges(faces) or len(solid_components(faces, len(vertices))) == 1:
+        return sample_surface(vertices, faces, count, rng)
+    solid = Solid(vertices, faces)
     nudge = 1e-5 * float((vertices.max(axis=0) - vertices.min(axis=0)).max())
     kept: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     found = 0
     while found < count:
-        points, normals = sample_surface(vertices, triangles, count, rng)
+        points, normals = sample_surface(vertices, faces, count, rng)
         visible = solid.occupancy(points + nudge * normals) != solid.occupancy(points - nudge * normals)
         if not (kept or visible.any()):  # everything is buried or paper thin: measure the mesh as it is
             return points, normals

@@ -30,7 +30,7 @@ CHECKED_TIMES, CHECKED_DIRECTIONS = 33, 1024
 # What the even directions miss of a body's extent is less than this part of its size.
 SEEN_MARGIN = 0.003
 MOST_ROUNDS = 1000
-MESH_SUBDIVISIONS = 5  # of an icosahedron: 20,480 triangles a part
+MESH_SUBDIVISIONS = 5  # of an icosahedron: 20,480 faces a part
 NEXT, PREVIOUS = np.array([1, 2, 0]), np.array([2, 0, 1])
 
 
@@ -155,17 +155,17 @@ class MovingBody:
             times: (T,) from 0 to 1.
 
         Returns:
-            (T, V, 3) vertices, all on a part's surface and the same matter at every time, and (F, 3) triangles that
+            (T, V, 3) vertices, all on a part's surface and the same matter at every time, and (F, 3) faces that
             face out. A triangle spans about 2 degrees of its part.
         """
         sphere = trimesh.creation.icosphere(subdivisions=MESH_SUBDIVISIONS)
         rest = [part.shape.along(np.asarray(sphere.vertices))[0] for part in self.parts]
-        triangles = [sphere.faces + number * len(sphere.vertices) for number in range(len(self.parts))]
+        faces = [sphere.faces + number * len(sphere.vertices) for number in range(len(self.parts))]
         moments = [
             np.concatenate([part.forward(at, time) for part, at in zip(self.parts, rest, strict=True)])
             for time in _checked(times)
         ]
-        return np.stack(moments), np.concatenate(triangles).astype(np.int64)
+        return np.stack(moments), np.concatenate(faces).astype(np.int64)
 
     def bounds(self, times: Floats) -> tuple[Floats, Floats]:
         """Lowest and highest x, y, z over all the times, from 0 to 0.6% of the body's size outside of it."""

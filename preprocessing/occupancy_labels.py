@@ -18,27 +18,27 @@ CHECKED_QUERIES = 4096
 
 def label_mesh(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     queries: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
     """Tell which queries lie inside a watertight mesh whose surface does not cross itself.
 
     Args:
         vertices: (V, 3) float64, world coordinates of any magnitude.
-        triangles: (F, 3) rows of `vertices`.
+        faces: (F, 3) rows of `vertices`.
         queries: (N, 3) float64, in the same coordinates.
 
     Returns:
         (N,) bool, the majority of several rays' parities.
 
     Raises:
-        MeshError: if an edge does not belong to two triangles of opposite direction.
+        MeshError: if an edge does not belong to two faces of opposite direction.
         GeometryError: if Open3D cannot start.
 
     The ray caster works in float32, so the mesh's centre is subtracted in float64 first: the error is
     about 1e-7 of the mesh's size, whatever its coordinates.
     """
-    open_edges = unpaired_edges(triangles)
+    open_edges = unpaired_edges(faces)
     if open_edges:
         raise MeshError(
             f"the mesh is not watertight: {open_edges:,} of its edges lack an opposite; "
@@ -51,7 +51,7 @@ def label_mesh(
     caster = open3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     caster.add_triangles(
         open3d.core.Tensor((vertices - centre).astype(np.float32)),
-        open3d.core.Tensor(np.ascontiguousarray(triangles, np.uint32)),
+        open3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
     )
     inside = np.zeros(len(queries), bool)
     rows = np.flatnonzero(((queries >= low) & (queries <= high)).all(axis=1))
@@ -63,7 +63,7 @@ def label_mesh(
 
 
 def label_solid(
-    vertices: NDArray[np.float64], triangles: NDArray[np.integer], queries: NDArray[np.float64]
+    vertices: NDArray[np.float64], faces: NDArray[np.integer], queries: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Tell which queries lie inside a watertight mesh that may cross itself.
 
@@ -72,10 +72,10 @@ def label_solid(
 
     Args, returns and errors: as `label_mesh`.
     """
-    inside = label_mesh(vertices, triangles, queries)
+    inside = label_mesh(vertices, faces, queries)
     if not len(queries):
         return inside
-    solid = Solid(vertices, triangles)
+    solid = Solid(vertices, faces)
     sample = np.linspace(0, len(queries) - 1, min(len(queries), CHECKED_QUERIES)).astype(np.int64)
     if np.array_equal(solid.occupancy(queries[sample]), inside[sample]):
         return inside
@@ -89,14 +89,14 @@ def label_solid(
 
 def signed_distances(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     queries: NDArray[np.float64],
     occupied: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """Distance (N,) float32 of queries (N, 3) to the nearest face, negative where they are inside.
 
     Args:
-        vertices, triangles: a watertight mesh, of any magnitude of coordinates.
+        vertices, faces: a watertight mesh, of any magnitude of coordinates.
         queries: (N, 3) float64.
         occupied: (N,) their occupancy, which gives the sign.
 
@@ -108,23 +108,23 @@ def signed_distances(
     scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     scene.add_triangles(
         o3d.core.Tensor((vertices - centre).astype(np.float32)),
-        o3d.core.Tensor(np.ascontiguousarray(triangles, np.uint32)),
+        o3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
     )
     local = o3d.core.Tensor((queries - centre).astype(np.float32))
     away: NDArray[np.float32] = scene.compute_distance(local, nthreads=ray_threads()).numpy()
     return np.where(occupied, -away, away)
 
 
-def solid_components(triangles: NDArray[np.integer], vertex_count: int) -> list[NDArray[np.integer]]:
-    """Triangles (F, 3) split into the parts that hang together by vertices."""
-    ends = np.concatenate([triangles[:, :2], triangles[:, 1:]])
+def solid_components(faces: NDArray[np.integer], vertex_count: int) -> list[NDArray[np.integer]]:
+    """Faces (F, 3) split into the parts that hang together by vertices."""
+    ends = np.concatenate([faces[:, :2], faces[:, 1:]])
     graph = coo_array(
         (np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(vertex_count, vertex_count)
     )
     _, label = connected_components(graph, directed=False)
-    part = label[triangles[:, 0]]
+    part = label[faces[:, 0]]
     order = np.argsort(part, kind="stable")
-    return np.split(triangles[order], np.flatnonzero(np.diff(part[order])) + 1)
+    return np.split(faces[order], np.flatnonzero(np.diff(part[order])) + 1)
 
 
 class Solid:
@@ -139,15 +139,15 @@ class Solid:
     share vertices.
 
     Args:
-        vertices, triangles: a mesh whose every part is closed.
+        vertices, faces: a mesh whose every part is closed.
     """
 
-    def __init__(self, vertices: NDArray[np.float64], triangles: NDArray[np.integer]) -> None:
+    def __init__(self, vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> None:
         o3d = load_open3d()
         self._centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
         local = (vertices - self._centre).astype(np.float32)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-        parts = solid_components(triangles, len(vertices))
+        parts = solid_components(faces, len(vertices))
         for part in parts:
             used, rows = np.unique(part, return_inverse=True)
             self._scene.add_triangles(
@@ -180,11 +180,11 @@ class Solid:
         return np.bincount(ray, weights=leaving, minlength=len(local)).round().astype(np.int64)
 
 
-def unpaired_edges(triangles: NDArray[np.integer]) -> int:
-    """Count the directed edges of (F, 3) triangles that have no opposite; 0 for a watertight mesh."""
-    triangles = np.asarray(triangles, np.int64)
-    start, end = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()
-    base = int(triangles.max(initial=0)) + 1
+def unpaired_edges(faces: NDArray[np.integer]) -> int:
+    """Count the directed edges of (F, 3) faces that have no opposite; 0 for a watertight mesh."""
+    faces = np.asarray(faces, np.int64)
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    base = int(faces.max(initial=0)) + 1
     forward, backward = np.sort(start * base + end), np.sort(end * base + start)
     if np.array_equal(forward, backward):
         return 0

@@ -96,21 +96,21 @@ class MeshPictures:
     """Renders one mesh from several cameras; the ray tree is built once.
 
     Args:
-        vertices, triangles: (V, 3) and (F, 3).
+        vertices, faces: (V, 3) and (F, 3).
         colors: (V, 3) uint8 or None.
 
     Raises:
-        MeshError: if there are no triangles.
+        MeshError: if there are no faces.
     """
 
     def __init__(
         self,
         vertices: NDArray[np.float64],
-        triangles: NDArray[np.integer],
+        faces: NDArray[np.integer],
         colors: NDArray[np.uint8] | None = None,
     ) -> None:
-        if not len(triangles):
-            raise MeshError("the mesh has no triangles to draw")
+        if not len(faces):
+            raise MeshError("the mesh has no faces to draw")
         o3d = load_open3d()
         self._o3d = o3d
         # Stray blobs far from the object must not shrink it: frame all but the outermost vertices.
@@ -120,8 +120,8 @@ class MeshPictures:
         self._centre = 0.5 * (self.low + self.high)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
         local = (vertices - self._centre).astype(np.float32)
-        self._scene.add_triangles(o3d.core.Tensor(local), o3d.core.Tensor(triangles.astype(np.uint32)))
-        self._triangles, self._colors = triangles, colors
+        self._scene.add_triangles(o3d.core.Tensor(local), o3d.core.Tensor(faces.astype(np.uint32)))
+        self._faces, self._colors = faces, colors
 
     def picture(
         self, camera: Camera, width: int, height: int, cut_above: float | None = None
@@ -189,7 +189,7 @@ class MeshPictures:
     def _surface_color(self, hits: dict[str, NDArray[Any]], hit: NDArray[np.bool_]) -> NDArray[np.float64]:
         if self._colors is None:
             return np.broadcast_to(FRONT, (int(hit.sum()), 3))
-        corners = self._colors[self._triangles[hits["primitive_ids"][hit]]].astype(np.float64) / 255
+        corners = self._colors[self._faces[hits["primitive_ids"][hit]]].astype(np.float64) / 255
         u, v = hits["primitive_uvs"][hit].astype(np.float64).T
         weights = np.stack([1 - u - v, u, v], axis=1)
         return np.asarray((corners * weights[..., None]).sum(axis=1) * 0.9 + 0.05)
@@ -234,7 +234,7 @@ def point_picture(
 
 def preview_sheet(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     path: Path,
     points: NDArray[np.float64] | None = None,
     colors: NDArray[np.uint8] | None = None,
@@ -245,7 +245,7 @@ def preview_sheet(
     """Write one PNG with the scan, two views, the view from above, and two cut-aways.
 
     Args:
-        vertices, triangles: the mesh.
+        vertices, faces: the mesh.
         path: the PNG.
         points: the scan, drawn beside the mesh.
         colors, point_colors: (V, 3) and (N, 3) uint8 or None.
@@ -253,7 +253,7 @@ def preview_sheet(
         size: pixels of one picture.
     """
     width, height = size
-    pictures = MeshPictures(vertices, triangles, colors)
+    pictures = MeshPictures(vertices, faces, colors)
     low, high = pictures.low, pictures.high
     corner, opposite = orbit_camera(low, high, -55, 28), orbit_camera(low, high, 125, 28)
     steep = orbit_camera(low, high, -55, 55)
@@ -264,7 +264,7 @@ def preview_sheet(
             (f"scan, {len(points):,} points", point_picture(points, corner, width, height, point_colors))
         )
     panels += [
-        (f"mesh, {len(triangles):,} faces", pictures.picture(corner, width, height)),
+        (f"mesh, {len(faces):,} faces", pictures.picture(corner, width, height)),
         ("from the other side", pictures.picture(opposite, width, height)),
         ("cut at 75% of the height", pictures.picture(steep, width, height, float(low[2] + 0.75 * tall))),
         ("cut at 22% of the height", pictures.picture(steep, width, height, float(low[2] + 0.22 * tall))),

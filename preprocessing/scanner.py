@@ -96,7 +96,7 @@ def ray_grid(config: ScannerConfig, rng: np.random.Generator) -> Floats:
 
 def scan(
     vertices: Floats,
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     stations: Floats,
     config: ScannerConfig,
     rng: np.random.Generator,
@@ -105,7 +105,7 @@ def scan(
 
     Args:
         vertices: (V, 3) float64, world coordinates of any magnitude.
-        triangles: (F, 3) rows of `vertices`.
+        faces: (F, 3) rows of `vertices`.
         stations: (S, 3) positions of the scanner, in free space.
         config: how it sees.
         rng: the only source of chance.
@@ -124,7 +124,7 @@ def scan(
     caster = open3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     caster.add_triangles(
         open3d.core.Tensor((vertices - centre).astype(np.float32)),
-        open3d.core.Tensor(np.ascontiguousarray(triangles, np.uint32)),
+        open3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
     )
     parts = []
     for index, station in enumerate(np.asarray(stations, np.float64).reshape(-1, 3)):

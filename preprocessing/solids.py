@@ -38,13 +38,13 @@ class ConvexSolid:
 
     Attributes:
         vertices: (V, 3) float64.
-        triangles: (F, 3) int64 rows of `vertices`, counter-clockwise seen from outside.
+        faces: (F, 3) int64 rows of `vertices`, counter-clockwise seen from outside.
         normals: (H, 3) float64 unit outward normals of the half-spaces.
         offsets: (H,) float64; a point p is inside when `normals @ p + offsets <= 0` for every row.
     """
 
     vertices: Floats
-    triangles: Integers
+    faces: Integers
     normals: Floats
     offsets: Floats
 
@@ -74,7 +74,7 @@ class ConvexSolid:
         is_mirror = np.linalg.det(matrix) < 0
         return ConvexSolid(
             self.vertices @ matrix.T + shift,
-            self.triangles[:, ::-1] if is_mirror else self.triangles,
+            self.faces[:, ::-1] if is_mirror else self.faces,
             normals,
             self.offsets / lengths - normals @ shift,
         )
@@ -87,7 +87,7 @@ class ConvexSolid:
         """The solid moved by (3,)."""
         shift = np.asarray(translation, np.float64)
         return ConvexSolid(
-            self.vertices + shift, self.triangles, self.normals, self.offsets - self.normals @ shift
+            self.vertices + shift, self.faces, self.normals, self.offsets - self.normals @ shift
         )
 
 
@@ -119,7 +119,7 @@ class Scene:
         return union_occupancy(self.solids, queries)
 
     def mesh(self) -> tuple[Floats, Integers]:
-        """The union's surface as one watertight 2-manifold: (V, 3) vertices, (F, 3) outward triangles."""
+        """The union's surface as one watertight 2-manifold: (V, 3) vertices, (F, 3) outward faces."""
         return self._mesh
 
     @cached_property
@@ -179,7 +179,7 @@ def union_mesh(solids: Sequence[ConvexSolid]) -> tuple[Floats, Integers]:
     """Exact Boolean union of convex solids.
 
     Returns:
-        (V, 3) float64 vertices and (F, 3) int64 outward triangles of one watertight 2-manifold.
+        (V, 3) float64 vertices and (F, 3) int64 outward faces of one watertight 2-manifold.
 
     Raises:
         MeshError: if a solid is not a closed polyhedron.
@@ -187,8 +187,8 @@ def union_mesh(solids: Sequence[ConvexSolid]) -> tuple[Floats, Integers]:
     parts = []
     growth = float(np.ptp(bounds_of(solids), axis=0).max()) * GROWTH_SHARE
     for index, solid in enumerate(solids):
-        triangles = np.ascontiguousarray(solid.triangles, np.uint64)
-        part = manifold3d.Manifold(manifold3d.Mesh64(_grown_vertices(solid, growth), triangles))
+        faces = np.ascontiguousarray(solid.faces, np.uint64)
+        part = manifold3d.Manifold(manifold3d.Mesh64(_grown_vertices(solid, growth), faces))
         if part.status() != manifold3d.Error.NoError:
             raise MeshError(
                 f"solid {index} is not a closed polyhedron ({part.status()}); build it by convex_hull"
@@ -210,7 +210,7 @@ def _grown_vertices(solid: ConvexSolid, growth: float) -> Floats:
 
 
 def convex_hull(points: Floats) -> ConvexSolid:
-    """The convex hull of (N, 3) points that span a volume; half-spaces by Qhull, triangles by manifold3d."""
+    """The convex hull of (N, 3) points that span a volume; half-spaces by Qhull, faces by manifold3d."""
     points = np.asarray(points, np.float64)
     planes = ConvexHull(points).equations
     _, first = np.unique(np.round(planes, PLANE_DECIMALS), axis=0, return_index=True)
@@ -242,8 +242,8 @@ def _unit_sphere(detail: int) -> ConvexSolid:
     points = np.array([p for a, b in signs for p in ((0, a, b), (a, b, 0), (b, 0, a))])
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     for _ in range(detail):
-        triangles = convex_hull(points)
-        corners = triangles.vertices[triangles.triangles]
+        faces = convex_hull(points)
+        corners = faces.vertices[faces.faces]
         middles = (corners + np.roll(corners, 1, axis=1)).reshape(-1, 3)
         middles = np.unique(np.round(middles, 12), axis=0)
         points = np.concatenate([points, middles / np.linalg.norm(middles, axis=1, keepdims=True)])
@@ -256,7 +256,7 @@ def box(low: Vector, high: Vector) -> ConvexSolid:
     unit = _unit_box()
     corners = np.where(unit.vertices > 0.5, high, low)
     offsets = np.where(unit.normals > 0, -high, low)[np.arange(6), np.abs(unit.normals).argmax(axis=1)]
-    return ConvexSolid(corners, unit.triangles, np.round(unit.normals), offsets)
+    return ConvexSolid(corners, unit.faces, np.round(unit.normals), offsets)
 
 
 def block(x: float, y: float, z: float, size_x: float, size_y: float, size_z: float) -> ConvexSolid:

@@ -8,7 +8,7 @@ from preprocessing.errors import MeshError
 
 def sample_surface(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     count: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -16,36 +16,36 @@ def sample_surface(
 
     Args:
         vertices: (V, 3).
-        triangles: (F, 3) rows of `vertices`, counter-clockwise seen from outside.
+        faces: (F, 3) rows of `vertices`, counter-clockwise seen from outside.
         count: number of points N.
         rng: the only source of chance.
 
     Returns:
-        (N, 3) float64 points and the (N, 3) float64 unit outward normals of their triangles.
+        (N, 3) float64 points and the (N, 3) float64 unit outward normals of their faces.
 
     Raises:
         MeshError: if the mesh has no area.
     """
-    chosen, weights = sample_triangles(vertices, triangles, count, rng)
-    return place_samples(vertices, triangles, chosen, weights)
+    chosen, weights = sample_faces(vertices, faces, count, rng)
+    return place_samples(vertices, faces, chosen, weights)
 
 
-def sample_triangles(
+def sample_faces(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     count: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Draw places on a surface uniformly by area: (N,) triangles and (N, 3) barycentric weights.
+    """Draw places on a surface uniformly by area: (N,) faces and (N, 3) barycentric weights.
 
     Arguments and errors as `sample_surface`. Square-root barycentric sampling: Osada et al. 2002, "Shape
     distributions", section 4.2.
     """
-    first, second, third = np.moveaxis(np.asarray(vertices, np.float64)[triangles], 1, 0)
+    first, second, third = np.moveaxis(np.asarray(vertices, np.float64)[faces], 1, 0)
     doubled = np.linalg.norm(np.cross(second - first, third - first), axis=1)
     cumulative = np.cumsum(doubled)
     if len(cumulative) == 0 or not cumulative[-1] > 0:
-        raise MeshError("the mesh has no area to sample; check that it has triangles and finite vertices")
+        raise MeshError("the mesh has no area to sample; check that it has faces and finite vertices")
     # side="right" never picks a triangle of area 0.
     chosen = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
     chosen = np.minimum(chosen, len(cumulative) - 1)
@@ -55,12 +55,12 @@ def sample_triangles(
 
 def place_samples(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     chosen: NDArray[np.int64],
     weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions and unit normals (N, 3) of the places that `sample_triangles` drew, on any pose of the mesh."""
-    first, second, third = np.moveaxis(np.asarray(vertices, np.float64)[triangles[chosen]], 1, 0)
+    """Positions and unit normals (N, 3) of the places that `sample_faces` drew, on any pose of the mesh."""
+    first, second, third = np.moveaxis(np.asarray(vertices, np.float64)[faces[chosen]], 1, 0)
     cross = np.cross(second - first, third - first)
     normals = cross / np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-300)
     return weights[:, :1] * first + weights[:, 1:2] * second + weights[:, 2:] * third, normals

@@ -51,7 +51,7 @@ def intrinsics(size: int) -> NDArray[np.float64]:
 
 def render_views(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.int64],
+    faces: NDArray[np.int64],
     count: int,
     size: int,
     rng: np.random.Generator,
@@ -61,7 +61,7 @@ def render_views(
 
     Args:
         vertices: ([T,] V, 3) in the unit cube centred at 0, at each time of a sequence.
-        triangles: (F, 3), of all times.
+        faces: (F, 3), of all times.
         count: cameras around it.
         size: width and height of a picture in pixels.
         rng: of the cameras' places.
@@ -74,7 +74,7 @@ def render_views(
     rgb = np.empty((len(moments), count, size, size, 3), np.uint8)
     depth = np.empty((len(moments), count, size, size), np.float32)
     for moment, places in enumerate(moments):
-        scene = _Scene(places, triangles)
+        scene = _Scene(places, faces)
         for view, pose in enumerate(poses):
             rgb[moment, view], depth[moment, view] = scene.picture(pose, pinhole, size)
     times = vertices.shape[:-2]
@@ -89,12 +89,12 @@ def render_views(
 class _Scene:
     """A mesh that rays are cast at."""
 
-    def __init__(self, vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> None:
+    def __init__(self, vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> None:
         self._o3d = load_open3d()
         self._scene = self._o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
         self._scene.add_triangles(
             self._o3d.core.Tensor(vertices.astype(np.float32)),
-            self._o3d.core.Tensor(triangles.astype(np.uint32)),
+            self._o3d.core.Tensor(faces.astype(np.uint32)),
         )
 
     def picture(

@@ -12,13 +12,11 @@ from preprocessing.native import load_open3d
 from preprocessing.occupancy_labels import label_solid
 
 
-def voxelise(
-    vertices: NDArray[np.float64], triangles: NDArray[np.int64], side: int = 32
-) -> NDArray[np.bool_]:
+def voxelise(vertices: NDArray[np.float64], faces: NDArray[np.int64], side: int = 32) -> NDArray[np.bool_]:
     """Voxels of the unit cube that a watertight mesh fills or touches, as binvox makes them.
 
     Args:
-        vertices, triangles: a watertight mesh in the unit cube centred at 0.
+        vertices, faces: a watertight mesh in the unit cube centred at 0.
         side: R, voxels along each axis.
 
     Returns:
@@ -26,10 +24,10 @@ def voxelise(
     """
     centres = (np.arange(side) + 0.5) / side - 0.5
     grid = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), axis=-1)
-    filled = label_solid(vertices, triangles, grid.reshape(-1, 3)).reshape(side, side, side)
+    filled = label_solid(vertices, faces, grid.reshape(-1, 3)).reshape(side, side, side)
     o3d = load_open3d()
     mesh = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(triangles.astype(np.int32))
+        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(faces.astype(np.int32))
     )
     touched = o3d.geometry.VoxelGrid.create_from_triangle_mesh_within_bounds(
         mesh, 1.0 / side, np.full(3, -0.5), np.full(3, 0.5)

@@ -1,6 +1,6 @@
 """Meshes that move: one animated GLB, or a GIF.
 
-A moving mesh is one set of triangles and vertices (T, V, 3) at T moments, vertex v being the same material point
+A moving mesh is one set of faces and vertices (T, V, 3) at T moments, vertex v being the same material point
 throughout. Colours follow the points, so that correspondences can be seen.
 """
 
@@ -48,7 +48,7 @@ def correspondence_colors(vertices: NDArray[np.floating]) -> NDArray[np.uint8]:
 def write_animation(
     path: Path,
     vertices: NDArray[np.floating],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     colors: NDArray[np.uint8] | None = None,
     seconds: float = 2.0,
 ) -> None:
@@ -60,7 +60,7 @@ def write_animation(
     Args:
         path: ends in `.glb`; appears when it is complete.
         vertices: (T, V, 3), T at least 2.
-        triangles: (F, 3).
+        faces: (F, 3).
         colors: (V, 3) or None.
         seconds: from the first moment to the last.
 
@@ -69,20 +69,20 @@ def write_animation(
             be written.
     """
     path = Path(path)
-    _check_moving(path, vertices, triangles, colors)
+    _check_moving(path, vertices, faces, colors)
     if path.suffix.lower() != ".glb":
         raise MeshError(f"{path}: an animation is written as GLB; let the name end in .glb")
-    if len(vertices) < 2 or not len(triangles):
-        raise MeshError(f"{path}: an animation needs triangles and at least two moments")
+    if len(vertices) < 2 or not len(faces):
+        raise MeshError(f"{path}: an animation needs faces and at least two moments")
     if not (np.isfinite(seconds) and seconds > 0):
         raise MeshError(f"{path}: an animation needs a positive duration, not {seconds} s")
     moments, count = vertices.shape[:2]
     # Positions and normals of each moment, faces, colours, one weight for each pair of moments.
-    size = 24 * moments * count + 12 * len(triangles) + 4 * count + 4 * moments * moments
+    size = 24 * moments * count + 12 * len(faces) + 4 * count + 4 * moments * moments
     if size + 1024 * moments >= 2**32:  # the description takes a few hundred bytes for each moment
         raise MeshError(f"{path}: GLB cannot hold more than 4 GiB; simplify the mesh or pass fewer frames")
     with _writing(path) as partial:
-        _write_glb(partial, vertices, triangles, colors, seconds)
+        _write_glb(partial, vertices, faces, colors, seconds)
 
 
 def camera_of_all(vertices: NDArray[np.floating], size: tuple[int, int]) -> Camera:
@@ -98,7 +98,7 @@ def camera_of_all(vertices: NDArray[np.floating], size: tuple[int, int]) -> Came
 
 def animation_frames(
     vertices: NDArray[np.floating],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     colors: NDArray[np.uint8] | None = None,
     size: tuple[int, int] = (480, 360),
     camera: Camera | None = None,
@@ -106,7 +106,7 @@ def animation_frames(
     """Pictures (height, width, 3) of every moment, from one camera.
 
     Args:
-        vertices, triangles: as in `write_animation`.
+        vertices, faces: as in `write_animation`.
         colors: (V, 3); None colours by `correspondence_colors` of the first moment.
         size: width and height in pixels.
         camera: None is `camera_of_all`.
@@ -118,8 +118,8 @@ def animation_frames(
     if camera is None and vertices.size:
         camera = camera_of_all(vertices, size)
     for moment in vertices:
-        pictures = MeshPictures(moment.astype(np.float64), triangles, shades)
-        assert camera is not None, "a mesh with triangles has vertices"
+        pictures = MeshPictures(moment.astype(np.float64), faces, shades)
+        assert camera is not None, "a mesh with faces has vertices"
         yield pictures.picture(camera, *size)
 
 
@@ -179,16 +179,14 @@ def _writing(path: Path) -> Iterator[Path]:
 def _check_moving(
     path: Path,
     vertices: NDArray[np.floating],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     colors: NDArray[np.uint8] | None,
 ) -> None:
-    if vertices.ndim != 3 or vertices.shape[2] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
-        raise ValueError(
-            f"need vertices (T, V, 3) and triangles (F, 3), got {vertices.shape}, {triangles.shape}"
-        )
+    if vertices.ndim != 3 or vertices.shape[2] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
+        raise ValueError(f"need vertices (T, V, 3) and faces (F, 3), got {vertices.shape}, {faces.shape}")
     if colors is not None and colors.shape != vertices.shape[1:]:
         raise ValueError(f"need a colour for each of {vertices.shape[1]} vertices, got {colors.shape}")
-    if len(triangles) and (triangles.min() < 0 or triangles.max() >= vertices.shape[1]):
+    if len(faces) and (faces.min() < 0 or faces.max() >= vertices.shape[1]):
         raise ValueError("a triangle names a vertex that is not there")
     for number, moment in enumerate(vertices):
         if not np.isfinite(moment).all():
@@ -231,14 +229,14 @@ class _Buffer:
 def _write_glb(
     path: Path,
     vertices: NDArray[np.floating],
-    triangles: NDArray[np.integer],
+    faces: NDArray[np.integer],
     colors: NDArray[np.uint8] | None,
     seconds: float,
 ) -> None:
     buffer = _Buffer()
     first = vertices[0].astype(np.float64)
     origin = 0.5 * (first.min(axis=0) + first.max(axis=0))
-    normals = _normals(first, triangles)
+    normals = _normals(first, faces)
     attributes = {
         "POSITION": buffer.add(
             (first - origin).astype("<f4"), "VEC3", target=glb.ARRAY_BUFFER, has_bounds=True
@@ -248,12 +246,10 @@ def _write_glb(
     if colors is not None:
         attributes["COLOR_0"] = buffer.add(glb.opaque(colors), "VEC4", glb.UNSIGNED_BYTE, glb.ARRAY_BUFFER)
         buffer.accessors[-1]["normalized"] = True
-    indices = buffer.add(
-        triangles.astype("<u4").ravel(), "SCALAR", glb.UNSIGNED_INT, glb.ELEMENT_ARRAY_BUFFER
-    )
+    indices = buffer.add(faces.astype("<u4").ravel(), "SCALAR", glb.UNSIGNED_INT, glb.ELEMENT_ARRAY_BUFFER)
     targets = []
     for moment in vertices[1:]:
-        turned = _normals(moment.astype(np.float64), triangles) - normals
+        turned = _normals(moment.astype(np.float64), faces) - normals
         targets.append({
             "POSITION": buffer.add((moment - first).astype("<f4"), "VEC3", target=glb.ARRAY_BUFFER, has_bounds=True),
             "NORMAL": buffer.add(turned.astype("<f4"), "VEC3", target=glb.ARRAY_BUFFER),
@@ -278,8 +274,8 @@ def _write_glb(
             file.write(np.ascontiguousarray(values).data)
 
 
-def _normals(vertices: NDArray[np.float64], triangles: NDArray[np.integer]) -> NDArray[np.float64]:
+def _normals(vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> NDArray[np.float64]:
     """Area-weighted unit normals (V, 3); up where a vertex has none, as the format wants unit lengths."""
-    normals = np.array(trimesh.Trimesh(vertices, triangles, process=False).vertex_normals)
+    normals = np.array(trimesh.Trimesh(vertices, faces, process=False).vertex_normals)
     normals[~(np.abs(np.linalg.norm(normals, axis=1) - 1) < 1e-3)] = (0.0, 0.0, 1.0)
     return normals

@@ -123,7 +123,7 @@ class Generator:
         watched, extraction = _Watched(field), extraction or self.extraction()
         mesh = extract_mesh(watched, extraction, self.device)
         where = f"{what}: " if what else ""
-        if not len(mesh.triangles):
+        if not len(mesh.faces):
             raise PipelineError(
                 f"{where}the network finds nothing inside at the threshold {self.threshold:g}: the occupancy is at "
                 f"most {watched.highest:.3g}; pass a lower --threshold, or an input like those it was trained on"
@@ -133,11 +133,11 @@ class Generator:
                 f"{where}everything is inside at the threshold {self.threshold:g}: the occupancy is at least "
                 f"{watched.lowest:.3g}; pass a higher --threshold, or an input like those it was trained on"
             )
-        vertices, triangles, normals = mesh.vertices, mesh.triangles, mesh.normals
+        vertices, faces, normals = mesh.vertices, mesh.faces, mesh.normals
         if self.config.faces is not None:
-            vertices, triangles = simplify(vertices, triangles, self.config.faces)
-            normals = field_normals(vertices, triangles, field, extraction, self.device)
-        return Shape(self.placed(vertices, frame), triangles, normals)
+            vertices, faces = simplify(vertices, faces, self.config.faces)
+            normals = field_normals(vertices, faces, field, extraction, self.device)
+        return Shape(self.placed(vertices, frame), faces, normals)
 
     def placed(self, points: NDArray[np.float64], frame: Frame) -> NDArray[np.float64]:
         """Positions of the unit cube as the user wants them: in the input's coordinates, or left as they are."""

@@ -144,10 +144,10 @@ def read_points(path: Path, draw: Draw) -> ObjectInput:
     """
     rng = draw.rng()
     notes: tuple[str, ...] = ()
-    if holds_triangles(path):
+    if reads_as_mesh(path):
         mesh = read_mesh(path, keeps_axes=True)
-        frame = Frame.around(path, mesh.vertices[np.unique(mesh.triangles)])
-        points, _ = sample_surface(frame.to_unit(mesh.vertices), mesh.triangles, draw.count, rng)
+        frame = Frame.around(path, mesh.vertices[np.unique(mesh.faces)])
+        points, _ = sample_surface(frame.to_unit(mesh.vertices), mesh.faces, draw.count, rng)
         noise = draw.noise_of(is_mesh=True)
     elif path.suffix.lower() in SCAN_SUFFIXES:
         cloud = read_cloud(path)
@@ -178,7 +178,7 @@ def read_cloud(path: Path) -> NDArray[np.float64]:
     return points
 
 
-def holds_triangles(path: Path) -> bool:
+def reads_as_mesh(path: Path) -> bool:
     """Whether a file is to be read as a mesh; PLY and OBJ may be either, as their contents say."""
     suffix = path.suffix.lower()
     if suffix not in MESH_SUFFIXES or not path.is_file() or not path.stat().st_size:
@@ -205,14 +205,14 @@ def read_voxels(path: Path, side: int | None) -> ObjectInput:
         frame = _binvox_frame(path)
     elif suffix == ".npy":
         voxels = _load_grid(path)
-    elif holds_triangles(path):
+    elif reads_as_mesh(path):
         mesh = read_mesh(path, keeps_axes=True)
         try:
-            solid = make_watertight(mesh.vertices, mesh.triangles)
+            solid = make_watertight(mesh.vertices, mesh.faces)
         except MeshError as error:
             raise PipelineError(f"{path}: cannot be made voxels: {error}") from error
         frame = Frame(solid.location, solid.scale)
-        voxels = voxelise(solid.vertices, solid.triangles, side or VOXEL_SIDE)
+        voxels = voxelise(solid.vertices, solid.faces, side or VOXEL_SIDE)
     else:
         raise refuse(path, "voxels")
     if len(set(voxels.shape)) > 1 or (side is not None and voxels.shape[0] != side):

@@ -32,27 +32,27 @@ GIF_SIZE = (480, 360)
 
 @dataclass(frozen=True)
 class Shape:
-    """A triangle mesh: vertices (V, 3) float64, triangles (F, 3) int64 and normals (V, 3) float32.
+    """A triangle mesh: vertices (V, 3) float64, faces (F, 3) int64 and normals (V, 3) float32.
 
     Normals are the field's; without any, files get the area-weighted mean of the faces'.
     """
 
     vertices: NDArray[np.float64]
-    triangles: NDArray[np.int64]
+    faces: NDArray[np.int64]
     normals: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class MovingShape:
-    """One set of triangles (F, 3) int64 and its vertices (T, V, 3) float64 at T moments."""
+    """One set of faces (F, 3) int64 and its vertices (T, V, 3) float64 at T moments."""
 
     vertices: NDArray[np.float64]
-    triangles: NDArray[np.int64]
+    faces: NDArray[np.int64]
 
     @property
     def first(self) -> Shape:
         """The shape at the first moment."""
-        return Shape(self.vertices[0], self.triangles)
+        return Shape(self.vertices[0], self.faces)
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ def numbered(out: Path, count: int) -> list[Path]:
 
 def write_still(out: Path, shape: Shape, up: Up) -> list[Path]:
     """A mesh, and its picture beside it."""
-    write_mesh(out, shape.vertices, shape.triangles, shape.normals)
+    write_mesh(out, shape.vertices, shape.faces, shape.normals)
     placed = upright(shape.vertices, up)
-    pictures = MeshPictures(placed, shape.triangles)
+    pictures = MeshPictures(placed, shape.faces)
     image = pictures.picture(camera_of_all(placed[None], PICTURE_SIZE), *PICTURE_SIZE)
     picture = out.with_suffix(".png")
     with writing_to(picture), appearing(picture) as partial:
@@ -108,11 +108,11 @@ def write_moving(out: Path, moving: MovingShape, up: Up) -> list[Path]:
     colors = correspondence_colors(moving.vertices[0])
     paths = numbered(_of_one_moment(out), len(moving.vertices))
     for path, vertices in zip(paths, moving.vertices, strict=True):
-        write_mesh(path, vertices, moving.triangles, None, colors)
+        write_mesh(path, vertices, moving.faces, None, colors)
     animation, picture = out.with_suffix(".glb"), out.with_suffix(".gif")
-    write_animation(animation, moving.vertices, moving.triangles, colors)
+    write_animation(animation, moving.vertices, moving.faces, colors)
     placed = upright(moving.vertices, up)
-    write_gif(picture, list(animation_frames(placed, moving.triangles, colors, GIF_SIZE)))
+    write_gif(picture, list(animation_frames(placed, moving.faces, colors, GIF_SIZE)))
     return [*paths, animation, picture]
 
 
@@ -123,8 +123,8 @@ def write_series(out: Path, shapes: Sequence[Shape], up: Up) -> list[Path]:
     camera = camera_of_all(np.concatenate(placed)[None], GIF_SIZE)
     frames = []
     for path, vertices, shape in zip(paths, placed, shapes, strict=True):
-        write_mesh(path, shape.vertices, shape.triangles, shape.normals)
-        frames.append(MeshPictures(vertices, shape.triangles).picture(camera, *GIF_SIZE))
+        write_mesh(path, shape.vertices, shape.faces, shape.normals)
+        frames.append(MeshPictures(vertices, shape.faces).picture(camera, *GIF_SIZE))
     picture = out.with_suffix(".gif")
     write_gif(picture, frames)
     return [*paths, picture]

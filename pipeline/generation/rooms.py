@@ -46,9 +46,9 @@ def from_crops(generator: Generator, model: str, source: str, device: str) -> Sh
                 "the points; pass another --threshold, or a room like those it was trained on"
             ) from error
         mesh = read_mesh(Path(report.mesh))
-    vertices, triangles, normals = mesh.vertices, mesh.triangles, mesh.normals
+    vertices, faces, normals = mesh.vertices, mesh.faces, mesh.normals
     if generator.config.faces is not None:
-        vertices, triangles = simplify(vertices, triangles, generator.config.faces)
+        vertices, faces = simplify(vertices, faces, generator.config.faces)
         normals = None
     placed = generator.placed(vertices, read.frame)
-    return Shape(placed, triangles, None if normals is None else normals.astype(np.float32))
+    return Shape(placed, faces, None if normals is None else normals.astype(np.float32))

@@ -123,8 +123,8 @@ def generate(
         tuple(files),
         len(shapes),
         sum(len(shape.vertices) for shape in shapes),
-        sum(len(shape.triangles) for shape in shapes),
-        all(check_mesh(shape.vertices, shape.triangles).is_watertight for shape in shapes),
+        sum(len(shape.faces) for shape in shapes),
+        all(check_mesh(shape.vertices, shape.faces).is_watertight for shape in shapes),
         tuple(generator.notes),
         time.monotonic() - started,
     )

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.generation.input_kinds import refuse
-from pipeline.generation.inputs import Draw, Frame, ObjectInput, holds_triangles, read_cloud, read_image
+from pipeline.generation.inputs import Draw, Frame, ObjectInput, read_cloud, read_image, reads_as_mesh
 from preprocessing.formats import IMAGE_SUFFIXES, MESH_SUFFIXES, SCAN_SUFFIXES
 from preprocessing.mesh_files import Mesh, read_mesh
 from preprocessing.numpy_archives import open_archive
 from preprocessing.sources.prepared_shapes import load_arrays
-from preprocessing.surface_sampling import place_samples, sample_triangles
+from preprocessing.surface_sampling import place_samples, sample_faces
 
 
 def read_images(path: Path, frames: int) -> ObjectInput:
@@ -41,11 +41,11 @@ class MovingInput:
 
     Attributes:
         vertices: (T, V, 3) world positions.
-        triangles: (F, 3) of all frames, or None of point clouds.
+        faces: (F, 3) of all frames, or None of point clouds.
     """
 
     vertices: NDArray[np.float64]
-    triangles: NDArray[np.int64] | None
+    faces: NDArray[np.int64] | None
 
 
 def read_sequence(path: Path) -> MovingInput:
@@ -62,7 +62,7 @@ def read_sequence(path: Path) -> MovingInput:
     files = _folder_files(path, (*MESH_SUFFIXES, *SCAN_SUFFIXES), "meshes or point clouds")
     if len(files) < 2:
         raise PipelineError(f"{path}: holds one frame; a sequence has at least two")
-    if holds_triangles(files[0]):
+    if reads_as_mesh(files[0]):
         meshes = [read_mesh(file, keeps_axes=True) for file in files]
         for file, mesh in zip(files, meshes, strict=True):
             if not correspond(mesh, meshes[0]):
@@ -70,7 +70,7 @@ def read_sequence(path: Path) -> MovingInput:
                     f"{file}: has other faces than {files[0].name}, so their points do not correspond; "
                     "pass meshes of one topology"
                 )
-        return MovingInput(np.stack([mesh.vertices for mesh in meshes]), meshes[0].triangles)
+        return MovingInput(np.stack([mesh.vertices for mesh in meshes]), meshes[0].faces)
     clouds = [read_cloud(file) for file in files]
     for file, cloud in zip(files, clouds, strict=True):
         if len(cloud) != len(clouds[0]):
@@ -83,7 +83,7 @@ def read_sequence(path: Path) -> MovingInput:
 
 def correspond(first: Mesh, second: Mesh) -> bool:
     """Whether two meshes have the same faces."""
-    return len(first.vertices) == len(second.vertices) and np.array_equal(first.triangles, second.triangles)
+    return len(first.vertices) == len(second.vertices) and np.array_equal(first.faces, second.faces)
 
 
 def _stored_sequence(path: Path) -> MovingInput:
@@ -99,15 +99,15 @@ def _stored_sequence(path: Path) -> MovingInput:
         )
     if not has_faces:
         return MovingInput(vertices, None)
-    triangles = stored_arrays["faces"].astype(np.int64)
+    faces = stored_arrays["faces"].astype(np.int64)
     if (
-        triangles.ndim != 2
-        or triangles.shape[1] != 3
-        or not len(triangles)
-        or not 0 <= triangles.min() <= triangles.max() < vertices.shape[1]
+        faces.ndim != 2
+        or faces.shape[1] != 3
+        or not len(faces)
+        or not 0 <= faces.min() <= faces.max() < vertices.shape[1]
     ):
         raise PipelineError(f"{path}: faces must be (F, 3) rows of its vertices")
-    return MovingInput(vertices, triangles)
+    return MovingInput(vertices, faces)
 
 
 def draw_tracks(path: Path, moving: MovingInput, frames: int, draw: Draw, by_first: bool) -> ObjectInput:
@@ -127,12 +127,12 @@ def draw_tracks(path: Path, moving: MovingInput, frames: int, draw: Draw, by_fir
         vertices = resample(vertices, frames)
     frame = Frame.around(path, vertices[0] if by_first else vertices)
     unit = frame.to_unit(vertices)
-    if moving.triangles is not None:
-        chosen, weights = sample_triangles(unit[0], moving.triangles, draw.count, rng)
-        points = np.stack([place_samples(now, moving.triangles, chosen, weights)[0] for now in unit])
+    if moving.faces is not None:
+        chosen, weights = sample_faces(unit[0], moving.faces, draw.count, rng)
+        points = np.stack([place_samples(now, moving.faces, chosen, weights)[0] for now in unit])
     else:
         points = unit[:, rng.permutation(unit.shape[1])[: draw.count]]
-    points = points + draw.noise_of(moving.triangles is not None) * rng.standard_normal(points.shape)
+    points = points + draw.noise_of(moving.faces is not None) * rng.standard_normal(points.shape)
     return ObjectInput(torch.from_numpy(points.astype(np.float32))[None], frame, tuple(notes))
 
 

@@ -17,7 +17,7 @@ from convonet.oflow import FlowCodes, OccupancyFlow, OccupancyNetwork4D
 from convonet.oflow.motion import interpolate_keyframes, interpolate_shapes, latent_path
 from pipeline.errors import PipelineError
 from pipeline.generation.generator import Generator
-from pipeline.generation.inputs import UNIT_FRAME, Frame, holds_triangles, read_cloud
+from pipeline.generation.inputs import UNIT_FRAME, Frame, read_cloud, reads_as_mesh
 from pipeline.generation.results import MovingShape, Series
 from pipeline.generation.sequence_inputs import correspond, read_sequence
 from pipeline.generation.still_shapes import INTERPOLATED, seed_of
@@ -42,7 +42,7 @@ def flows(generator: Generator, network: OccupancyFlow, source: str | None) -> l
         what = f"sequence {number}" if len(codes) > 1 else ""
         shape = generator.extract(field, UNIT_FRAME, what)
         path = network.transport(code, _positions(shape.vertices, generator)[None], times)[0]
-        moving.append(MovingShape(generator.placed(_numbers(path), frame), shape.triangles))
+        moving.append(MovingShape(generator.placed(_numbers(path), frame), shape.faces))
     return moving
 
 
@@ -115,28 +115,28 @@ def between(generator: Generator, network: OccupancyFlow, source: str | None) ->
 
 def _through_keyframes(generator: Generator, network: OccupancyFlow, path: Path, frames: int) -> MovingShape:
     moving = read_sequence(path)
-    if moving.triangles is None:
+    if moving.faces is None:
         raise PipelineError(f"{path}: holds point clouds; this network moves meshes of one topology")
     frame = Frame.around(path, moving.vertices[0] if generator.by_first else moving.vertices)
     unit = frame.to_unit(moving.vertices)
-    clouds = torch.stack([_cloud_on(generator, vertices, moving.triangles) for vertices in unit])
+    clouds = torch.stack([_cloud_on(generator, vertices, moving.faces) for vertices in unit])
     walked = interpolate_keyframes(network, clouds, _positions(unit, generator), frames - 1)
     positions = generator.placed(_numbers(walked), frame)
     positions[:: frames - 1] = generator.placed(unit, frame)  # exactly, beyond single precision
-    return MovingShape(positions, moving.triangles)
+    return MovingShape(positions, moving.faces)
 
 
 def _between_two(
     generator: Generator, network: OccupancyFlow, start: Path, end: Path, frames: int
 ) -> MovingShape:
     first = read_mesh(start, keeps_axes=True)
-    last = read_mesh(end, keeps_axes=True) if holds_triangles(end) else None
+    last = read_mesh(end, keeps_axes=True) if reads_as_mesh(end) else None
     ends = last.vertices if last is not None else read_cloud(end)
     both = np.concatenate([first.vertices, ends])
     frame = Frame.around(start, first.vertices if generator.by_first else both)
     begun, ended = frame.to_unit(first.vertices), frame.to_unit(ends)
-    seen = [_cloud_on(generator, begun, first.triangles)]
-    seen.append(_cloud_on(generator, ended, None if last is None else last.triangles))
+    seen = [_cloud_on(generator, begun, first.faces)]
+    seen.append(_cloud_on(generator, ended, None if last is None else last.faces))
     if len(seen[1]) != len(seen[0]):
         raise PipelineError(
             f"{end}: has {len(ends):,} points, fewer than the {len(seen[0]):,} that the network is shown; "
@@ -157,19 +157,17 @@ def _between_two(
     positions[0] = generator.placed(begun, frame)
     if is_met:
         positions[-1] = generator.placed(ended, frame)
-    return MovingShape(positions, first.triangles)
+    return MovingShape(positions, first.faces)
 
 
-def _cloud_on(
-    generator: Generator, vertices: NDArray[np.float64], triangles: NDArray[np.int64] | None
-) -> Tensor:
+def _cloud_on(generator: Generator, vertices: NDArray[np.float64], faces: NDArray[np.int64] | None) -> Tensor:
     """(N, 3) points of a mesh or of a cloud, as the network is shown them."""
     draw, rng = generator.draw, generator.draw.rng()
-    if triangles is None:
+    if faces is None:
         points = vertices[rng.permutation(len(vertices))[: draw.count]]
     else:
-        points, _ = sample_surface(vertices, triangles, draw.count, rng)
-    points = points + draw.noise_of(triangles is not None) * rng.standard_normal(points.shape)
+        points, _ = sample_surface(vertices, faces, draw.count, rng)
+    points = points + draw.noise_of(faces is not None) * rng.standard_normal(points.shape)
     return _positions(points, generator)
 
 

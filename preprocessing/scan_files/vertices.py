@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocessing.errors import MeshError, NoTrianglesError, ScanError
+from preprocessing.errors import MeshError, NoFacesError, ScanError
 from preprocessing.mesh_soups import read_off
 from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk
 from preprocessing.scan_files.colors import SAMPLE_ROWS, ColorScale, decide_scale
@@ -81,11 +81,11 @@ def _chunk(path: Path, rows: list[list[str]], scale: ColorScale | None) -> ScanC
 def open_off(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     """Open the vertices of an OFF file; see `open_scan`. One with faces is a mesh, and needs `use_vertices`."""
     try:
-        vertices, triangles, shades = read_off(path)
+        vertices, faces, shades = read_off(path)
     except MeshError as error:
         raise ScanError(str(error)) from error
-    if len(triangles) and not options.use_vertices:
-        raise _no_cloud(path, f"is a mesh with {len(triangles):,} faces")
+    if len(faces) and not options.use_vertices:
+        raise _no_cloud(path, f"is a mesh with {len(faces):,} faces")
     scale = None if shades is None else decide_scale(list(shades.T))
 
     def chunks() -> Iterator[ScanChunk]:
@@ -115,9 +115,9 @@ def open_mesh_vertices(path: Path, chunk_points: int, options: ScanOptions) -> S
     try:
         # GLB comes upright by its format, unless the user says which of the file's own axes points up.
         mesh = read_mesh(path, keeps_axes=options.up != "z")
-    except NoTrianglesError as error:
+    except NoFacesError as error:
         raise ScanError(
-            f"{path}: holds no triangles, and points of this format are not read; save them as PLY"
+            f"{path}: holds no faces, and points of this format are not read; save them as PLY"
         ) from error
     except MeshError as error:
         raise ScanError(str(error)) from error

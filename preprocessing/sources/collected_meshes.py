@@ -89,7 +89,7 @@ class MeshUnit(NamedUnit):
         facts = {"file": self.path, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         up = up_axis(path, self.options.up)
         labels = ShapeLabels(self.name, self.category, self.split, name_seed(self.name), up, dict(facts))
-        return [mesh_samples(mesh.vertices, mesh.triangles, labels, layout, self.options.watertight)]
+        return [mesh_samples(mesh.vertices, mesh.faces, labels, layout, self.options.watertight)]
 
 
 def meshes_collection(root: Path, options: MeshOptions) -> Collection:

@@ -31,7 +31,7 @@ from preprocessing.sources.prepared_sequences import CLOUDS, QUERIES, PreparedSe
 from preprocessing.sources.prepared_shapes import load_arrays
 from preprocessing.sources.splits import SplitShares, name_seed
 from preprocessing.sources.unit import Collection, NamedUnit, Unit
-from preprocessing.surface_sampling import place_samples, sample_triangles
+from preprocessing.surface_sampling import place_samples, sample_faces
 from preprocessing.views import render_views
 from preprocessing.watertight import make_watertight
 from preprocessing.watertight.cleaning import edge_use, orient
@@ -95,8 +95,8 @@ class BodyUnit:
         facts: Provenance = {"seed": self.seed, "method": "procedural"}
         views = None
         if layout.views:
-            vertices, triangles = body.meshes(times)
-            views = _pictures((vertices - location) / scale, triangles, layout, self.seed)
+            vertices, faces = body.meshes(times)
+            views = _pictures((vertices - location) / scale, faces, layout, self.seed)
         return [_window(unit, layout, surface, (uniform, near), occupied, location, scale, facts, views)]
 
 
@@ -116,22 +116,22 @@ class MeshSequenceUnit(NamedUnit):
 
     def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
         """Points that keep their triangle and barycentric weights; labels from each frame's mesh."""
-        vertices, triangles = read_frames(self.files, self.first, layout.frames)
+        vertices, faces = read_frames(self.files, self.first, layout.frames)
         low, high = vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1))
         location, scale = 0.5 * (low + high), float((high - low).max())
         vertices = (vertices - location) / scale
         rng = np.random.default_rng([name_seed(self.name), 7])
         count = max(layout.points, layout.near_queries)
-        chosen, weights = sample_triangles(vertices[0], triangles, count, rng)
-        placed = [place_samples(frame, triangles, chosen, weights) for frame in vertices]
+        chosen, weights = sample_faces(vertices[0], faces, count, rng)
+        placed = [place_samples(frame, faces, chosen, weights) for frame in vertices]
         points, normals = (np.stack(part) for part in zip(*placed, strict=True))
         queries = _queries(points, layout, rng)
-        occupied, method = label_frames(vertices, triangles, np.concatenate(queries, axis=1))
+        occupied, method = label_frames(vertices, faces, np.concatenate(queries, axis=1))
         facts: Provenance = {"file": self.files[0], "first_frame": self.first, "method": method}
         views = None
         if layout.views:
             up = up_axis(Path(self.files[0]), self.up)
-            views = _pictures(vertices, triangles, layout, name_seed(self.name), up)
+            views = _pictures(vertices, faces, layout, name_seed(self.name), up)
         return [_window(self, layout, (points, normals), queries, occupied, location, scale, facts, views)]
 
 
@@ -205,7 +205,7 @@ def humans_collection(
 def read_frames(
     files: tuple[str, ...], first: int, count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Vertices (T, V, 3) of consecutive frames and their common triangles (F, 3), equal vertices merged.
+    """Vertices (T, V, 3) of consecutive frames and their common faces (F, 3), equal vertices merged.
 
     Raises:
         MeshError: if there are too few frames, or they differ in topology.
@@ -214,40 +214,40 @@ def read_frames(
     if len(files) == 1:
         stored = load_arrays(Path(files[0]), ("vertices", "faces"))
         vertices = stored["vertices"][first : first + count].astype(np.float64)
-        triangles = stored["faces"].astype(np.int64)
-        if vertices.ndim != 3 or triangles.ndim != 2 or triangles.max(initial=0) >= vertices.shape[1]:
+        faces = stored["faces"].astype(np.int64)
+        if vertices.ndim != 3 or faces.ndim != 2 or faces.max(initial=0) >= vertices.shape[1]:
             raise MeshError(f"{files[0]}: vertices must be (T, V, 3) and faces (F, 3) rows of them")
     else:
         meshes = [read_mesh(Path(file)) for file in files[first : first + count]]
         for file, mesh in zip(files[first:], meshes, strict=False):
-            if len(mesh.vertices) != len(meshes[0].vertices) or (mesh.triangles != meshes[0].triangles).any():
+            if len(mesh.vertices) != len(meshes[0].vertices) or (mesh.faces != meshes[0].faces).any():
                 raise MeshError(f"{file}: has another topology than {files[first]}: no correspondences")
-        vertices, triangles = np.stack([mesh.vertices for mesh in meshes]), meshes[0].triangles
+        vertices, faces = np.stack([mesh.vertices for mesh in meshes]), meshes[0].faces
     if len(vertices) < count:
         raise MeshError(f"{files[0]}: {len(vertices)} frames are fewer than {count}; pass a smaller --frames")
     # Vertices that move as one are one: texture seams split them.
     tracks = np.moveaxis(vertices, 0, 1).reshape(vertices.shape[1], -1)
     merged, rows = np.unique(tracks, axis=0, return_inverse=True)
-    faces = rows.reshape(-1)[triangles]
+    faces = rows.reshape(-1)[faces]
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
     return np.moveaxis(merged.reshape(len(merged), len(vertices), 3), 1, 0), faces
 
 
 def label_frames(
-    vertices: NDArray[np.float64], triangles: NDArray[np.int64], queries: NDArray[np.float32]
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], queries: NDArray[np.float32]
 ) -> tuple[NDArray[np.bool_], str]:
     """Occupancy (T, N) of queries (T, N, 3) in each frame's mesh, and the method.
 
     A closed mesh is labelled as it is, self-crossings included; an open one is closed frame by frame.
     """
     asked = queries.astype(np.float64)
-    turned = None if (edge_use(triangles) != 2).any() else orient(vertices[0], triangles)
+    turned = None if (edge_use(faces) != 2).any() else orient(vertices[0], faces)
     if turned is not None:
         return np.stack([label_solid(f, turned, q) for f, q in zip(vertices, asked, strict=True)]), "exact"
     occupied = []
     for frame, now in zip(vertices, asked, strict=True):
-        solid = make_watertight(frame, triangles)
-        occupied.append(label_solid(solid.vertices, solid.triangles, (now - solid.location) / solid.scale))
+        solid = make_watertight(frame, faces)
+        occupied.append(label_solid(solid.vertices, solid.faces, (now - solid.location) / solid.scale))
     return np.stack(occupied), "visibility"
 
 
@@ -283,15 +283,13 @@ def _window(
 
 def _pictures(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.int64],
+    faces: NDArray[np.int64],
     layout: DatasetLayout,
     seed: int,
     up: Literal["y", "z"] = "z",
 ) -> Views:
     """Pictures of a window's meshes (T, V, 3) in its unit cube; other samples do not depend on them."""
-    return render_views(
-        vertices, triangles, layout.views, layout.view_size, np.random.default_rng([seed, 8]), up
-    )
+    return render_views(vertices, faces, layout.views, layout.view_size, np.random.default_rng([seed, 8]), up)
 
 
 def _queries(

@@ -96,9 +96,9 @@ def room_samples(seed: int, layout: DatasetLayout) -> ShapeSamples:
     """A paper-style synthetic room, uniformly sampled, without noise (the sampler adds it)."""
     scene = synthetic_room(seed)
     rng = np.random.default_rng([seed, 1])
-    vertices, triangles = scene.mesh()
-    points, normals = sample_surface(vertices, triangles, layout.points, rng)
-    around, _ = sample_surface(vertices, triangles, layout.near_queries, rng)
+    vertices, faces = scene.mesh()
+    points, normals = sample_surface(vertices, faces, layout.points, rng)
+    around, _ = sample_surface(vertices, faces, layout.near_queries, rng)
     uniform = rng.uniform(-PADDED_SIDE / 2, PADDED_SIDE / 2, (layout.uniform_queries, 3))
     return _label(
         scene,
@@ -126,7 +126,7 @@ def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
         floors=int(rng.integers(1, 3)),
     )
     scene = building(config)
-    vertices, triangles = scene.mesh()
+    vertices, faces = scene.mesh()
     stations = place_stations(scene, int(rng.integers(6, 14)), rng)
     scanner = ScannerConfig(
         rays_per_station=int(rng.integers(150_000, 350_000)),
@@ -134,8 +134,8 @@ def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
         noise_per_metre=float(rng.uniform(0.0, 0.001)),
         outlier_fraction=float(rng.uniform(0.0, 0.004)),
     )
-    scanned, scanned_normals, _ = scan(vertices, triangles, stations, scanner, rng)
-    surface, surface_normals = sample_surface(vertices, triangles, 800_000, rng)
+    scanned, scanned_normals, _ = scan(vertices, faces, stations, scanner, rng)
+    surface, surface_normals = sample_surface(vertices, faces, 800_000, rng)
     windows: list[ShapeSamples] = []
     for attempt in range(20 * WINDOWS_PER_BUILDING):
         is_scanned = len(windows) % 2 == 0

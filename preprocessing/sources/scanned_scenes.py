@@ -33,12 +33,12 @@ class SceneUnit(NamedUnit):
         """Points sampled on the scan's surface; a scan has no inside, so there are no queries."""
         path = Path(self.path)
         mesh = read_mesh(path)
-        vertices, triangles = clean_soup(mesh.vertices, mesh.triangles)
+        vertices, faces = clean_soup(mesh.vertices, mesh.faces)
         if self.alignment is not None:
             matrix = axis_alignment(Path(self.alignment))
             vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
         rng = np.random.default_rng([name_seed(self.name), 5])
-        points, normals = sample_surface(vertices, triangles, layout.points, rng)
+        points, normals = sample_surface(vertices, faces, layout.points, rng)
         low, high = vertices.min(axis=0), vertices.max(axis=0)
         location, scale = 0.5 * (low + high), float((high - low).max())
         nothing, no_labels = np.zeros((0, 3), np.float32), np.zeros(0, np.bool_)

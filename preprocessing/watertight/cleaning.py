@@ -17,27 +17,27 @@ FEWEST_FOR_BULK = 5  # vertices: of fewer, none can be called stray
 Soup = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
-def clean_soup(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> Soup:
+def clean_soup(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> Soup:
     """Merge vertices of equal position, drop faces without area and all but one of faces with the same corners.
 
     Args:
-        vertices: (V, 3); triangles: (F, 3).
+        vertices: (V, 3); faces: (F, 3).
 
     Returns:
-        (V', 3) used vertices and (F', 3) triangles.
+        (V', 3) used vertices and (F', 3) faces.
 
     Raises:
         MeshError: if a vertex is not finite, coordinates are too large for the object's size, a few stray
             vertices stretch the bounding box, or nothing with an area remains.
     """
-    if not len(triangles):
-        raise MeshError("holds no triangles")
+    if not len(faces):
+        raise MeshError("holds no faces")
     if not np.isfinite(vertices).all():
         bad = int((~np.isfinite(vertices).all(axis=1)).sum())
         raise MeshError(f"{bad:,} of {len(vertices):,} vertices are not finite; export it again")
     # Adding zero turns -0.0 into 0.0, which is another key but the same position.
     positions, rows = np.unique(vertices + 0.0, axis=0, return_inverse=True)
-    faces = rows.reshape(-1)[triangles]
+    faces = rows.reshape(-1)[faces]
     used = positions[np.unique(faces)]
     size = float((used.max(axis=0) - used.min(axis=0)).max())
     largest = float(np.abs(used).max())
@@ -66,22 +66,22 @@ def clean_soup(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> S
     return positions[named], rows.reshape(-1, 3)
 
 
-def edge_use(triangles: NDArray[np.int64]) -> NDArray[np.int64]:
+def edge_use(faces: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number of faces of each undirected edge."""
-    ends = np.sort(np.stack([triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()], axis=1), axis=1)
-    keys = ends[:, 0] * (int(triangles.max(initial=0)) + 1) + ends[:, 1]
+    ends = np.sort(np.stack([faces.ravel(), np.roll(faces, -1, axis=1).ravel()], axis=1), axis=1)
+    keys = ends[:, 0] * (int(faces.max(initial=0)) + 1) + ends[:, 1]
     return np.asarray(np.unique(keys, return_counts=True)[1])
 
 
-def orient(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def orient(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """Turn faces until neighbours agree and every part has a positive volume; None where that cannot be.
 
     Args:
-        vertices, triangles: a mesh whose every edge has two faces.
+        vertices, faces: a mesh whose every edge has two faces.
     """
     o3d = load_open3d()
     mesh = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(triangles.astype(np.int32))
+        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(faces.astype(np.int32))
     )
     if not mesh.orient_triangles():
         return None
@@ -96,11 +96,11 @@ def orient(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> NDArr
     return turned
 
 
-def face_parts(triangles: NDArray[np.int64], vertex_count: int) -> NDArray[np.int64]:
+def face_parts(faces: NDArray[np.int64], vertex_count: int) -> NDArray[np.int64]:
     """(F,) number of the part of each face; parts hang together by edges, not by a vertex that they share."""
-    ends = np.sort(np.stack([triangles, np.roll(triangles, -1, axis=1)], axis=-1), axis=-1)
+    ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1), axis=-1)
     edges, edge = np.unique(ends[..., 0] * vertex_count + ends[..., 1], return_inverse=True)
-    face = np.repeat(np.arange(len(triangles)), 3)
-    graph = coo_array((np.ones(len(face), np.int8), (face, edge.ravel())), shape=(len(triangles), len(edges)))
+    face = np.repeat(np.arange(len(faces)), 3)
+    graph = coo_array((np.ones(len(face), np.int8), (face, edge.ravel())), shape=(len(faces), len(edges)))
     joined = (graph @ graph.T).tocoo()  # faces that share an edge
     return np.asarray(connected_components(joined, directed=False)[1], np.int64)

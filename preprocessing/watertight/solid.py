@@ -51,7 +51,7 @@ class WatertightMesh:
     """A watertight mesh in the unit cube centred at 0; world = scale * position + location.
 
     Attributes:
-        vertices: (V, 3) float64; triangles: (F, 3) int64, facing out.
+        vertices: (V, 3) float64; faces: (F, 3) int64, facing out.
         location: (3,) float64, world; scale: the input's longest side.
         method: `exact` or `visibility`.
         chamfer_l1: mean of the mean distances between the input's visible surface and the result, both
@@ -60,7 +60,7 @@ class WatertightMesh:
     """
 
     vertices: NDArray[np.float64]
-    triangles: NDArray[np.int64]
+    faces: NDArray[np.int64]
     location: NDArray[np.float64]
     scale: float
     method: Literal["exact", "visibility"]
@@ -70,13 +70,13 @@ class WatertightMesh:
 
 def make_watertight(
     vertices: NDArray[np.float64],
-    triangles: NDArray[np.int64],
+    faces: NDArray[np.int64],
     config: WatertightConfig | None = None,
 ) -> WatertightMesh:
     """Close a mesh and scale it into the unit cube (longest side 1, centred: Mescheder et al. 2019, section 4).
 
     Args:
-        vertices: (V, 3) in any unit, finite; triangles: (F, 3).
+        vertices: (V, 3) in any unit, finite; faces: (F, 3).
         config: method and bounds.
 
     Raises:
@@ -84,23 +84,23 @@ def make_watertight(
             too far from the input.
     """
     config = config or WatertightConfig()
-    vertices, triangles = clean_soup(vertices, triangles)
+    vertices, faces = clean_soup(vertices, faces)
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     location, scale = 0.5 * (low + high), float((high - low).max())
     vertices = (vertices - location) / scale
-    exact = None if config.method == "visibility" else _close_exactly(vertices, triangles)
+    exact = None if config.method == "visibility" else _close_exactly(vertices, faces)
     if exact is not None:
         return WatertightMesh(*exact, location, scale, "exact", 0.0, 0.0)
     if config.method == "exact":
-        boundary = int((edge_use(triangles) != 2).sum())
+        boundary = int((edge_use(faces) != 2).sum())
         raise MeshError(
             f"is not a closed surface: {boundary:,} edges do not have two faces, its sides cannot be told apart, "
             "or its parts do not unite to a solid; use --method auto or visibility"
         )
-    surroundings = Surroundings(vertices, triangles, config.visibility)
+    surroundings = Surroundings(vertices, faces, config.visibility)
     spacing = config.visibility.spacing
     solid = untangle(_simplify(solidify(surroundings, config.visibility), SIMPLIFY * spacing), spacing)
-    chamfer, hausdorff = _distances((vertices, triangles), solid, surroundings, spacing)
+    chamfer, hausdorff = _distances((vertices, faces), solid, surroundings, spacing)
     if chamfer > config.largest_chamfer or hausdorff > config.largest_hausdorff:
         raise MeshError(
             f"the closed surface is too far from the input: mean {chamfer:.4f} (bound {config.largest_chamfer:g}), "
@@ -109,14 +109,14 @@ def make_watertight(
     return WatertightMesh(*solid, location, scale, "visibility", chamfer, hausdorff)
 
 
-def _close_exactly(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> Soup | None:
+def _close_exactly(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> Soup | None:
     """A mesh whose every edge has two faces, facing out, its parts united; None where it is not closed.
 
     A single part that crosses itself is kept: only its winding numbers tell what it encloses.
     """
-    if (edge_use(triangles) != 2).any():
+    if (edge_use(faces) != 2).any():
         return None
-    turned = orient(vertices, triangles)
+    turned = orient(vertices, faces)
     if turned is None:
         return None
     parts = face_parts(turned, len(vertices))
@@ -132,8 +132,8 @@ def _close_exactly(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) 
         return None
 
 
-def _manifold(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> manifold3d.Manifold | None:
-    used, rows = np.unique(triangles, return_inverse=True)
+def _manifold(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> manifold3d.Manifold | None:
+    used, rows = np.unique(faces, return_inverse=True)
     mesh = manifold3d.Mesh64(
         np.ascontiguousarray(vertices[used]), np.ascontiguousarray(rows.reshape(-1, 3).astype(np.uint64))
     )

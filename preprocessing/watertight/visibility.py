@@ -69,17 +69,17 @@ class Surroundings:
     """What can be seen from a point: a soup in a ray tree.
 
     Args:
-        vertices, triangles: a soup in the unit cube centred at 0.
+        vertices, faces: a soup in the unit cube centred at 0.
     """
 
     def __init__(
-        self, vertices: NDArray[np.float64], triangles: NDArray[np.int64], config: VisibilityConfig
+        self, vertices: NDArray[np.float64], faces: NDArray[np.int64], config: VisibilityConfig
     ) -> None:
         self._o3d = load_open3d()
         self._scene = self._o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
         self._scene.add_triangles(
             self._o3d.core.Tensor(vertices.astype(np.float32)),
-            self._o3d.core.Tensor(triangles.astype(np.uint32)),
+            self._o3d.core.Tensor(faces.astype(np.uint32)),
         )
         self._directions = even_directions(config.directions).astype(np.float32)
         self._needed = config.needed
@@ -92,7 +92,7 @@ class Surroundings:
         return np.asarray(self._scene.compute_distance(self._tensor(points), nthreads=ray_threads()).numpy())
 
     def nearest(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Nearest surface points (N, 3) and the normals (N, 3) of their triangles."""
+        """Nearest surface points (N, 3) and the normals (N, 3) of their faces."""
         found = self._scene.compute_closest_points(self._tensor(points), nthreads=ray_threads())
         return found["points"].numpy(), found["primitive_normals"].numpy()
 
@@ -125,7 +125,7 @@ def solidify(surroundings: Surroundings, config: VisibilityConfig) -> Soup:
         config: lattice and rays.
 
     Returns:
-        (V, 3) float64 vertices and (F, 3) int64 triangles, facing out.
+        (V, 3) float64 vertices and (F, 3) int64 faces, facing out.
 
     Raises:
         MeshError: if nothing is inside.
@@ -141,10 +141,10 @@ def solidify(surroundings: Surroundings, config: VisibilityConfig) -> Soup:
     _close_cavities(field)
     if not (field < 0).any():
         raise MeshError("encloses nothing and is thinner than the lattice can hold")
-    # A vertex exactly on a lattice point would be shared by many cells' edges and leave empty triangles.
+    # A vertex exactly on a lattice point would be shared by many cells' edges and leave empty faces.
     field = np.where(np.abs(field) < 1e-3 * spacing, np.copysign(np.float32(1e-3 * spacing), field), field)
-    vertices, triangles, _, _ = marching_cubes(field, 0.0, gradient_direction="descent")  # type: ignore[no-untyped-call]
-    return vertices.astype(np.float64) * spacing + axis[0], triangles.astype(np.int64)
+    vertices, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="descent")  # type: ignore[no-untyped-call]
+    return vertices.astype(np.float64) * spacing + axis[0], faces.astype(np.int64)
 
 
 def _band(

@@ -13,7 +13,7 @@ def _area(corners):
     return 0.5 * np.linalg.norm(cross, axis=1).sum()
 
 
-def test_cut_triangles_cover_the_same_area_and_none_is_too_long():
+def test_cut_faces_cover_the_same_area_and_none_is_too_long():
     corners = np.random.default_rng(0).normal(size=(5, 3, 3))
     parts = bisected(corners, 0.3)
     assert _area(parts) == pytest.approx(_area(corners))

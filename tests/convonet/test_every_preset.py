@@ -291,9 +291,9 @@ def trained(preset: str) -> tuple[Any, Trial]:
     return network, trial
 
 
-def assert_closed(vertices: np.ndarray, triangles: np.ndarray) -> None:
-    mesh = trimesh.Trimesh(vertices, triangles, process=False)
-    assert len(triangles) > 100
+def assert_closed(vertices: np.ndarray, faces: np.ndarray) -> None:
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    assert len(faces) > 100
     assert np.isfinite(vertices).all()
     assert mesh.is_watertight
     assert mesh.is_winding_consistent
@@ -302,10 +302,10 @@ def assert_closed(vertices: np.ndarray, triangles: np.ndarray) -> None:
 
 def assert_encloses_the_shape(mesh: ObjectMesh, trial: Trial, item: int = 0) -> None:
     """Watertight, and around about the right part of space."""
-    assert_closed(mesh.vertices, mesh.triangles)
+    assert_closed(mesh.vertices, mesh.faces)
     queries = 1.1 * (torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(5)) - 0.5)
     true = 1.1**3 * float(trial.occupancy(queries.expand(trial.batch, -1, -1))[item].float().mean())
-    volume = trimesh.Trimesh(mesh.vertices, mesh.triangles, process=False).volume
+    volume = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).volume
     assert 0.4 * true < volume < 2 * true, (volume, true)
 
 
@@ -337,7 +337,7 @@ FLOWS = [name for name, config in PRESETS.items() if config.kind == "oflow"]
 
 @pytest.mark.parametrize("preset", FLOWS)
 def test_moving_bodies(preset: str, tmp_path: Path) -> None:
-    """The mesh of t = 0 is carried to t = 1 with its triangles; where shapes are given, it is the given one's."""
+    """The mesh of t = 0 is carried to t = 1 with its faces; where shapes are given, it is the given one's."""
     network, trial = trained(preset)
     codes, end = trial.encode(network), torch.tensor([1.0])
 
@@ -349,7 +349,7 @@ def test_moving_bodies(preset: str, tmp_path: Path) -> None:
     assert_encloses_the_shape(mesh, trial)
     vertices = torch.from_numpy(mesh.vertices).float().expand(trial.batch, -1, -1)
     carried = network.transport(codes, vertices, end)[0, 0].double().numpy()
-    assert_closed(carried, mesh.triangles)
+    assert_closed(carried, mesh.faces)
     assert np.abs(carried - mesh.vertices).max() > 0.01
     if LOSSES[preset].correspondence:  # then it goes where the body goes, better than by staying
         true = BODIES.forward(vertices[:1].expand(2, -1, -1), torch.ones(2))[0].numpy()
@@ -373,7 +373,7 @@ def test_moving_bodies_of_the_baseline(preset: str, tmp_path: Path) -> None:
     assert_encloses_the_shape(extract_mesh(trial.field(network), COARSE), trial)
     ones = torch.ones(trial.batch)
     last = extract_mesh(lambda p: network.decode(code, p.expand(trial.batch, -1, -1), ones)[0], COARSE)
-    assert_closed(last.vertices, last.triangles)
+    assert_closed(last.vertices, last.faces)
     queries = torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(6)) - 0.5
     assert_survives_the_disk(
         network, lambda net: net.decode(trial.encode(net), queries, ones), tmp_path / "w.safetensors"

@@ -44,18 +44,18 @@ def random_field(kind, seed, side):
 @pytest.mark.parametrize("case", range(256))
 def test_each_case_crosses_every_cut_edge_once_and_stays_off_the_cell_faces(case):
     tables = cell_cases()
-    triangles = tables.triangles[tables.triangle_start[case] : tables.triangle_start[case + 1]]
+    faces = tables.triangles[tables.triangle_start[case] : tables.triangle_start[case + 1]]
     cut = {e for e, (c, axis) in enumerate(EDGES) if (case >> c & 1) != (case >> (c + (4, 2, 1)[axis]) & 1)}
-    assert set(triangles.ravel().tolist()) == cut == set(np.flatnonzero(tables.cut_edges[case]).tolist())
+    assert set(faces.ravel().tolist()) == cut == set(np.flatnonzero(tables.cut_edges[case]).tolist())
     loops = case_loops(case)
     assert sorted(e for loop in loops for e in loop) == sorted(cut)
-    directed = Counter((int(t[i]), int(t[(i + 1) % 3])) for t in triangles for i in range(3))
+    directed = Counter((int(t[i]), int(t[(i + 1) % 3])) for t in faces for i in range(3))
     rim = {(a, b) for loop in loops for a, b in zip(loop, loop[1:] + loop[:1], strict=True)}
     assert max(directed.values(), default=1) == 1
     for a, b in directed:
         on_face = bool(faces_of_edge(a) & faces_of_edge(b))
         assert on_face == ((a, b) in rim), "an edge on a cell face must be a segment of it"
-        assert ((b, a) in directed) == (not on_face), "an inner edge has two triangles, a segment one"
+        assert ((b, a) in directed) == (not on_face), "an inner edge has two faces, a segment one"
     assert rim <= set(directed)
 
 

@@ -55,7 +55,7 @@ def evaluate(function, points):
 
 
 def as_trimesh(mesh: ObjectMesh) -> trimesh.Trimesh:
-    return trimesh.Trimesh(mesh.vertices, mesh.triangles, process=False)
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
 
 
 class Recorded:
@@ -146,8 +146,8 @@ def test_a_flat_field_has_the_normals_of_the_faces():
 def test_an_empty_field_gives_an_empty_mesh(steps):
     config = replace(CONFIG, resolution=8, upsampling_steps=steps, refinement_steps=2)
     mesh = extract_mesh(lambda queries: -9 + 0 * queries.sum(1), config)
-    assert mesh.vertices.shape == mesh.triangles.shape == mesh.normals.shape == (0, 3)
-    assert (mesh.vertices.dtype, mesh.triangles.dtype) == (np.float64, np.int64)
+    assert mesh.vertices.shape == mesh.faces.shape == mesh.normals.shape == (0, 3)
+    assert (mesh.vertices.dtype, mesh.faces.dtype) == (np.float64, np.int64)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
@@ -169,7 +169,7 @@ def test_coarse_to_fine_gives_what_the_dense_lattice_gives(name):
     field = logits_of(SHAPES[name])
     counted = Recorded(field)
     sparse, dense = extract_mesh(counted, CONFIG), extract_mesh(field, DENSE)
-    np.testing.assert_array_equal(sparse.triangles, dense.triangles)
+    np.testing.assert_array_equal(sparse.faces, dense.faces)
     np.testing.assert_allclose(sparse.vertices, dense.vertices, atol=1e-6)
     assert sum(map(len, counted.batches)) - len(sparse.vertices) < 0.2 * 129**3
 
@@ -205,7 +205,7 @@ def test_the_batch_size_does_not_change_the_mesh(batch):
     config = replace(CONFIG, resolution=16, upsampling_steps=1)
     usual = extract_mesh(logits_of(torus), config)
     other = extract_mesh(logits_of(torus), replace(config, queries_per_batch=batch))
-    np.testing.assert_array_equal(usual.triangles, other.triangles)
+    np.testing.assert_array_equal(usual.faces, other.faces)
     np.testing.assert_allclose(usual.vertices, other.vertices, atol=1e-6)
     np.testing.assert_allclose(usual.normals, other.normals, atol=1e-5)
     refined = [
@@ -232,7 +232,7 @@ def test_refinement_moves_a_wrongly_interpolated_surface_to_the_level_set():
     fine = extract_mesh(curved, replace(config, refinement_steps=100))
     assert surface_error(rough) > 4e-3
     assert surface_error(fine) < 0.25 * surface_error(rough)
-    np.testing.assert_array_equal(fine.triangles, rough.triangles)
+    np.testing.assert_array_equal(fine.faces, rough.faces)
     assert as_trimesh(fine).is_watertight
     exact = fine.vertices / np.linalg.norm(fine.vertices, axis=1, keepdims=True)
     assert np.linalg.norm(fine.normals - exact, axis=1).max() < 1e-4

@@ -93,7 +93,7 @@ def test_corrupt_files_are_rejected_in_words_that_a_person_understands(
     reasons = {entry.name: entry.reason for entry in summary.rejected}
     expected = {
         "truncated.ply": "copy or export it again",
-        "faceless.obj": "holds no triangles",
+        "faceless.obj": "holds no faces",
         "nan.obj": "not finite",
         "noise.stl": "copy or export it again",
         "far.obj": "single precision cannot hold",

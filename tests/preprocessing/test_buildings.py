@@ -24,16 +24,16 @@ def test_default_has_the_size_of_a_demo(default_building):
 
 
 def test_union_is_watertight_and_labels_agree(default_building):
-    vertices, triangles = default_building.mesh()
-    mesh = trimesh.Trimesh(vertices, triangles, process=False)
+    vertices, faces = default_building.mesh()
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent
     rng = np.random.default_rng(0)
-    surface, normals = sample_surface(vertices, triangles, 50_000, rng)
+    surface, normals = sample_surface(vertices, faces, 50_000, rng)
     low, high = default_building.bounds
     queries = np.concatenate(
         [rng.uniform(low, high, (100_000, 3)), surface + rng.normal(size=surface.shape) * 0.02]
     )
-    differs = (label_mesh(vertices, triangles, queries) != default_building.occupancy(queries)).sum()
+    differs = (label_mesh(vertices, faces, queries) != default_building.occupancy(queries)).sum()
     # Solids grow by 3 micrometres before the union; queries that close to a face may differ.
     assert differs <= 20, f"{differs} of 150,000 labels differ"
     assert default_building.occupancy(surface - 1e-4 * normals).mean() > 0.999
@@ -48,8 +48,8 @@ def test_any_size_closes_and_stays_in_bounds(size_x, size_y, floors, roof):
     low, high = scene.bounds
     assert (low[:2] >= -2.5).all() and high[0] <= size_x + 2.5 and high[1] <= size_y + 2.5
     assert high[2] >= floors * config.storey_height
-    vertices, triangles = scene.mesh()
-    assert trimesh.Trimesh(vertices, triangles, process=False).is_watertight
+    vertices, faces = scene.mesh()
+    assert trimesh.Trimesh(vertices, faces, process=False).is_watertight
     for room_low, room_high in scene.rooms:
         assert (room_low < room_high).all()
 

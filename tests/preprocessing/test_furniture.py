@@ -30,11 +30,11 @@ def test_pieces_stand_centred_and_have_plausible_sizes(kind):
 def test_union_closes_and_agrees_with_the_half_spaces(kind):
     for seed in SEEDS:
         solids = make_furniture(kind, np.random.default_rng(seed))
-        vertices, triangles = union_mesh(solids)
-        assert trimesh.Trimesh(vertices, triangles, process=False).is_watertight
+        vertices, faces = union_mesh(solids)
+        assert trimesh.Trimesh(vertices, faces, process=False).is_watertight
         low, high = bounds_of(solids)
         queries = np.random.default_rng(seed).uniform(low - 0.01, high + 0.01, (10_000, 3))
-        differs = label_mesh(vertices, triangles, queries) != union_occupancy(solids, queries)
+        differs = label_mesh(vertices, faces, queries) != union_occupancy(solids, queries)
         # Queries within a micrometre of a face; 10,000 draws hit that shell once in a while.
         assert differs.sum() <= 3, f"seed {seed}: {differs.sum()} labels differ"
 

@@ -63,7 +63,7 @@ def arrays(mesh: trimesh.Trimesh) -> Mesh:
 
 
 def closed_grid(surface: NDArray[np.float64]) -> Mesh:
-    """The triangles of a (N, K, 3) grid of points that closes in both directions, facing out."""
+    """The faces of a (N, K, 3) grid of points that closes in both directions, facing out."""
     rows, columns = surface.shape[:2]
     i, j = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     corner = [
@@ -169,33 +169,31 @@ PROCEDURAL: dict[str, Callable[[], Mesh]] = {
 
 
 def real(file: str) -> Mesh:
-    vertices, triangles = clean_soup(
-        *(lambda mesh: (mesh.vertices, mesh.triangles))(read_mesh(shared_data(file)))
-    )
-    turned = orient(vertices, triangles)
+    vertices, faces = clean_soup(*(lambda mesh: (mesh.vertices, mesh.faces))(read_mesh(shared_data(file))))
+    turned = orient(vertices, faces)
     assert turned is not None
     return vertices, turned
 
 
 def check_labels(mesh: Mesh, record: Callable[[str, object], None]) -> None:
     """Labels of uniform and near points agree with winding numbers wherever the surface is not too near."""
-    vertices, triangles = mesh
-    assert unpaired_edges(triangles) == 0
+    vertices, faces = mesh
+    assert unpaired_edges(faces) == 0
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     vertices = (vertices - 0.5 * (low + high)) / (high - low).max()
     rng = np.random.default_rng(7)
-    near, _ = sample_surface(vertices, triangles, POINTS // 2, rng)
+    near, _ = sample_surface(vertices, faces, POINTS // 2, rng)
     near = near + rng.normal(0, 0.02, near.shape)
     queries = np.concatenate([rng.uniform(-0.55, 0.55, (POINTS - len(near), 3)), near])
-    queries = queries[nearest_on_surface(vertices, triangles, queries)[0] > CLEAR]
-    winding = winding_numbers(vertices, triangles, queries)
+    queries = queries[nearest_on_surface(vertices, faces, queries)[0] > CLEAR]
+    winding = winding_numbers(vertices, faces, queries)
     assert np.abs(winding - winding.round()).max() < 1e-6
     truth = winding.round() > 0
     assert 0 < truth.sum() < len(truth)
-    agreement = (label_solid(vertices, triangles, queries) == truth).mean()
+    agreement = (label_solid(vertices, faces, queries) == truth).mean()
     record("points", len(queries))
     record("agreement", float(agreement))
-    print(f"{len(triangles):6} faces {len(queries):7} points {100 * agreement:.4f}%")
+    print(f"{len(faces):6} faces {len(queries):7} points {100 * agreement:.4f}%")
     assert agreement >= LEAST_AGREEMENT
 
 
@@ -219,11 +217,11 @@ def test_fifty_meshes_are_compared() -> None:
 
 def test_solid_angles_of_a_cube_are_whole_inside_out_and_on_paper() -> None:
     """Inside 1, outside 0, twice the cube 2, inside out -1, and one face seen from the centre a sixth."""
-    vertices, triangles = arrays(trimesh.creation.box())
+    vertices, faces = arrays(trimesh.creation.box())
     queries = np.array([[0.0, 0, 0], [0.4, -0.3, 0.2], [0.7, 0, 0], [5, 5, 5]])
-    np.testing.assert_allclose(winding_numbers(vertices, triangles, queries), [1, 1, 0, 0], atol=1e-12)
-    twice = np.concatenate([triangles, triangles])
+    np.testing.assert_allclose(winding_numbers(vertices, faces, queries), [1, 1, 0, 0], atol=1e-12)
+    twice = np.concatenate([faces, faces])
     np.testing.assert_allclose(winding_numbers(vertices, twice, queries), [2, 2, 0, 0], atol=1e-12)
-    np.testing.assert_allclose(winding_numbers(vertices, triangles[:, ::-1], queries)[0], -1)
-    top = (vertices[triangles][..., 2] > 0).all(axis=1)
-    np.testing.assert_allclose(winding_numbers(vertices, triangles[top], queries)[0], 1 / 6)
+    np.testing.assert_allclose(winding_numbers(vertices, faces[:, ::-1], queries)[0], -1)
+    top = (vertices[faces][..., 2] > 0).all(axis=1)
+    np.testing.assert_allclose(winding_numbers(vertices, faces[top], queries)[0], 1 / 6)

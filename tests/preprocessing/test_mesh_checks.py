@@ -30,7 +30,7 @@ def test_sound_meshes_pass_and_volumes_agree(mesh: trimesh.Trimesh) -> None:
     faces=st.lists(st.tuples(*[st.integers(0, 7)] * 3), min_size=1, max_size=40),
     block=st.sampled_from([1, 3, 1 << 21]),
 )
-def test_counts_of_any_triangles_agree_with_a_plain_count(faces: list, block: int) -> None:
+def test_counts_of_any_faces_agree_with_a_plain_count(faces: list, block: int) -> None:
     edges: dict[tuple[int, int], list[tuple[int, int]]] = {}
     parent = list(range(8))
 

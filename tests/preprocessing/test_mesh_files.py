@@ -34,14 +34,14 @@ def test_trimesh_and_open3d_read_the_same_surface(suffix: str, tmp_path: Path) -
     path = tmp_path / f"a{suffix}"
     write_in_blocks(path, VERTICES, has_colors=suffix in (".ply", ".obj", ".glb"))
     ours = read_mesh(path)
-    assert len(ours.triangles) == len(FACES)
+    assert len(ours.faces) == len(FACES)
     theirs = o3d.io.read_triangle_mesh(str(path))
-    assert len(theirs.triangles) == len(FACES)
+    assert len(theirs.faces) == len(FACES)
     for vertices in (ours.vertices, np.asarray(theirs.vertices)):
         np.testing.assert_allclose(np.linalg.norm(vertices, axis=1), 2.0, atol=1e-5)
     if suffix != ".stl":  # its vertices come in the order of the faces' corners
         np.testing.assert_allclose(ours.vertices, VERTICES, atol=1e-6 if suffix == ".glb" else 1e-12)
-        np.testing.assert_array_equal(ours.triangles, FACES)
+        np.testing.assert_array_equal(ours.faces, FACES)
     assert len(ours.vertices) == len(VERTICES)
     if suffix in (".ply", ".obj"):
         stored = np.asarray(theirs.vertex_normals)
@@ -115,7 +115,7 @@ def test_fewer_faces_than_declared_is_a_bug_that_shows(tmp_path: Path) -> None:
         ("a.txt", b"x", "not a mesh format"),
         ("a.ply.gz", b"x", "not a mesh format; unpack it first, with gunzip"),
         ("a.gltf", b"{}", "not a mesh format; save it as GLB"),
-        ("a.obj", b"v 0 0 0\nv 1 0 0\n", "no triangles|cannot be read"),
+        ("a.obj", b"v 0 0 0\nv 1 0 0\n", "no faces|cannot be read"),
         ("a.glb", b"garbage", "cannot be read"),
         ("a.off", b"OFF\n1 1 0\n0 0 0\n3 0 1 2\n", "missing vertices|cannot be read"),
     ],

@@ -45,7 +45,7 @@ def stl(count: int = 12, head: bytes = b"by hand") -> bytes:
 
 
 def polygons(form: str) -> bytes:
-    """Triangles and quadrangles in turn, with a flag and texture coordinates at each face and an element ahead."""
+    """Faces and quadrangles in turn, with a flag and texture coordinates at each face and an element ahead."""
     loops = [[int(word) - 1 for word in line.split()[1:]] for line in (quads() + F).splitlines()]
     loops = [*loops[:3], *(row for row in loops[6:] if not any(set(row) <= set(quad) for quad in loops[:3]))]
     header = (
@@ -123,7 +123,7 @@ def test_every_dress_of_the_box_encloses_the_same_volume(kind: str, tmp_path: Pa
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     found = read_mesh(tmp_path / name)
     metrics = evaluate_mesh(
-        found.vertices, found.triangles, VERTICES, FACES, sample_count=500, volume_queries=2000
+        found.vertices, found.faces, VERTICES, FACES, sample_count=500, volume_queries=2000
     )
     assert metrics.iou == 1.0
     assert metrics.chamfer_l1 < 1e-6
@@ -157,7 +157,7 @@ def test_our_own_files_score_1_against_our_ply(suffix: str, tmp_path: Path) -> N
     write_mesh(tmp_path / f"b{suffix}", VERTICES, FACES)
     mesh, truth = read_mesh(tmp_path / f"b{suffix}"), read_mesh(tmp_path / "a.ply")
     metrics = evaluate_mesh(
-        mesh.vertices, mesh.triangles, truth.vertices, truth.triangles, sample_count=500, volume_queries=2000
+        mesh.vertices, mesh.faces, truth.vertices, truth.faces, sample_count=500, volume_queries=2000
     )
     assert metrics.iou == 1.0
 
@@ -167,9 +167,7 @@ def test_a_glb_with_seams_encloses_volume(tmp_path: Path) -> None:
     apart.export(tmp_path / "a.glb")
     mesh = read_mesh(tmp_path / "a.glb")
     upright = np.stack([VERTICES[:, 0], -VERTICES[:, 2], VERTICES[:, 1]], axis=1)
-    metrics = evaluate_mesh(
-        mesh.vertices, mesh.triangles, upright, FACES, sample_count=500, volume_queries=2000
-    )
+    metrics = evaluate_mesh(mesh.vertices, mesh.faces, upright, FACES, sample_count=500, volume_queries=2000)
     assert metrics.iou == 1.0
 
 
@@ -199,7 +197,7 @@ def test_required_extensions_are_named_with_the_cure(tmp_path: Path) -> None:
             read_mesh(tmp_path / "a.glb")
         assert "save it without" in str(error.value)
     with_extension(tmp_path / "a.glb", "KHR_materials_unlit")
-    assert len(read_mesh(tmp_path / "a.glb").triangles) == 12
+    assert len(read_mesh(tmp_path / "a.glb").faces) == 12
 
 
 def test_strips_make_faces_that_all_turn_the_same_way() -> None:
@@ -223,13 +221,13 @@ def test_tristrips_of_old_scans(form: str, tmp_path: Path) -> None:
         (tmp_path / "a.ply").write_bytes(header.encode() + body)
     found = read_mesh(tmp_path / "a.ply")
     np.testing.assert_array_equal(found.vertices, corners)
-    assert found.triangles.tolist() == [[0, 1, 2], [2, 1, 3]]
+    assert found.faces.tolist() == [[0, 1, 2], [2, 1, 3]]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.obj", V, "holds no triangles"),
+        ("a.obj", V, "holds no faces"),
         ("a.obj", V + "f 1 2 x\n", "line 9 is damaged"),
         ("a.obj", V + "f 1 2 -9\n", "no vertex -9"),
         ("a.obj", V + "f 1 2 9\n", "missing vertices"),
@@ -272,5 +270,5 @@ def test_outputs_carry_the_reference_system_in_one_line(suffix: str, crs: str | 
         writer.faces(FACES)
     head = path.read_bytes()[:2048]
     assert (b"EPSG:32632" in head) == (crs is not None)
-    assert len(read_mesh(path).triangles) == 12
+    assert len(read_mesh(path).faces) == 12
     assert trimesh.load(path, force="mesh").is_volume

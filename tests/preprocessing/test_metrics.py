@@ -129,7 +129,7 @@ def test_f_scores_of_two_hinged_sheets_have_a_closed_form() -> None:
 def test_a_mesh_without_area_scores_worst_and_an_empty_reference_is_refused() -> None:
     flat = evaluate_mesh(np.zeros((3, 3)), np.array([[0, 1, 2]]), *arrays(INNER))
     assert (flat.iou, flat.f_score, flat.chamfer_l1) == (0.0, 0.0, float("inf"))
-    with pytest.raises(MeshError, match="reference has no triangles"):
+    with pytest.raises(MeshError, match="reference has no faces"):
         evaluate_mesh(*arrays(INNER), np.zeros((0, 3)), np.zeros((0, 3), np.int64))
 
 

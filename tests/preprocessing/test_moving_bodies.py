@@ -52,7 +52,7 @@ def points_in_box(count, seed=0):
 
 
 def part_meshes(body, time, subdivisions=5):
-    """Each part's surface carried to a time, as (vertices, triangles)."""
+    """Each part's surface carried to a time, as (vertices, faces)."""
     sphere = trimesh.creation.icosphere(subdivisions)
     meshes = []
     for part in body.parts:
@@ -64,7 +64,7 @@ def part_meshes(body, time, subdivisions=5):
 
 
 def distance_to(meshes, queries):
-    """Unsigned distance to the nearest of the triangles."""
+    """Unsigned distance to the nearest of the faces."""
     o3d = load_open3d()
     scene = o3d.t.geometry.RaycastingScene()
     for vertices, faces in meshes:
@@ -225,7 +225,7 @@ def test_an_articulated_body_hangs_together(seed):
 def test_points_are_uniform_by_area_at_time_0(kind):
     body = moving_body(4, kind)
     points, _ = body.surface(40_000, TIMES[:1], np.random.default_rng(6))
-    # Expected shares: the exposed triangles of a fine mesh, binned as the points are.
+    # Expected shares: the exposed faces of a fine mesh, binned as the points are.
     corners = np.concatenate(
         [vertices[faces] for vertices, faces in part_meshes(body, 0.0, 5 if len(body.parts) > 1 else 6)]
     )
@@ -245,7 +245,7 @@ def test_points_are_uniform_by_area_at_time_0(kind):
     large = expected > 50
     assert large.sum() >= 20 and expected[large].sum() > 0.9 * len(points[0])
     chi2 = ((found - expected)[large] ** 2 / expected[large]).sum()
-    # 4 standard deviations, and what the mesh's triangles blur at the edges of cells.
+    # 4 standard deviations, and what the mesh's faces blur at the edges of cells.
     assert chi2 < 1.15 * large.sum() + 4 * np.sqrt(2 * large.sum())
 
 

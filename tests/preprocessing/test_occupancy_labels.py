@@ -14,21 +14,21 @@ def test_box_labels_are_those_of_its_inequalities(offset):
     queries = np.random.default_rng(2).uniform(-0.5, 3.5, (20_000, 3))
     truth = ((queries > 0) & (queries < [1.0, 2.0, 3.0])).all(axis=1)
     clear = np.abs(queries[:, None] - [[[0.0, 0, 0], [1, 2, 3]]]).min(axis=(1, 2)) > 1e-5
-    labels = label_mesh(solid.vertices + offset, solid.triangles, queries + offset)
+    labels = label_mesh(solid.vertices + offset, solid.faces, queries + offset)
     assert np.array_equal(labels[clear], truth[clear])
 
 
 def test_the_hole_of_a_ring_is_outside():
-    vertices, triangles = union_mesh(ring(0.5, 0.1, 48, 24))
+    vertices, faces = union_mesh(ring(0.5, 0.1, 48, 24))
     queries = np.random.default_rng(2).uniform(-0.7, 0.7, (20_000, 3)) * [1, 1, 0.3]
     tube = np.hypot(np.hypot(queries[:, 0], queries[:, 1]) - 0.5, queries[:, 2])
     clear = np.abs(tube - 0.1) > 0.003  # facets lie up to 1 - cos(pi / 24) of 0.6 inside the true torus
-    labels = label_mesh(vertices, triangles, queries)
+    labels = label_mesh(vertices, faces, queries)
     assert np.array_equal(labels[clear], tube[clear] < 0.1)
 
 
 def test_an_open_mesh_is_refused_with_its_count_of_open_edges():
     solid = box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    assert unpaired_edges(solid.triangles) == 0
+    assert unpaired_edges(solid.faces) == 0
     with pytest.raises(MeshError, match="3 of its edges"):
-        label_mesh(solid.vertices, solid.triangles[1:], np.zeros((1, 3)))
+        label_mesh(solid.vertices, solid.faces[1:], np.zeros((1, 3)))

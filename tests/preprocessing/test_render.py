@@ -85,8 +85,8 @@ def test_points_beside_or_behind_the_eye_are_left_out() -> None:
     assert (point_picture(np.zeros((0, 3)), camera, 20, 20) == 250).all()
 
 
-def test_a_mesh_without_triangles_is_refused() -> None:
-    with pytest.raises(MeshError, match="no triangles"):
+def test_a_mesh_without_faces_is_refused() -> None:
+    with pytest.raises(MeshError, match="no faces"):
         MeshPictures(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
 
 

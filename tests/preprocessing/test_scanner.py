@@ -105,10 +105,10 @@ def test_range_limit_holds():
 
 def test_nothing_stands_between_station_and_point():
     room = synthetic_room(2)
-    vertices, triangles = room.mesh()
+    vertices, faces = room.mesh()
     stations = place_stations(room, 3, np.random.default_rng(7))
     points, normals, owner = scan(
-        vertices, triangles, stations, changed(rays_per_station=3000), np.random.default_rng(7)
+        vertices, faces, stations, changed(rays_per_station=3000), np.random.default_rng(7)
     )
     assert set(owner) == {0, 1, 2}
     # Exact occupancy along the whole line of sight, by half-spaces: no ray caster involved.
@@ -118,7 +118,7 @@ def test_nothing_stands_between_station_and_point():
         # A ray that grazes an edge within the growth of the union may enter it by a hair.
         assert room.occupancy(between[clear]).mean() < 1e-3
     # Points lie on the surface, free before and solid behind.
-    mesh = trimesh.Trimesh(vertices, triangles, process=False)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
     _, distance, _ = trimesh.proximity.closest_point(mesh, points[:300])
     assert distance.max() < 1e-5
     assert room.occupancy(points - 1e-4 * normals).mean() > 0.998

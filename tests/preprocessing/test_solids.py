@@ -72,7 +72,7 @@ def test_half_spaces_equal_the_hull_of_the_vertices(name):
     queries = queries_around((solid,), 4000)
     # Trimesh's hull of the vertices, tested by its own planes.
     hull = trimesh.convex.convex_hull(solid.vertices)
-    sides = np.einsum("qfi,fi->qf", queries[:, None] - hull.triangles[:, 0], hull.face_normals)
+    sides = np.einsum("qfi,fi->qf", queries[:, None] - hull.faces[:, 0], hull.face_normals)
     truth = (sides <= 0).all(axis=1)
     clear = distance_to_planes(solid, queries) > 1e-7
     assert np.array_equal(solid.contains(queries)[clear], truth[clear])
@@ -80,9 +80,9 @@ def test_half_spaces_equal_the_hull_of_the_vertices(name):
 
 
 @pytest.mark.parametrize("name", CONVEX)
-def test_triangles_close_and_point_outwards(name):
+def test_faces_close_and_point_outwards(name):
     solid = CONVEX[name]
-    mesh = trimesh.Trimesh(solid.vertices, solid.triangles, process=False)
+    mesh = trimesh.Trimesh(solid.vertices, solid.faces, process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent
     assert mesh.volume == pytest.approx(trimesh.convex.convex_hull(solid.vertices).volume, rel=1e-9)
     assert np.allclose(np.linalg.norm(solid.normals, axis=1), 1.0, atol=1e-12)
@@ -93,21 +93,21 @@ def test_triangles_close_and_point_outwards(name):
 @pytest.mark.parametrize("name", UNIONS)
 def test_union_mesh_is_one_closed_surface_with_the_occupancy_of_the_solids(name):
     solids = UNIONS[name]
-    vertices, triangles = union_mesh(solids)
-    mesh = trimesh.Trimesh(vertices, triangles, process=False)
+    vertices, faces = union_mesh(solids)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent
     # No sheet is left inside: overlap and contact are gone, so one body remains.
     assert mesh.body_count == 1
     queries = queries_around(solids, 20_000)
-    labels = label_mesh(vertices, triangles, queries)
+    labels = label_mesh(vertices, faces, queries)
     differs = np.flatnonzero(labels != union_occupancy(solids, queries))
     near = min((distance_to_planes(s, queries[differs]) for s in solids), key=lambda d: d.sum())
     assert len(differs) < 20 and (near < 1e-4).all()
 
 
 def test_volumes_of_touching_boxes_add_up():
-    vertices, triangles = union_mesh(UNIONS["touching boxes"])
-    mesh = trimesh.Trimesh(vertices, triangles, process=False)
+    vertices, faces = union_mesh(UNIONS["touching boxes"])
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
     # Solids grow by 2e-7 of the largest side before the union.
     assert mesh.volume == pytest.approx(3.0, abs=1e-5)
     assert mesh.area == pytest.approx(14.0, abs=1e-4)
@@ -115,7 +115,7 @@ def test_volumes_of_touching_boxes_add_up():
 
 def test_primitives_have_their_closed_form_volumes():
     def volume(solid):
-        return trimesh.Trimesh(solid.vertices, solid.triangles, process=False).volume
+        return trimesh.Trimesh(solid.vertices, solid.faces, process=False).volume
 
     polygon = 0.5 * 16 * np.sin(2 * np.pi / 16)
     assert volume(cylinder(0.5, 1.2)) == pytest.approx(polygon * 0.25 * 1.2)
@@ -138,7 +138,7 @@ def test_moving_solid_and_query_together_changes_nothing(seed, name):
     clear = distance_to_planes(solid, queries) > 1e-7
     moved = solid.transformed(matrix, shift)
     assert np.array_equal(moved.contains(queries @ matrix.T + shift)[clear], solid.contains(queries)[clear])
-    assert trimesh.Trimesh(moved.vertices, moved.triangles, process=False).volume > 0
+    assert trimesh.Trimesh(moved.vertices, moved.faces, process=False).volume > 0
 
 
 @settings(max_examples=20, deadline=None)

@@ -12,7 +12,7 @@ SOLID = box((0.0, 0.0, 0.0), (1.0, 2.0, 4.0))
 
 
 def test_box_faces_receive_points_by_their_area():
-    points, normals = sample_surface(SOLID.vertices, SOLID.triangles, 40_000, np.random.default_rng(1))
+    points, normals = sample_surface(SOLID.vertices, SOLID.faces, 40_000, np.random.default_rng(1))
     axis, is_high = np.abs(normals).argmax(axis=1), normals.sum(axis=1) > 0
     face = np.array([0.0, 0.0, 0.0]), np.array([1.0, 2.0, 4.0])
     rows = np.arange(len(points))
@@ -28,17 +28,17 @@ def test_box_faces_receive_points_by_their_area():
 
 def test_same_seed_same_points_at_any_magnitude():
     far = SOLID.vertices + 1e6
-    first = sample_surface(far, SOLID.triangles, 100, np.random.default_rng(5))
-    second = sample_surface(far, SOLID.triangles, 100, np.random.default_rng(5))
+    first = sample_surface(far, SOLID.faces, 100, np.random.default_rng(5))
+    second = sample_surface(far, SOLID.faces, 100, np.random.default_rng(5))
     assert first[0].tobytes() == second[0].tobytes() and first[1].tobytes() == second[1].tobytes()
-    near, _ = sample_surface(SOLID.vertices, SOLID.triangles, 100, np.random.default_rng(5))
+    near, _ = sample_surface(SOLID.vertices, SOLID.faces, 100, np.random.default_rng(5))
     assert np.abs(first[0] - near - 1e6).max() < 1e-8
 
 
-def test_triangles_without_area_are_never_chosen():
+def test_faces_without_area_are_never_chosen():
     vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 0, 0]])
-    triangles = np.array([[0, 1, 3], [0, 1, 2], [1, 1, 2]])
-    points, normals = sample_surface(vertices, triangles, 1000, np.random.default_rng(0))
+    faces = np.array([[0, 1, 3], [0, 1, 2], [1, 1, 2]])
+    points, normals = sample_surface(vertices, faces, 1000, np.random.default_rng(0))
     assert np.array_equal(normals, np.tile([0.0, 0.0, 1.0], (1000, 1)))
     assert points[:, :2].sum(axis=1).max() <= 1.0 + 1e-12
 

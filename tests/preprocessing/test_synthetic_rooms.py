@@ -25,14 +25,14 @@ def test_rooms_fill_the_unit_cube_and_stand_on_a_slab(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_union_mesh_is_closed_and_labels_agree(seed):
     room = synthetic_room(seed)
-    vertices, triangles = room.mesh()
-    assert trimesh.Trimesh(vertices, triangles, process=False).is_watertight
+    vertices, faces = room.mesh()
+    assert trimesh.Trimesh(vertices, faces, process=False).is_watertight
     rng = np.random.default_rng(seed)
-    surface, normals = sample_surface(vertices, triangles, 10_000, rng)
+    surface, normals = sample_surface(vertices, faces, 10_000, rng)
     uniform = rng.uniform(-0.55, 0.55, (20_000, 3))
     near = surface + rng.normal(size=surface.shape) * 0.01
     queries = np.concatenate([uniform, near])
-    differs = (label_mesh(vertices, triangles, queries) != room.occupancy(queries)).sum()
+    differs = (label_mesh(vertices, faces, queries) != room.occupancy(queries)).sum()
     assert differs <= 3, f"seed {seed}: {differs} of 30,000 labels differ"
     # 1e-4 below and above the surface, along its outward normal, up to parts thinner than that.
     assert room.occupancy(surface - 1e-4 * normals).mean() > 0.999

@@ -1,4 +1,4 @@
-"""Voxel grids against winding numbers and clipped triangles; binvox files written by hand."""
+"""Voxel grids against winding numbers and clipped faces; binvox files written by hand."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def reaches_into(corners: NDArray[np.float64], low: NDArray[np.float64], high: N
 
 def touched(mesh: trimesh.Trimesh, side: int) -> NDArray[np.bool_]:
     result = np.zeros((side,) * 3, np.bool_)
-    for corners in mesh.triangles:
+    for corners in mesh.faces:
         first = np.clip(np.floor((corners.min(axis=0) + 0.5) * side).astype(int), 0, side - 1)
         last = np.clip(np.floor((corners.max(axis=0) + 0.5) * side).astype(int), 0, side - 1)
         for cell in np.ndindex(*(last - first + 1)):
@@ -80,10 +80,10 @@ def touched(mesh: trimesh.Trimesh, side: int) -> NDArray[np.bool_]:
 @pytest.mark.parametrize("name", MESHES)
 def test_voxels_are_those_that_are_filled_or_touched(name: str) -> None:
     mesh = MESHES[name]
-    vertices, triangles = arrays(mesh)
-    inside = winding_numbers(vertices, triangles, centres(SIDE).reshape(-1, 3)).round() > 0
+    vertices, faces = arrays(mesh)
+    inside = winding_numbers(vertices, faces, centres(SIDE).reshape(-1, 3)).round() > 0
     expected = inside.reshape((SIDE,) * 3) | touched(mesh, SIDE)
-    voxels = voxelise(vertices, triangles, SIDE)
+    voxels = voxelise(vertices, faces, SIDE)
     assert voxels.dtype == np.bool_
     assert 0 < voxels.sum() < voxels.size
     np.testing.assert_array_equal(voxels, expected)

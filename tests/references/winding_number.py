@@ -9,12 +9,12 @@ BLOCK_PAIRS = 200_000  # query and triangle pairs at once: what fits into the pr
 
 
 def winding_numbers(
-    vertices: NDArray[np.float64], triangles: NDArray[np.int64], queries: NDArray[np.float64]
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], queries: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """How often a closed surface winds around each query: 1 inside a solid facing out, 0 outside.
 
     Args:
-        vertices: (V, 3); triangles: (F, 3), counter-clockwise seen from outside.
+        vertices: (V, 3); faces: (F, 3), counter-clockwise seen from outside.
         queries: (N, 3).
 
     Returns:
@@ -23,12 +23,12 @@ def winding_numbers(
     Van Oosterom and Strackee 1983: tan(angle / 2) = det(a, b, c) / (|a||b||c| + a.b|c| + b.c|a| + c.a|b|),
     with a, b, c from the query to the corners.
     """
-    corners = np.asarray(vertices, np.float64)[triangles]
+    corners = np.asarray(vertices, np.float64)[faces]
     result = np.empty(len(queries))
-    step = max(1, BLOCK_PAIRS // len(triangles))
+    step = max(1, BLOCK_PAIRS // len(faces))
     for start in range(0, len(queries), step):
         block = np.asarray(queries[start : start + step], np.float64)
-        # One array for each coordinate: ax, ay, az, bx, ... of shape (queries, triangles).
+        # One array for each coordinate: ax, ay, az, bx, ... of shape (queries, faces).
         a, b, c = ([corners[:, i, axis] - block[:, axis, None] for axis in range(3)] for i in range(3))
         na, nb, nc = (np.sqrt(x * x + y * y + z * z) for x, y, z in (a, b, c))
         ab, bc, ca = (p[0] * q[0] + p[1] * q[1] + p[2] * q[2] for p, q in ((a, b), (b, c), (c, a)))

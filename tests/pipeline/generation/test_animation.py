@@ -31,7 +31,7 @@ WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
 
 
 def bending_ball(moments=5, offset=(0.0, 0.0, 0.0)):
-    """A ball that stretches, bends and moves: (T, V, 3) and its triangles."""
+    """A ball that stretches, bends and moves: (T, V, 3) and its faces."""
     ball = trimesh.creation.icosphere(subdivisions=2, radius=0.4)
     time = np.linspace(0, 1, moments)[:, None]
     x, y, z = ball.vertices.T
@@ -114,16 +114,16 @@ def y_up(points):
 
 @pytest.mark.parametrize("has_colors", [True, False])
 def test_a_viewer_of_the_glb_shows_every_moment(tmp_path, has_colors):
-    vertices, triangles = bending_ball(6, offset=(3.0, -2.0, 1.0))
+    vertices, faces = bending_ball(6, offset=(3.0, -2.0, 1.0))
     colors = correspondence_colors(vertices[0]) if has_colors else None
-    write_animation(tmp_path / "a.glb", vertices, triangles, colors, seconds=2.5)
+    write_animation(tmp_path / "a.glb", vertices, faces, colors, seconds=2.5)
     glb = Glb(tmp_path / "a.glb")
     for moment, second in zip(vertices, np.linspace(0, 2.5, 6), strict=True):
         np.testing.assert_allclose(glb.shown(second), y_up(moment), atol=1e-6)
-        normals = trimesh.Trimesh(moment, triangles, process=False).vertex_normals
+        normals = trimesh.Trimesh(moment, faces, process=False).vertex_normals
         np.testing.assert_allclose(glb.shown(second, "NORMAL"), y_up(normals), atol=1e-5)
     np.testing.assert_allclose(glb.shown(0.25), y_up(0.5 * (vertices[0] + vertices[1])), atol=1e-6)
-    np.testing.assert_array_equal(glb.array(glb.primitive["indices"]).reshape(-1, 3), triangles)
+    np.testing.assert_array_equal(glb.array(glb.primitive["indices"]).reshape(-1, 3), faces)
     assert glb.json["bufferViews"][glb.primitive["indices"]]["target"] == 34963
     for target in glb.primitive["targets"]:
         assert set(target) <= set(glb.primitive["attributes"])
@@ -140,41 +140,41 @@ def test_a_viewer_of_the_glb_shows_every_moment(tmp_path, has_colors):
 
 
 def test_another_reader_finds_the_first_moment(tmp_path):
-    vertices, triangles = bending_ball(3)
+    vertices, faces = bending_ball(3)
     colors = correspondence_colors(vertices[0])
-    write_animation(tmp_path / "a.glb", vertices, triangles, colors)
+    write_animation(tmp_path / "a.glb", vertices, faces, colors)
     mesh = read_mesh(tmp_path / "a.glb")
     np.testing.assert_allclose(mesh.vertices, vertices[0], atol=1e-6)  # turned back to z up
-    np.testing.assert_array_equal(mesh.triangles, triangles)
+    np.testing.assert_array_equal(mesh.faces, faces)
     np.testing.assert_array_equal(mesh.colors, colors)
-    assert check_mesh(mesh.vertices, mesh.triangles).is_watertight
+    assert check_mesh(mesh.vertices, mesh.faces).is_watertight
 
 
 def test_far_off_scenes_keep_their_detail(tmp_path):
-    vertices, triangles = bending_ball(3, offset=(4.5e5, 5.4e6, 100.0))
-    write_animation(tmp_path / "a.glb", vertices, triangles, seconds=1)
+    vertices, faces = bending_ball(3, offset=(4.5e5, 5.4e6, 100.0))
+    write_animation(tmp_path / "a.glb", vertices, faces, seconds=1)
     np.testing.assert_allclose(Glb(tmp_path / "a.glb").shown(1.0), y_up(vertices[2]), rtol=0, atol=1e-6)
 
 
 def test_a_vertex_without_faces_gets_a_unit_normal(tmp_path):
-    vertices, triangles = bending_ball(2)
+    vertices, faces = bending_ball(2)
     stray = np.concatenate([vertices, np.zeros((2, 1, 3))], axis=1)
-    write_animation(tmp_path / "a.glb", stray, triangles)
+    write_animation(tmp_path / "a.glb", stray, faces)
     normals = Glb(tmp_path / "a.glb").shown(0, "NORMAL")
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-5)
 
 
 def test_numbered_files_hold_the_moments(tmp_path):
-    vertices, triangles = bending_ball(4)
+    vertices, faces = bending_ball(4)
     colors = correspondence_colors(vertices[0])
-    *paths, animation, picture = write_moving(tmp_path / "body.ply", MovingShape(vertices, triangles), "z")
+    *paths, animation, picture = write_moving(tmp_path / "body.ply", MovingShape(vertices, faces), "z")
     assert [path.name for path in paths] == [f"body_000{n}.ply" for n in range(4)]
     assert (animation.name, picture.name) == ("body.glb", "body.gif")
     assert sorted(tmp_path.iterdir()) == sorted([*paths, animation, picture])
     for path, moment in zip(paths, vertices, strict=True):
         mesh = read_mesh(path)
         np.testing.assert_array_equal(mesh.vertices, moment)
-        np.testing.assert_array_equal(mesh.triangles, triangles)
+        np.testing.assert_array_equal(mesh.faces, faces)
         np.testing.assert_array_equal(mesh.colors, colors)
 
 
@@ -195,10 +195,8 @@ def test_all_frames_come_from_one_camera():
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.1)
     centres = np.array([[-0.5, 0, 0], [0, 0.3, 0.2], [0.5, -0.2, 0.4]])
     vertices = np.array(ball.vertices)[None] + centres[:, None]
-    triangles = np.array(ball.faces, np.int64)
-    frames = list(
-        animation_frames(vertices, triangles, np.full((len(ball.vertices), 3), (255, 0, 0), np.uint8))
-    )
+    faces = np.array(ball.faces, np.int64)
+    frames = list(animation_frames(vertices, faces, np.full((len(ball.vertices), 3), (255, 0, 0), np.uint8)))
     camera = camera_of_all(vertices, (480, 360))
     places, _, is_seen = camera.project(centres, 480, 360)
     assert is_seen.all()
@@ -241,8 +239,8 @@ def test_colours_stay_with_their_points():
 
 
 def test_a_gif_holds_the_frames_their_colours_and_the_time(tmp_path):
-    vertices, triangles = bending_ball(6)
-    frames = list(animation_frames(vertices, triangles, None, (120, 90)))
+    vertices, faces = bending_ball(6)
+    frames = list(animation_frames(vertices, faces, None, (120, 90)))
     write_gif(tmp_path / "a.gif", frames, seconds=0.6)
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames == 6
@@ -276,37 +274,37 @@ def test_a_round_of_the_gif_takes_the_time_asked_for(tmp_path):
 
 
 def test_what_cannot_be_animated_is_refused_and_leaves_no_file(tmp_path):
-    vertices, triangles = bending_ball(3)
+    vertices, faces = bending_ball(3)
     nan = vertices.copy()
     nan[2, 5, 1] = np.nan
     with pytest.raises(MeshError, match="moment 2"):
-        write_animation(tmp_path / "a.glb", nan, triangles)
+        write_animation(tmp_path / "a.glb", nan, faces)
     with pytest.raises(MeshError, match="two moments"):
-        write_animation(tmp_path / "a.glb", vertices[:1], triangles)
-    with pytest.raises(MeshError, match="triangles"):
+        write_animation(tmp_path / "a.glb", vertices[:1], faces)
+    with pytest.raises(MeshError, match="faces"):
         write_animation(tmp_path / "a.glb", np.zeros((3, 0, 3)), np.zeros((0, 3), np.int64))
     with pytest.raises(MeshError, match=r"\.glb"):
-        write_animation(tmp_path / "a.gltf", vertices, triangles)
+        write_animation(tmp_path / "a.gltf", vertices, faces)
     with pytest.raises(MeshError, match="duration"):
-        write_animation(tmp_path / "a.glb", vertices, triangles, seconds=0)
+        write_animation(tmp_path / "a.glb", vertices, faces, seconds=0)
     with pytest.raises(ValueError, match="colour"):
-        write_animation(tmp_path / "a.glb", vertices, triangles, np.zeros((3, 3), np.uint8))
+        write_animation(tmp_path / "a.glb", vertices, faces, np.zeros((3, 3), np.uint8))
     with pytest.raises(ValueError, match="not there"):
-        write_animation(tmp_path / "a.glb", vertices[:, :10], triangles)
+        write_animation(tmp_path / "a.glb", vertices[:, :10], faces)
     with pytest.raises(MeshError, match="frames"):
         write_gif(tmp_path / "a.gif", [])
     with pytest.raises(MeshError, match="one size"):
         write_gif(tmp_path / "a.gif", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)])
-    with pytest.raises(MeshError, match="no triangles"):
+    with pytest.raises(MeshError, match="no faces"):
         list(animation_frames(vertices, np.zeros((0, 3), np.int64)))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    vertices, triangles = bending_ball(2)
+    vertices, faces = bending_ball(2)
     with pytest.raises(MeshError, match="cannot be written"):
-        write_animation(tmp_path / "file" / "a.glb", vertices, triangles)
+        write_animation(tmp_path / "file" / "a.glb", vertices, faces)
     with pytest.raises(MeshError, match="cannot be written"):
         write_gif(tmp_path / "file" / "a.gif", [np.zeros((4, 4, 3), np.uint8)])
 

@@ -332,12 +332,12 @@ def test_an_interpolation_of_latents_ends_at_the_single_shapes(
 
 
 def moments(folder: Path, stem: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices of each numbered mesh and their triangles, which must be the same."""
+    """Vertices of each numbered mesh and their faces, which must be the same."""
     meshes = [read_mesh(folder / f"{stem}_{i:04d}.ply") for i in range(count)]
     for mesh in meshes:
-        np.testing.assert_array_equal(mesh.triangles, meshes[0].triangles)
+        np.testing.assert_array_equal(mesh.faces, meshes[0].faces)
     assert not (folder / f"{stem}_{count:04d}.ply").exists()
-    return np.stack([mesh.vertices for mesh in meshes]), meshes[0].triangles
+    return np.stack([mesh.vertices for mesh in meshes]), meshes[0].faces
 
 
 def glb_json(path: Path) -> dict[str, Any]:
@@ -359,8 +359,8 @@ def test_a_flow_keeps_its_topology_and_is_written_in_every_form(
 ) -> None:
     options = GenerateConfig(**COARSE, points=200)
     report = generate(model(kind), source_of(inputs, name), out=tmp_path / "walk.ply", config=options)
-    vertices, triangles = moments(tmp_path, "walk", FRAMES)
-    assert trimesh.Trimesh(vertices[0], triangles, process=False).is_watertight
+    vertices, faces = moments(tmp_path, "walk", FRAMES)
+    assert trimesh.Trimesh(vertices[0], faces, process=False).is_watertight
     assert report.is_watertight
     assert np.abs(vertices[-1] - vertices[0]).max() > 0
     scene = glb_json(tmp_path / "walk.glb")
@@ -441,9 +441,9 @@ def test_a_flow_at_the_first_moment_is_the_extracted_shape_and_simplified_if_ask
     model: Callable[[str], str], tmp_path: Path
 ) -> None:
     generate(model("flow alone"), out=tmp_path / "a.ply", config=GenerateConfig(**COARSE, faces=60))
-    vertices, triangles = moments(tmp_path, "a", FRAMES)
-    assert len(triangles) <= 60
-    assert trimesh.Trimesh(vertices[0], triangles, process=False).is_watertight
+    vertices, faces = moments(tmp_path, "a", FRAMES)
+    assert len(faces) <= 60
+    assert trimesh.Trimesh(vertices[0], faces, process=False).is_watertight
     np.testing.assert_allclose(np.ptp(vertices[0], axis=0), 2 * HALF_AXES, rtol=0.2)
 
 
@@ -466,8 +466,8 @@ def test_two_meshes_of_one_topology_are_met_exactly_at_both_ends(
     first, last = inputs / "meshes" / "000.ply", inputs / "meshes" / "003.ply"
     options = GenerateConfig(points=100, interpolate=(str(first), str(last)), frames=5)
     generate(model("flow pair"), out=tmp_path / "between.ply", config=options)
-    vertices, triangles = moments(tmp_path, "between", 5)
-    np.testing.assert_array_equal(triangles, read_mesh(first).triangles)
+    vertices, faces = moments(tmp_path, "between", 5)
+    np.testing.assert_array_equal(faces, read_mesh(first).faces)
     np.testing.assert_allclose(vertices[0], read_mesh(first).vertices, atol=1e-9)
     np.testing.assert_allclose(vertices[4], read_mesh(last).vertices, atol=1e-9)
     assert len(glb_json(tmp_path / "between.glb")["animations"]) == 1
@@ -482,8 +482,8 @@ def test_a_mesh_is_carried_alone_towards_one_of_another_topology(
     for end in (tmp_path / "other.ply", inputs / "cloud.ply"):
         options = GenerateConfig(points=100, interpolate=(str(first), str(end)), frames=3)
         report = generate(model("flow pair"), out=tmp_path / "carried.ply", config=options)
-        vertices, triangles = moments(tmp_path, "carried", 3)
-        np.testing.assert_array_equal(triangles, read_mesh(first).triangles)
+        vertices, faces = moments(tmp_path, "carried", 3)
+        np.testing.assert_array_equal(faces, read_mesh(first).faces)
         np.testing.assert_allclose(vertices[0], read_mesh(first).vertices, atol=1e-9)
         assert any("carried towards it alone" in note for note in report.notes)
 
@@ -542,7 +542,7 @@ def test_every_family_can_be_refined(
         options = GenerateConfig(resolution=6, steps=0, refine=refine, points=200)
         generate(model(kind), inputs / "solid.ply", out=tmp_path / "made.ply", config=options)
         meshes.append(read_mesh(tmp_path / "made.ply"))
-    np.testing.assert_array_equal(meshes[0].triangles, meshes[1].triangles)
+    np.testing.assert_array_equal(meshes[0].faces, meshes[1].faces)
     assert 0 < np.abs(meshes[0].vertices - meshes[1].vertices).max() < 0.1 * SIZE
 
 

@@ -116,8 +116,8 @@ def test_every_family_reconstructs_in_one_tile_and_in_eight_and_survives_interru
         assert report.is_watertight
         assert report.tiles == count
         mesh = read_mesh(Path(report.mesh))
-        assert len(mesh.triangles) > 500
-        assert check_mesh(mesh.vertices, mesh.triangles).is_watertight
+        assert len(mesh.faces) > 500
+        assert check_mesh(mesh.vertices, mesh.faces).is_watertight
     out = tmp_path / "again"
     for tasks in (1, 5, 4):  # in the fields, later in the fields, in the surfaces
         with monkeypatch.context() as patched, pytest.raises(DriverDiedError):

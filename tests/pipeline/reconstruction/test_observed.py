@@ -29,7 +29,7 @@ def box_surface(count: int, sides: np.ndarray) -> np.ndarray:
 
 def closed_mesh(path: Path | str) -> trimesh.Trimesh:
     found = read_mesh(Path(path))
-    return trimesh.Trimesh(found.vertices, found.triangles, process=False)
+    return trimesh.Trimesh(found.vertices, found.faces, process=False)
 
 
 def test_a_box_seen_from_all_sides_is_one_solid_at_the_default_voxel(tmp_path: Path) -> None:

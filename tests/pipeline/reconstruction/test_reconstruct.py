@@ -48,23 +48,23 @@ def test_the_mesh_is_watertight_oriented_outwards_and_near_the_scan(
     run: Path, scene_points: np.ndarray
 ) -> None:
     mesh = read_mesh(run / "mesh.ply")
-    assert check_mesh(mesh.vertices, mesh.triangles).is_clean
+    assert check_mesh(mesh.vertices, mesh.faces).is_clean
     loaded = trimesh.load(run / "mesh.ply", process=False)
     assert loaded.is_watertight
     assert loaded.is_winding_consistent
     assert loaded.volume > 0
     report = json.loads((run / "report.json").read_text())
     assert report["is_watertight"] is True
-    assert (report["vertices"], report["faces"]) == (len(mesh.vertices), len(mesh.triangles))
-    distance, _ = nearest_on_surface(mesh.vertices, mesh.triangles, scene_points)
+    assert (report["vertices"], report["faces"]) == (len(mesh.vertices), len(mesh.faces))
+    distance, _ = nearest_on_surface(mesh.vertices, mesh.faces, scene_points)
     assert np.quantile(distance, 0.9) < VOXEL
-    inside = Solid(mesh.vertices, mesh.triangles).occupancy(np.array([[3.0, 2.5, 0.25], [1.2, 4.5, 3.5]]))
+    inside = Solid(mesh.vertices, mesh.faces).occupancy(np.array([[3.0, 2.5, 0.25], [1.2, 4.5, 3.5]]))
     assert inside.tolist() == [True, False]  # in the floor slab; in the open
     drawn = o3d.io.read_triangle_mesh(str(run / "mesh.ply"))
-    stored, faces = np.asarray(drawn.vertex_normals), mesh.vertices[mesh.triangles]
+    stored, faces = np.asarray(drawn.vertex_normals), mesh.vertices[mesh.faces]
     np.testing.assert_allclose(np.linalg.norm(stored, axis=1), 1, atol=1e-5)
     normals = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])
-    assert ((normals * stored[mesh.triangles[:, 0]]).sum(axis=1) > 0).mean() > 0.98
+    assert ((normals * stored[mesh.faces[:, 0]]).sum(axis=1) > 0).mean() > 0.98
 
 
 def test_27_tiles_give_the_surface_of_one(run: Path, scan: Path, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_27_tiles_give_the_surface_of_one(run: Path, scan: Path, tmp_path: Path)
     one, many = read_mesh(run / "mesh.ply"), read_mesh(tmp_path / "tiled" / "mesh.ply")
     for start, end in ((one, many), (many, one)):
         distance, _ = cKDTree(start.vertices).query(end.vertices)
-        surface, _ = nearest_on_surface(start.vertices, start.triangles, end.vertices)
+        surface, _ = nearest_on_surface(start.vertices, start.faces, end.vertices)
         assert np.quantile(np.minimum(distance, surface), 0.99) < 0.25 * report.spacing
 
 
@@ -87,7 +87,7 @@ def test_every_mesh_format_holds_the_same_surface(suffix: str, run: Path, scan: 
     assert report.tiles_computed == 0
     loaded = trimesh.load(target, force="mesh", process=suffix == ".stl")
     truth = read_mesh(run / "mesh.ply")
-    assert len(loaded.faces) == len(truth.triangles)
+    assert len(loaded.faces) == len(truth.faces)
     if suffix == ".glb":  # y is up there: turn it back
         loaded.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
     assert loaded.volume == pytest.approx(trimesh.load(run / "mesh.ply", process=False).volume, rel=1e-4)
@@ -103,7 +103,7 @@ def test_five_thousand_kilometres_away_the_mesh_is_the_same(
     back = there.vertices - offset
     distance, _ = cKDTree(here.vertices).query(back)
     assert np.quantile(distance, 0.999) < 1e-3
-    assert check_mesh(there.vertices, there.triangles).is_clean
+    assert check_mesh(there.vertices, there.faces).is_clean
 
 
 def test_colours_come_from_the_nearest_points(scene_points: np.ndarray, tmp_path: Path) -> None:

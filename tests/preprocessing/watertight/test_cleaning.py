@@ -31,25 +31,25 @@ def test_unmerged_repeated_flipped_and_empty_faces_come_back_as_the_ball(seed: i
     faces = np.concatenate([faces, np.stack([FACES[:9, 0], FACES[:9, 1], FACES[:9, 1]], axis=1)])
     faces = faces[rng.permutation(len(faces))]
     soup = VERTICES[faces].reshape(-1, 3)  # every corner a vertex of its own
-    vertices, triangles = clean_soup(soup, np.arange(len(soup)).reshape(-1, 3))
+    vertices, faces = clean_soup(soup, np.arange(len(soup)).reshape(-1, 3))
     assert len(vertices) == len(VERTICES)
-    assert len(triangles) == len(FACES)
-    assert corner_sets(vertices, triangles) == corner_sets(VERTICES, FACES)
+    assert len(faces) == len(FACES)
+    assert corner_sets(vertices, faces) == corner_sets(VERTICES, FACES)
 
 
 def test_minus_zero_is_zero() -> None:
     soup = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [-0.0, -0.0, 0], [0, 1, -0.0], [-1, 0, 0]])
-    vertices, triangles = clean_soup(soup, np.array([[0, 1, 2], [3, 4, 5]]))
+    vertices, faces = clean_soup(soup, np.array([[0, 1, 2], [3, 4, 5]]))
     assert len(vertices) == 4
-    assert (edge_use(triangles) == 2).sum() == 1
+    assert (edge_use(faces) == 2).sum() == 1
 
 
 def test_a_sliver_in_a_large_mesh_stays_and_a_face_without_area_goes() -> None:
     vertices = np.vstack([VERTICES, [[2, 0, 0], [3, 0, 0], [2.5, 1e-6, 0], [2.5, 0, 0]]])
     first = len(VERTICES)
     faces = np.vstack([FACES, [[first, first + 1, first + 2], [first, first + 1, first + 3]]])
-    cleaned, triangles = clean_soup(vertices, faces)
-    assert len(triangles) == len(FACES) + 1
+    cleaned, faces = clean_soup(vertices, faces)
+    assert len(faces) == len(FACES) + 1
     assert cKDTree(cleaned).query([[2.5, 1e-6, 0]])[0] == 0
 
 
@@ -62,7 +62,7 @@ def test_vertices_that_are_not_finite_are_counted(value: float) -> None:
 
 
 def test_a_mesh_of_nothing_is_refused() -> None:
-    with pytest.raises(MeshError, match="no triangles"):
+    with pytest.raises(MeshError, match="no faces"):
         clean_soup(VERTICES, FACES[:0])
     with pytest.raises(MeshError, match="no face with an area"):
         clean_soup(VERTICES, np.stack([FACES[:, 0], FACES[:, 1], FACES[:, 1]], axis=1))
@@ -102,15 +102,15 @@ def test_edge_use_and_parts_agree_with_a_plain_count(faces: list[list[int]]) -> 
     for number, face in enumerate(faces):
         for start, end in zip(face, face[1:] + face[:1], strict=True):
             uses.setdefault(frozenset((start, end)), []).append(number)
-    triangles = np.array(faces, np.int64)
-    assert sorted(edge_use(triangles)) == sorted(len(users) for users in uses.values())
+    faces = np.array(faces, np.int64)
+    assert sorted(edge_use(faces)) == sorted(len(users) for users in uses.values())
     part = list(range(len(faces)))
     for _ in faces:  # the lowest number spreads over shared edges
         for users in uses.values():
             lowest = min(part[user] for user in users)
             for user in users:
                 part[user] = lowest
-    ours = face_parts(triangles, 8)
+    ours = face_parts(faces, 8)
     assert len(set(zip(ours.tolist(), part, strict=True))) == len(set(part)) == ours.max() + 1
 
 
@@ -142,9 +142,9 @@ def test_parts_that_share_a_vertex_are_each_turned_out() -> None:
     )
     two.invert()
     both = trimesh.util.concatenate([one, two])
-    vertices, triangles = clean_soup(np.asarray(both.vertices), np.asarray(both.faces))
+    vertices, faces = clean_soup(np.asarray(both.vertices), np.asarray(both.faces))
     assert len(vertices) == 15
-    turned = orient(vertices, triangles)
+    turned = orient(vertices, faces)
     assert turned is not None
     assert trimesh.Trimesh(vertices, turned, process=False).volume == pytest.approx(2)
 
@@ -153,6 +153,6 @@ def test_a_one_sided_surface_cannot_be_turned() -> None:
     """The projective plane on six vertices: every edge has two faces, and there is no inside."""
     faces = [[0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 5], [0, 5, 1]]
     faces += [[1, 2, 4], [2, 3, 5], [3, 4, 1], [4, 5, 2], [5, 1, 3]]
-    triangles = np.array(faces, np.int64)
-    assert (edge_use(triangles) == 2).all()
-    assert orient(np.random.default_rng(0).normal(size=(6, 3)), triangles) is None
+    faces = np.array(faces, np.int64)
+    assert (edge_use(faces) == 2).all()
+    assert orient(np.random.default_rng(0).normal(size=(6, 3)), faces) is None

@@ -75,7 +75,7 @@ SOLIDS: dict[
 
 
 def parts_of(result: WatertightMesh) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    return result.vertices, result.triangles
+    return result.vertices, result.faces
 
 
 def assert_watertight(result: WatertightMesh) -> None:
@@ -87,7 +87,7 @@ def assert_watertight(result: WatertightMesh) -> None:
     assert mesh.volume > 0
     theirs = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(result.vertices),
-        o3d.utility.Vector3iVector(result.triangles.astype(np.int32)),
+        o3d.utility.Vector3iVector(result.faces.astype(np.int32)),
     )
     assert theirs.is_watertight()
     assert np.abs(result.vertices).max() < 0.55
@@ -346,7 +346,7 @@ def test_the_same_soup_gives_the_same_bytes() -> None:
     config = WatertightConfig(visibility=VisibilityConfig(resolution=24), largest_hausdorff=0.15)
     one, two = close(mesh, config), close(mesh, config)
     assert one.vertices.tobytes() == two.vertices.tobytes()
-    assert one.triangles.tobytes() == two.triangles.tobytes()
+    assert one.faces.tobytes() == two.faces.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -362,8 +362,8 @@ def test_the_same_soup_gives_the_same_bytes() -> None:
 )
 def test_real_open_meshes_become_solids_near_them(file: str) -> None:
     mesh = read_mesh(shared_data(file))
-    assert not trimesh.Trimesh(mesh.vertices, mesh.triangles).is_watertight
-    result = make_watertight(mesh.vertices, mesh.triangles)
+    assert not trimesh.Trimesh(mesh.vertices, mesh.faces).is_watertight
+    result = make_watertight(mesh.vertices, mesh.faces)
     assert_watertight(result)
     assert result.chamfer_l1 < 0.006
     assert result.hausdorff < 0.06
@@ -373,6 +373,6 @@ def test_real_open_meshes_become_solids_near_them(file: str) -> None:
 def test_real_parts_that_nearly_touch_unite_without_crossings(name: str) -> None:
     """Unions whose slivers are thinner than rounding."""
     mesh = read_mesh(shared_data(f"meshes/objects_aws_house/{name}.ply"))
-    result = make_watertight(mesh.vertices, mesh.triangles)
+    result = make_watertight(mesh.vertices, mesh.faces)
     assert_watertight(result)
     assert result.method == "exact"
