@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -129,7 +130,7 @@ def _start(**options: Any) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     is_kept = callable(handler) and threading.current_thread() is threading.main_thread()
     try:
-        with _muted(is_kept):
+        with _witnessed(), _muted(is_kept):
             ray.init(
                 logging_level=logging.ERROR,
                 log_to_driver=False,
@@ -144,6 +145,23 @@ def _start(**options: Any) -> None:
     finally:
         if is_kept:  # native code has put one of its own in its place
             signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _witnessed() -> Iterator[None]:
+    """While Ray starts: a shell that says so, should this process end with no word of its own.
+
+    Where the raylet dies before it is connected to, native code ends the process at once, and no Python runs any more.
+    """
+    words = "tessera: ended while Ray was starting; what is finished is kept: run the same command again"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"read word || echo '{words}' >&2"], stdin=subprocess.PIPE, start_new_session=True
+    ) as witness:
+        assert witness.stdin is not None
+        try:
+            yield
+        finally:
+            witness.communicate(b"started\n")
 
 
 @contextmanager

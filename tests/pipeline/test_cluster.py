@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from pipeline.errors import ClusterError
 from pipeline.reconstruction import ReconstructConfig
 from preprocessing.scan_files import write_scan_ply
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ReconstructConfig(voxel_size=0.125, max_tile_voxels=24)
 
 
@@ -106,3 +109,30 @@ def test_a_long_path_for_temporary_files_is_one_line_with_the_cure(
             raise AssertionError("Ray started")
     finally:
         monkeypatch.setattr("tempfile.tempdir", None)
+
+
+def test_a_start_in_which_ray_loses_a_process_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore about it.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with (
+        pytest.raises(ClusterError, match=r"^cannot start Ray: The current node .* startup\.; .* again$"),
+        ray_session(),
+    ):
+        pass
+
+
+def test_a_process_that_native_code_ends_while_ray_starts_leaves_a_word() -> None:
+    program = (
+        "import os, ray, pipeline.cluster\n"
+        "ray.init = lambda **_: os._exit(1)\n"
+        "with pipeline.cluster.ray_session('local'): pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "tessera: ended while Ray was starting; what is finished is kept: run the same command again\n"
+    )
