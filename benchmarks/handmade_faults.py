@@ -78,7 +78,7 @@ SUBJECTS = (
     ),
     Subject(
         "pipeline/reconstruction/blending.py",
-        (f"{RECONSTRUCTION}/test_seams.py", f"{RECONSTRUCTION}/test_levels.py"),
+        (f"{RECONSTRUCTION}/test_seams.py",),
         (
             ("t * t * (3.0 - 2.0 * t)", "t * t"),
             ("(1.0 - axis_ramp(coordinates, (place + 1)", "(axis_ramp(coordinates, (place + 1)"),
@@ -92,7 +92,7 @@ SUBJECTS = (
         (f"{RECONSTRUCTION}/test_seams.py",),
         (
             ("active = refined | (inside & free)", "active = refined"),
-            ("lowest = cells - (np.arange(3) != axis[:, None])", "lowest = cells"),
+            ("places = np.maximum(lowest, 0) //", "places = np.maximum(lowest - 1, 0) //"),
             ("normals = np.cross(b - a, c - a)", "normals = np.cross(c - a, b - a)"),
             ("np.moveaxis(free, axis, 0)[-1] = True", "np.moveaxis(free, axis, 0)[0] = True"),
             ("(counts == 2) & (forward != 1)", "(counts == 2) & (forward == 1)"),
@@ -100,7 +100,7 @@ SUBJECTS = (
     ),
     Subject(
         "pipeline/reconstruction/merge.py",
-        (f"{RECONSTRUCTION}/test_seams.py", f"{RECONSTRUCTION}/test_inputs.py", f"{RECONSTRUCTION}/test_observed.py"),
+        (f"{RECONSTRUCTION}/test_merge.py",),
         (
             ("rows.normal_sums[place[hit]] += shared.normal_sums[hit]", "pass"),
             ("shown[place[hit]] = True", "pass"),
@@ -112,7 +112,7 @@ SUBJECTS = (
     ),
     Subject(
         "pipeline/reconstruction/parts.py",
-        (f"{RECONSTRUCTION}/test_inputs.py", f"{RECONSTRUCTION}/test_observed.py"),
+        (f"{RECONSTRUCTION}/test_merge.py", f"{RECONSTRUCTION}/test_observed.py"),
         (
             ("kept[np.argmax(voxels)] = True", "pass"),
             ("kept = voxels >= fewest_voxels", "kept = voxels > fewest_voxels + 8"),
@@ -156,7 +156,7 @@ SUBJECTS = (
         ("tests/preprocessing/test_surface_sampling.py",),
         (
             ("root, along = np.sqrt(rng.random(count))", "root, along = rng.random(count)"),
-            ('side="right")', 'side="left")'),
+            ("root * (1 - along), root * along", "root * along, root * along"),
             ("cumulative = np.cumsum(doubled)", "cumulative = np.cumsum(doubled**0.5)"),
         ),
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from foundation.atomic_file import appearing
+from preprocessing.camera import Camera, orbit_camera
 from preprocessing.errors import MeshError
 from preprocessing.native import load_open3d, ray_threads
 
@@ -19,77 +19,6 @@ BACK = np.array([0.80, 0.34, 0.26])  # faces seen from inside the solid, as at a
 SKY = (np.array([0.98, 0.985, 1.0]), np.array([0.86, 0.89, 0.93]))
 LIGHTS = ((np.array([0.45, -0.6, 0.75]), 0.62), (np.array([-0.7, 0.2, 0.35]), 0.22))
 OCCLUSION_RAYS = 12
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera, or one of parallel rays.
-
-    Attributes:
-        eye, target: positions.
-        field_of_view_deg: vertical; of parallel rays too, which span what it sees at the target.
-        is_orthographic: parallel rays.
-    """
-
-    eye: NDArray[np.float64]
-    target: NDArray[np.float64]
-    field_of_view_deg: float = 35.0
-    is_orthographic: bool = False
-
-    def axes(self) -> NDArray[np.float64]:
-        """Unit vectors right, down and forward, the rows of a (3, 3) array."""
-        forward = (self.target - self.eye) / np.linalg.norm(self.target - self.eye)
-        up = np.array([0.0, 1.0, 0.0]) if abs(forward[2]) > 0.99999 else np.array([0.0, 0.0, 1.0])
-        right = np.cross(forward, up)
-        right /= np.linalg.norm(right)
-        return np.stack([right, np.cross(forward, right), forward])
-
-    @property
-    def reach(self) -> float:
-        """Half the picture's height, at distance 1 or, of parallel rays, at the target."""
-        reach = float(np.tan(np.radians(self.field_of_view_deg) / 2))
-        return reach * float(np.linalg.norm(self.target - self.eye)) if self.is_orthographic else reach
-
-    def rays(self, width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Origins and unit directions (height * width, 3), row by row."""
-        right, down, forward = self.axes()
-        x = (np.arange(width) + 0.5 - width / 2) / (height / 2) * self.reach
-        y = (np.arange(height) + 0.5 - height / 2) / (height / 2) * self.reach
-        across = (x[None, :, None] * right + y[:, None, None] * down).reshape(-1, 3)
-        if self.is_orthographic:
-            return self.eye + across, np.broadcast_to(forward, across.shape)
-        directions = forward + across
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        return np.broadcast_to(self.eye, directions.shape), directions
-
-    def project(
-        self, points: NDArray[np.float64], width: int, height: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Columns and rows (N, 2) of points (N, 3), their depths (N,), and which are in the picture (N,)."""
-        local = (points - self.eye) @ self.axes().T
-        depth = local[:, 2]
-        is_seen = depth > 0
-        scale = height / 2 / self.reach / (1.0 if self.is_orthographic else np.where(is_seen, depth, 1.0))
-        place = local[:, :2] * np.reshape(scale, (-1, 1)) + np.array([width / 2, height / 2])
-        is_seen &= ((place >= 0) & (place < (width, height))).all(axis=1)
-        return np.floor(np.where(is_seen[:, None], place, 0)).astype(np.int64), depth, is_seen
-
-
-def orbit_camera(
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-    azimuth_deg: float,
-    elevation_deg: float,
-    is_orthographic: bool = False,
-) -> Camera:
-    """A camera that sees a whole bounding box from a direction."""
-    centre, radius = 0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low))
-    azimuth, elevation = np.radians(azimuth_deg), np.radians(elevation_deg)
-    direction = np.array(
-        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
-    )
-    distance = radius / np.sin(np.radians(35.0) / 2)
-    return Camera(centre + direction * distance, centre, is_orthographic=is_orthographic)
 
 
 class MeshPictures:

@@ -461,6 +461,25 @@ def test_points_queries_and_labels_of_a_crop_belong_together(store: Path) -> Non
     assert checked >= 4
 
 
+def test_nothing_is_asked_where_a_cut_crop_lacks_context(store: Path) -> None:
+    config = CropConfig(whole_share=0.0)
+    source = CropSource(store, "train", config, seed=1)
+    asked = np.concatenate([source.batch(step, 1).queries for step in range(12)])
+    assert len(asked) > 1000
+    assert asked.min() > config.context
+    assert asked.max() < config.window_grid - config.context
+
+
+@pytest.mark.parametrize(("share", "signs"), [(0.0, {1}), (0.5, {-1, 1}), (1.0, {-1})])
+def test_crops_are_mirrored_as_often_as_asked(store: Path, share: float, signs: set[int]) -> None:
+    source = CropSource(store, "train", CropConfig(mirrored_share=share), seed=1)
+    rng = np.random.default_rng(2)
+    turns = [source._rotation(is_whole, rng) for is_whole in (True, False) for _ in range(20)]
+    assert {round(float(np.linalg.det(turn))) for turn in turns} == signs
+    for turn in turns:
+        np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-6)
+
+
 def test_an_empty_split_says_what_to_do(store: Path) -> None:
     with pytest.raises(DatasetError, match="no shapes in split 'val'"):
         CropSource(store, "val", CropConfig(), seed=0)

@@ -36,7 +36,7 @@ def test_trimesh_and_open3d_read_the_same_surface(suffix: str, tmp_path: Path) -
     ours = read_mesh(path)
     assert len(ours.faces) == len(FACES)
     theirs = o3d.io.read_triangle_mesh(str(path))
-    assert len(theirs.faces) == len(FACES)
+    assert len(theirs.triangles) == len(FACES)
     for vertices in (ours.vertices, np.asarray(theirs.vertices)):
         np.testing.assert_allclose(np.linalg.norm(vertices, axis=1), 2.0, atol=1e-5)
     if suffix != ".stl":  # its vertices come in the order of the faces' corners

@@ -54,6 +54,26 @@ def test_flipped_faces_keep_the_consistency_and_negate_the_signed_one() -> None:
     assert metrics.normal_consistency_signed == pytest.approx(-1, abs=2e-3)
 
 
+def test_the_consistency_does_not_let_opposite_faces_cancel() -> None:
+    left, right = INNER.copy(), INNER.copy()
+    right.invert()
+    right.apply_translation([3, 0, 0])
+    truth = INNER.copy()
+    truth.apply_translation([3, 0, 0])
+    metrics = measure(left + right, INNER + truth)
+    assert metrics.normal_consistency == pytest.approx(1, abs=2e-3)
+    assert metrics.normal_consistency_signed == pytest.approx(0, abs=0.05)
+
+
+def test_half_of_a_surface_is_precise_and_of_half_the_recall() -> None:
+    half = INNER.submesh([INNER.triangles_center[:, 2] > 0], append=True)
+    score = measure(half, INNER).thresholds[0]
+    assert score.precision == 1
+    # A band of 2% of the radius beside the half is near enough.
+    assert score.recall == pytest.approx(0.5 + 0.02 / 2, abs=0.01)
+    assert score.f_score == pytest.approx(2 * score.recall / (1 + score.recall))
+
+
 def test_overlapping_reference_parts_count_as_their_union() -> None:
     a, b = trimesh.creation.box(), trimesh.creation.box()
     b.apply_translation([0.5, 0.3, 0.2])

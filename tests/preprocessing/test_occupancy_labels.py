@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from preprocessing.errors import MeshError
-from preprocessing.occupancy_labels import label_mesh, unpaired_edges
+from preprocessing.occupancy_labels import Solid, label_mesh, signed_distances, unpaired_edges
 from preprocessing.solids import box, ring, union_mesh
 
 
@@ -32,3 +32,40 @@ def test_an_open_mesh_is_refused_with_its_count_of_open_edges():
     assert unpaired_edges(solid.faces) == 0
     with pytest.raises(MeshError, match="3 of its edges"):
         label_mesh(solid.vertices, solid.faces[1:], np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("offset", [0.0, 2.5e6])
+def test_signed_distances_of_a_box_are_those_of_its_closed_form(offset):
+    low, high = np.zeros(3), np.array([1.0, 2.0, 3.0])
+    solid = box(tuple(low), tuple(high))
+    queries = np.random.default_rng(5).uniform(-1.5, 4.5, (20_000, 3))
+    beyond = np.maximum(np.maximum(low - queries, queries - high), 0)
+    depth = np.minimum(queries - low, high - queries).min(axis=1)
+    truth = np.where(depth > 0, -depth, np.linalg.norm(beyond, axis=1))
+    found = signed_distances(solid.vertices + offset, solid.faces, queries + offset, depth > 0)
+    np.testing.assert_allclose(found, truth, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("wrong", range(3))
+@pytest.mark.parametrize("answer", [0, 1])
+def test_a_ray_that_errs_is_outvoted(wrong, answer, monkeypatch):
+    solid = box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    queries = np.random.default_rng(6).uniform(-0.5, 1.5, (500, 3))
+    ray_by_ray, calls = Solid._winding, []
+
+    def winding(self, local, direction):
+        calls.append(direction)
+        right = ray_by_ray(self, local, direction)
+        return np.full_like(right, answer) if len(calls) - 1 == wrong else right
+
+    monkeypatch.setattr(Solid, "_winding", winding)
+    inside = Solid(solid.vertices, solid.faces).occupancy(queries)
+    assert len(calls) == 3
+    assert np.array_equal(inside, ((queries > 0) & (queries < 1)).all(axis=1))
+
+
+def test_a_mesh_that_is_inside_out_is_read_as_if_turned_right():
+    solid = box((0.0, 0.0, 0.0), (1.0, 2.0, 1.0))
+    queries = np.random.default_rng(7).uniform(-0.5, 2.5, (2_000, 3))
+    inside = Solid(solid.vertices, solid.faces[:, ::-1]).occupancy(queries)
+    assert np.array_equal(inside, ((queries > 0) & (queries < [1, 2, 1])).all(axis=1))

@@ -7,8 +7,9 @@ import pytest
 import trimesh
 from PIL import Image
 
+from preprocessing.camera import Camera, orbit_camera
 from preprocessing.errors import MeshError
-from preprocessing.render import Camera, MeshPictures, orbit_camera, point_picture, preview_sheet
+from preprocessing.render import MeshPictures, point_picture, preview_sheet
 
 BALL = trimesh.creation.icosphere(4, 1.0)
 

@@ -8,9 +8,10 @@ import trimesh
 from numpy.typing import NDArray
 
 from preprocessing import views
+from preprocessing.camera import Up
 from preprocessing.dataset import Views
 from preprocessing.metrics import nearest_on_surface
-from preprocessing.views import camera_poses, intrinsics, render_views
+from preprocessing.views import cameras_around, render_views
 
 SIZE = 48
 RADIUS = 0.4
@@ -97,11 +98,12 @@ def test_a_point_lands_on_the_pixel_whose_depth_it_has() -> None:
 
 
 @pytest.mark.parametrize("up", ["y", "z"])
-def test_the_whole_cube_is_in_every_picture(up: str) -> None:
-    poses = camera_poses(400, np.random.default_rng(0), up)  # type: ignore[arg-type]
+def test_the_whole_cube_is_in_every_picture(up: Up) -> None:
+    cameras = cameras_around(400, np.random.default_rng(0), up)
+    poses = np.stack([camera.pose() for camera in cameras])
     corners = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
     local = np.einsum("vij,cj->vci", poses[:, :, :3], corners) + poses[:, None, :, 3]
-    pixel = local @ intrinsics(SIZE).T
+    pixel = local @ cameras[0].pinhole(SIZE, SIZE).T
     pixel = pixel[..., :2] / pixel[..., 2:]
     assert (local[..., 2] > 0).all()
     assert pixel.min() >= 0
@@ -110,8 +112,8 @@ def test_the_whole_cube_is_in_every_picture(up: str) -> None:
 
 
 @pytest.mark.parametrize("up", ["y", "z"])
-def test_cameras_look_at_the_centre_from_above(up: str) -> None:
-    poses = camera_poses(24, np.random.default_rng(2), up)  # type: ignore[arg-type]
+def test_cameras_look_at_the_centre_from_above(up: Up) -> None:
+    poses = np.stack([camera.pose() for camera in cameras_around(24, np.random.default_rng(2), up)])
     rotation, translation = poses[:, :, :3], poses[:, :, 3]
     np.testing.assert_allclose(
         rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (24, 1, 1)), atol=1e-12

@@ -74,8 +74,8 @@ def test_handles_and_parts_survive():
 def test_what_needs_no_simplification_is_returned_as_it_is():
     cube = trimesh.creation.box()
     vertices, faces = np.array(cube.vertices), np.array(cube.faces, np.int64)
-    for faces in (12, 1000):
-        kept = simplify(vertices, faces, faces)
+    for most in (12, 1000):
+        kept = simplify(vertices, faces, most)
         assert kept[0] is vertices
         assert kept[1] is faces
     empty = simplify(np.zeros((0, 3)), np.zeros((0, 3), np.int64), 10)

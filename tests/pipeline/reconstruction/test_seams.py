@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convonet.mise import SampledField
-from pipeline.reconstruction.blending import tile_weight
+from pipeline.reconstruction.blending import axis_ramp, tile_weight
 from pipeline.reconstruction.merge import cancel_opposites
 from pipeline.reconstruction.tile_surface import owner_of
 from tests.references.dense_marching_cubes import assert_closed_manifold, grid_points
@@ -102,3 +102,32 @@ def test_every_vertex_has_exactly_one_owner_and_the_owner_has_it() -> None:
         for owner in np.unique(owner_of(foreign, plan)):
             mine = foreign[owner_of(foreign, plan) == owner]
             assert np.isin(mine, parts[int(owner)].keys[: parts[int(owner)].owned_border]).all()
+
+
+def test_the_ramp_rises_smoothly_across_the_whole_band() -> None:
+    face, band = 5000, 1000
+    places = np.arange(face - 2 * band, face + 2 * band + 1)
+    ramp = axis_ramp(places, face, band)
+    assert (ramp[places <= face - band] == 0).all()
+    assert (ramp[places >= face + band] == 1).all()
+    np.testing.assert_allclose(ramp + ramp[::-1], 1, rtol=0, atol=1e-15)
+    slope = np.gradient(ramp)
+    assert (slope[np.abs(places - face) < band] > 0).all()
+    assert slope.max() == pytest.approx(slope[places == face][0])
+    assert slope.max() < 1 / band  # a straight ramp has half of this, one over half of the band all of it
+    assert np.abs(np.diff(slope)).max() < 6 / (2 * band) ** 2  # no kink, also where the band begins and ends
+
+
+def test_the_tiles_shares_of_normals_add_up_and_point_outwards() -> None:
+    ball = spheres([(47.3, 48.9, 46.1)], [30.2])
+    (one,) = surfaces(WHOLE, sample_fields(WHOLE, ball)).values()
+    plan = tiled((2, 2, 2))
+    sums = {key: np.zeros(3) for key in one.keys.tolist()}
+    for part in surfaces(plan, sample_fields(plan, ball)).values():
+        for key, share in zip(part.keys.tolist(), part.normal_sums, strict=True):
+            sums[key] += share
+    np.testing.assert_allclose([sums[key] for key in one.keys.tolist()], one.normal_sums, rtol=0, atol=1e-5)
+    outwards = one.positions - (47.3, 48.9, 46.1)
+    cosines = (outwards * one.normal_sums).sum(axis=1)
+    cosines /= np.linalg.norm(outwards, axis=1) * np.linalg.norm(one.normal_sums, axis=1)
+    assert cosines.min() > 0.99

@@ -1,0 +1,78 @@
+"""The merged mesh does not depend on the tiling: vertices, normals and the border of what was observed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.reconstruction.merge import (
+    MeshSummary,
+    Surface,
+    SurfaceChoice,
+    TileReader,
+    merge_tiles,
+    write_tile,
+)
+from pipeline.reconstruction.parts import tile_parts
+from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.store import RunStore
+from pipeline.reconstruction.support import VertexSupport
+from preprocessing.mesh_files import Mesh, read_mesh
+from tests.references.fields import Field, spheres, union
+from tests.references.tiled_scene import WHOLE, sample_fields, surfaces, tiled
+
+TRIM = 1.5
+# Two balls across the tiles' borders, and a crumb in one of them.
+BALLS = union(spheres([(47.3, 48.9, 46.1)], [30.2]), spheres([(84.2, 84.9, 84.4)], [2.1]))
+
+
+def merged(
+    plan: ScenePlan, field: Field, folder: Path, surface: Surface, fewest: int
+) -> tuple[MeshSummary, Mesh]:
+    """The mesh of a field of which only what lies below a slanted plane was observed."""
+    store = RunStore(str(folder / "run"))
+    for tile, part in surfaces(plan, sample_fields(plan, field)).items():
+        above = part.positions @ np.array([0.3, 0.5, 0.8]) / 2 - 38.0
+        support = VertexSupport(
+            np.maximum(above, 0).astype(np.float32), np.ones(len(above), np.float32), None
+        )
+        write_tile(store, tile, part, support, tile_parts(part, support, plan.cells_per_voxel, TRIM), {})
+    choice = SurfaceChoice(surface, TRIM, fewest)
+    summary = merge_tiles(TileReader(store, plan, range(plan.tile_count), choice), folder / "mesh.ply", False)
+    return summary, read_mesh(folder / "mesh.ply")
+
+
+@pytest.mark.parametrize("surface", ["closed", "observed"])
+@pytest.mark.parametrize("fewest", [0, 24])
+def test_eight_tiles_give_the_mesh_of_one(surface: Surface, fewest: int, tmp_path: Path) -> None:
+    (one, expected), (many, found) = (
+        merged(plan, BALLS, tmp_path / str(number), surface, fewest)
+        for number, plan in enumerate((WHOLE, tiled((2, 2, 2))))
+    )
+    assert (many.vertices, many.faces, many.parts) == (one.vertices, one.faces, one.parts)
+    assert (many.open_edges, many.is_watertight) == (one.open_edges, one.is_watertight)
+    assert one.is_watertight == (surface == "closed")
+    assert many.observed_area == pytest.approx(one.observed_area)
+    assert many.guessed_area == pytest.approx(one.guessed_area)
+    assert len(np.unique(found.faces)) == len(found.vertices)
+    here, there = (np.lexsort(np.round(mesh.vertices, 4).T) for mesh in (expected, found))
+    np.testing.assert_allclose(found.vertices[there], expected.vertices[here], rtol=0, atol=1e-5)
+    assert expected.normals is not None
+    assert found.normals is not None
+    np.testing.assert_allclose(found.normals[there], expected.normals[here], rtol=0, atol=1e-4)
+
+
+def test_areas_are_those_of_the_ball_and_of_its_cap(tmp_path: Path) -> None:
+    summary, mesh = merged(tiled((2, 2, 2)), spheres([(48.0, 48.0, 48.0)], [30.0]), tmp_path, "closed", 0)
+    radius = 30.0 / 2 * WHOLE.voxel_size
+    whole = 4 * np.pi * radius**2
+    assert summary.observed_area + summary.guessed_area == pytest.approx(whole, rel=0.01)
+    normal = np.array([0.3, 0.5, 0.8])
+    to_plane = (38.0 + TRIM - 24.0 * normal.sum()) / np.linalg.norm(normal) * WHOLE.voxel_size
+    assert summary.guessed_area == pytest.approx(2 * np.pi * radius * (radius - to_plane), rel=0.05)
+    assert mesh.normals is not None
+    outwards = mesh.vertices - (np.array(WHOLE.origin) + 24.0 * WHOLE.voxel_size)
+    cosines = (outwards * mesh.normals).sum(axis=1) / np.linalg.norm(outwards, axis=1)
+    assert cosines.min() > 0.99
