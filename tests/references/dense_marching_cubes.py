@@ -33,15 +33,14 @@ def edges_not_shared_by_two(faces: NDArray[np.int64]) -> int:
 
 def assert_closed_manifold(faces: NDArray[np.int64]) -> None:
     """Every directed edge once, its reverse once, one cycle of faces around each vertex, no face twice."""
-    directed = Counter((int(f[i]), int(f[(i + 1) % 3])) for f in faces for i in range(3))
+    rows = faces.tolist()
+    directed = Counter(edge for a, b, c in rows for edge in ((a, b), (b, c), (c, a)))
     assert all(n == 1 for n in directed.values()), "a directed edge is used twice"
     assert all((b, a) in directed for a, b in directed), "an edge has one face only"
-    assert len({frozenset(map(int, f)) for f in faces}) == len(faces), "a face comes twice"
+    assert len({frozenset(row) for row in rows}) == len(rows), "a face comes twice"
     around: dict[int, dict[int, int]] = defaultdict(dict)
-    for face in faces:
-        for i in range(3):
-            v, a, b = (int(face[(i + k) % 3]) for k in range(3))
-            around[v][a] = b
+    for a, b, c in rows:
+        around[a][b], around[b][c], around[c][a] = c, a, b
     for v, ring in around.items():
         start = next(iter(ring))
         at, steps = ring[start], 1

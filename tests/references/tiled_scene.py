@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +44,17 @@ def crossed_cells(field: Field, low: NDArray[np.int64], high: NDArray[np.int64])
     return np.argwhere(np.any(views, axis=0) & ~np.all(views, axis=0)) + low
 
 
-def sample_fields(plan: ScenePlan, field: Field, is_seeded: bool = True) -> dict[int, SampledField]:
-    """Every tile's field over its region, seeded where the surface is."""
-    fields = {}
-    for tile in range(plan.tile_count):
-        region = plan.region_box(tile)
-        low, high = np.asarray(region.low), np.asarray(region.high)
-        seeds = crossed_cells(field, low, high) if is_seeded else np.zeros((0, 3), np.int64)
-        fields[tile] = refine(field, low, high, seeds, MISE)
-    return fields
+def sample_field(plan: ScenePlan, tile: int, field: Field, is_seeded: bool = True) -> SampledField:
+    """One tile's field over its region, seeded where the surface is."""
+    region = plan.region_box(tile)
+    low, high = np.asarray(region.low), np.asarray(region.high)
+    seeds = crossed_cells(field, low, high) if is_seeded else np.zeros((0, 3), np.int64)
+    return refine(field, low, high, seeds, MISE)
+
+
+def sample_fields(plan: ScenePlan, field: Field) -> dict[int, SampledField]:
+    """Every tile's field."""
+    return {tile: sample_field(plan, tile, field) for tile in range(plan.tile_count)}
 
 
 def surfaces(plan: ScenePlan, fields: dict[int, SampledField]) -> dict[int, TileSurface]:
@@ -60,19 +62,30 @@ def surfaces(plan: ScenePlan, fields: dict[int, SampledField]) -> dict[int, Tile
     return {tile: tile_surface(plan, tile, fields) for tile in range(plan.tile_count)}
 
 
-def join(parts: dict[int, TileSurface]) -> tuple[dict[int, NDArray[np.float64]], set[tuple[int, ...]]]:
-    """Vertex positions by key, and faces as a set of key triples turned to start at their least key.
+@dataclass(frozen=True)
+class Joined:
+    """All tiles' surfaces as one, in an order that does not depend on the tiles.
 
-    Fails if two tiles give one vertex different positions, or a face comes twice.
+    Attributes:
+        keys: (V,) of the vertices, ascending.
+        positions: (V, 3).
+        faces: (F, 3) vertex keys, each turned to start at its least one, in ascending order.
     """
-    positions: dict[int, NDArray[np.float64]] = {}
-    faces: list[tuple[int, ...]] = []
-    for part in parts.values():
-        for key, position in zip(part.keys.tolist(), part.positions, strict=True):
-            known = positions.setdefault(key, position)
-            assert np.array_equal(known, position), f"vertex {key} has two positions"
-        for face in part.faces.tolist():
-            start = face.index(min(face))
-            faces.append(tuple(face[start:] + face[:start]))
-    assert len(set(faces)) == len(faces), "a face comes twice"
-    return positions, set(faces)
+
+    keys: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    faces: NDArray[np.int64]
+
+
+def join(parts: dict[int, TileSurface]) -> Joined:
+    """Join tiles by their keys. Fails if two tiles give one vertex different positions, or a face comes twice."""
+    every = np.concatenate([part.keys for part in parts.values()])
+    positions = np.concatenate([part.positions for part in parts.values()])
+    keys, first, same = np.unique(every, return_index=True, return_inverse=True)
+    assert np.array_equal(positions, positions[first][same]), "a vertex has two positions"
+    faces = np.concatenate([part.faces for part in parts.values()])
+    turns = (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3
+    faces = np.take_along_axis(faces, turns, axis=1)
+    faces = faces[np.lexsort(faces.T[::-1])]
+    assert (faces[1:] != faces[:-1]).any(axis=1).all(), "a face comes twice"
+    return Joined(keys, positions[first], faces)

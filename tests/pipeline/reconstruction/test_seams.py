@@ -11,7 +11,7 @@ from pipeline.reconstruction.merge import cancel_opposites
 from pipeline.reconstruction.tile_surface import owner_of
 from tests.references.dense_marching_cubes import assert_closed_manifold, grid_points
 from tests.references.fields import Field, box, gyroid, spheres, union, waves
-from tests.references.tiled_scene import WHOLE, join, sample_fields, surfaces, tiled
+from tests.references.tiled_scene import WHOLE, Joined, join, sample_field, sample_fields, surfaces, tiled
 
 TILINGS = [(2, 2, 2), (3, 3, 3), (1, 2, 3), (3, 1, 2)]
 FIELDS: dict[str, Field] = {
@@ -27,7 +27,7 @@ FIELDS: dict[str, Field] = {
 
 
 @pytest.fixture(scope="module")
-def whole() -> dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]]:
+def whole() -> dict[str, Joined]:
     return {name: join(surfaces(WHOLE, sample_fields(WHOLE, field))) for name, field in FIELDS.items()}
 
 
@@ -36,23 +36,18 @@ def whole() -> dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]]:
 def test_every_tiling_gives_the_same_vertices_and_faces(
     name: str,
     grid: tuple[int, int, int],
-    whole: dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]],
+    whole: dict[str, Joined],
 ) -> None:
     plan = tiled(grid)
-    positions, faces = join(surfaces(plan, sample_fields(plan, FIELDS[name])))
-    expected, expected_faces = whole[name]
-    assert positions.keys() == expected.keys()
-    assert faces == expected_faces
-    keys = sorted(expected)
-    difference = np.array([positions[key] - expected[key] for key in keys])
-    assert np.abs(difference).max() < 1e-6
+    found = join(surfaces(plan, sample_fields(plan, FIELDS[name])))
+    np.testing.assert_array_equal(found.keys, whole[name].keys)
+    np.testing.assert_array_equal(found.faces, whole[name].faces)
+    np.testing.assert_allclose(found.positions, whole[name].positions, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", list(FIELDS))
-def test_the_joined_mesh_is_a_closed_manifold(
-    name: str, whole: dict[str, tuple[dict[int, np.ndarray], set[tuple[int, ...]]]]
-) -> None:
-    assert_closed_manifold(np.array(sorted(whole[name][1])))
+def test_the_joined_mesh_is_a_closed_manifold(name: str, whole: dict[str, Joined]) -> None:
+    assert_closed_manifold(whole[name].faces)
 
 
 @pytest.mark.parametrize(("blend_voxels", "grid"), [(4, (3, 3, 3)), (0, (3, 2, 1))])
@@ -64,11 +59,11 @@ def test_crops_that_disagree_still_join_into_a_closed_manifold(
     fields: dict[int, SampledField] = {}
     for tile in range(plan.tile_count):
         if tile % 5 != 4:
-            fields[tile] = sample_fields(plan, waves(tile, 30.0), is_seeded=False)[tile]
+            fields[tile] = sample_field(plan, tile, waves(tile, 30.0), is_seeded=False)
     parts = surfaces(plan, fields)
-    _, faces = join(parts)
+    faces = join(parts).faces
     assert len(faces) > 1000
-    assert_closed_manifold(np.array(sorted(faces)))
+    assert_closed_manifold(faces)
     remaining = np.zeros((0, 2), np.int64)
     for part in parts.values():
         assert part.bad_edges == 0
