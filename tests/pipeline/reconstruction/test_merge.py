@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.reconstruction.merge import (
     MeshSummary,
@@ -19,36 +21,49 @@ from pipeline.reconstruction.parts import tile_parts
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
+from pipeline.reconstruction.tile_surface import TileSurface
 from preprocessing.mesh_files import Mesh, read_mesh
 from tests.references.fields import Field, spheres, union
 from tests.references.tiled_scene import WHOLE, sample_fields, surfaces, tiled
 
+Distances = Callable[[TileSurface], NDArray[np.float64]]
 TRIM = 1.5
+SLANTED = np.array([0.3, 0.5, 0.8])
 # Two balls across the tiles' borders, and a crumb in one of them.
 BALLS = union(spheres([(47.3, 48.9, 46.1)], [30.2]), spheres([(84.2, 84.9, 84.4)], [2.1]))
 
 
+def below_a_plane(part: TileSurface) -> NDArray[np.float64]:
+    """Distances from the points, of a scan of all that lies below a slanted plane."""
+    return np.maximum(part.positions @ SLANTED / 2 - 38.0, 0)
+
+
+def scattered(part: TileSurface) -> NDArray[np.float64]:
+    """Distances of which every fifth or so is too large, here and there: every way that faces can meet at a border."""
+    return (part.keys * 2_654_435_761 % 1_000_003) % 19 / 10
+
+
 def merged(
-    plan: ScenePlan, field: Field, folder: Path, surface: Surface, fewest: int
+    plan: ScenePlan, field: Field, folder: Path, choice: SurfaceChoice, distances: Distances = below_a_plane
 ) -> tuple[MeshSummary, Mesh]:
-    """The mesh of a field of which only what lies below a slanted plane was observed."""
+    """The mesh of a field of which some was observed."""
     store = RunStore(str(folder / "run"))
     for tile, part in surfaces(plan, sample_fields(plan, field)).items():
-        above = part.positions @ np.array([0.3, 0.5, 0.8]) / 2 - 38.0
-        support = VertexSupport(
-            np.maximum(above, 0).astype(np.float32), np.ones(len(above), np.float32), None
-        )
+        away = distances(part).astype(np.float32)
+        support = VertexSupport(away, np.ones_like(away), None)
         write_tile(store, tile, part, support, tile_parts(part, support, plan.cells_per_voxel, TRIM), {})
-    choice = SurfaceChoice(surface, TRIM, fewest)
     summary = merge_tiles(TileReader(store, plan, range(plan.tile_count), choice), folder / "mesh.ply", False)
     return summary, read_mesh(folder / "mesh.ply")
 
 
 @pytest.mark.parametrize("surface", ["closed", "observed"])
-@pytest.mark.parametrize("fewest", [0, 24])
-def test_eight_tiles_give_the_mesh_of_one(surface: Surface, fewest: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fewest", "distances"), [(0, below_a_plane), (24, below_a_plane), (24, scattered)])
+def test_eight_tiles_give_the_mesh_of_one(
+    surface: Surface, fewest: int, distances: Distances, tmp_path: Path
+) -> None:
+    choice = SurfaceChoice(surface, TRIM, fewest)
     (one, expected), (many, found) = (
-        merged(plan, BALLS, tmp_path / str(number), surface, fewest)
+        merged(plan, BALLS, tmp_path / str(number), choice, distances)
         for number, plan in enumerate((WHOLE, tiled((2, 2, 2))))
     )
     assert (many.vertices, many.faces, many.parts) == (one.vertices, one.faces, one.parts)
@@ -65,12 +80,13 @@ def test_eight_tiles_give_the_mesh_of_one(surface: Surface, fewest: int, tmp_pat
 
 
 def test_areas_are_those_of_the_ball_and_of_its_cap(tmp_path: Path) -> None:
-    summary, mesh = merged(tiled((2, 2, 2)), spheres([(48.0, 48.0, 48.0)], [30.0]), tmp_path, "closed", 0)
+    summary, mesh = merged(
+        tiled((2, 2, 2)), spheres([(48.0, 48.0, 48.0)], [30.0]), tmp_path, SurfaceChoice("closed", TRIM, 0)
+    )
     radius = 30.0 / 2 * WHOLE.voxel_size
     whole = 4 * np.pi * radius**2
     assert summary.observed_area + summary.guessed_area == pytest.approx(whole, rel=0.01)
-    normal = np.array([0.3, 0.5, 0.8])
-    to_plane = (38.0 + TRIM - 24.0 * normal.sum()) / np.linalg.norm(normal) * WHOLE.voxel_size
+    to_plane = (38.0 + TRIM - 24.0 * SLANTED.sum()) / np.linalg.norm(SLANTED) * WHOLE.voxel_size
     assert summary.guessed_area == pytest.approx(2 * np.pi * radius * (radius - to_plane), rel=0.05)
     assert mesh.normals is not None
     outwards = mesh.vertices - (np.array(WHOLE.origin) + 24.0 * WHOLE.voxel_size)

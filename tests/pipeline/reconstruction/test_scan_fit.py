@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.reconstruction.scan_fit import band_around, cell_means, fit_distances
+from pipeline.reconstruction.scan_fit import _normals, band_around, cell_means, fit_distances
 from preprocessing.rotations import random_rotation
 
 CELLS = 2  # per voxel
@@ -63,6 +63,30 @@ def test_a_thin_wall_is_not_pulled_to_its_other_side() -> None:
     assert (result[inner & (across == 0)] < -0.3).all()  # still solid in the middle
     outside = inner & (exact == 0.5)
     assert np.abs(result[outside] - 0.5).mean() < 0.08
+
+
+def test_the_faces_of_a_wall_of_half_a_voxel_do_not_pull_at_each_other() -> None:
+    rng = np.random.default_rng(8)
+    points = np.concatenate([plane_points(rng, np.array([1.0, 0, 0]), side * 0.25, 0.01) for side in (-1, 1)])
+    places = lattice()
+    across = places[:, 0] - SHAPE[0] / CELLS / 2
+    result = fitted(np.abs(across) - 0.25, points).reshape(SHAPE)[:, 10:38, 10:38]
+    middle = SHAPE[0] // 2
+    inside, outside = result[middle], result[middle + 1]  # half a voxel apart, the face in between
+    crossing = 0.5 * inside / (inside - outside)
+    np.testing.assert_allclose(crossing, 0.25, rtol=0, atol=0.05)
+
+
+def test_normals_are_the_gradient_of_the_networks_distance() -> None:
+    centre, radius = np.array([11.3, 12.1, 11.8]), 6.0
+    network = (np.linalg.norm(lattice() - centre, axis=1) - radius).astype(np.float32).reshape(SHAPE)
+    outwards = np.random.default_rng(9).standard_normal((2_000, 3))
+    outwards /= np.linalg.norm(outwards, axis=1, keepdims=True)
+    points = (centre + radius * outwards) * CELLS
+    normals, is_usable = _normals(network, points, np.floor(points).astype(np.int64))
+    assert is_usable.all()
+    # Differences over a voxel are good to its square: 1 / (24 * 6^2), the mean over a cell to about as much.
+    assert (normals * outwards).sum(axis=1).min() > np.cos(0.005)
 
 
 def test_far_from_the_points_nothing_changes() -> None:
