@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,15 +12,18 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.references.solid_scene import scan_points
 
-TAKES_BOTH_CORES = ("benchmarks", "deploy", "jobs", "pipeline", "test_wheel.py")
+# Tests that kill, stop or wait for processes: two of these at once on two cores would wait for one another in vain.
+NEED_CALM = re.compile(
+    r"tests/(benchmarks|deploy|jobs)/|tests/test_wheel|tests/pipeline/reconstruction/test_(resume|object_store)"
+    r"|tests/pipeline/test_(?!full_disk|cli|scan_reading|overwriting|litter)"
+)
 
 
 class ByNeed(LoadScopeScheduling):  # type: ignore[misc]
-    """With `-n 2`: tests that start Ray or commands run one by one, beside those of other files."""
+    """With `-n 2`: tests that need calm run one by one, beside those of other files."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        return "commands" if file.removeprefix("tests/").split("/")[0] in TAKES_BOTH_CORES else file
+        return "calm" if NEED_CALM.match(nodeid) else nodeid.split("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -108,7 +108,7 @@ def check_same_data(store: Path, expected: Path) -> None:
 
 def hold_up_a_worker(seconds: float) -> None:
     """Stop one of the processes that make shards for a while."""
-    for process in psutil.process_iter():
+    for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             if "ray::prepare_shard" in " ".join(process.cmdline()):
                 process.suspend()
