@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
 from preprocessing.formats import MESH_SUFFIXES
-from preprocessing.mesh_files import read_mesh, write_mesh
+from preprocessing.meshes.files import read_mesh, write_mesh
 from preprocessing.watertight import make_watertight
 
 Floats = NDArray[np.float64]

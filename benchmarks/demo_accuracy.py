@@ -24,10 +24,10 @@ from scipy.spatial import cKDTree
 from benchmarks.machine import machine, tell
 from benchmarks.seen_surface import SeenSurface, seen_surface
 from pipeline.demo import demo, demo_building, demo_stations
-from preprocessing.mesh_files import Mesh, read_mesh
+from preprocessing.meshes.files import Mesh, read_mesh
 from preprocessing.metrics import Occupancy, nearest_on_surface, occupancy_iou
 from preprocessing.occupancy_labels import Solid
-from preprocessing.scanner import ScannerConfig
+from preprocessing.procedural.scanner import ScannerConfig
 from preprocessing.surface_sampling import sample_surface
 
 ROOF_TILT_DEG = (10.0, 80.0)  # between a roof's normal and the vertical

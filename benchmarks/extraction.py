@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
 from benchmarks.machine import tell
-from convonet.marching_cubes import extract_blocks
-from convonet.mise import MiseConfig, refine
+from convonet.surface.marching_cubes import extract_blocks
+from convonet.surface.mise import MiseConfig, refine
 
 CENTRES = np.array([[0.3, 0.3, 0.3], [0.7, 0.6, 0.4], [0.4, 0.75, 0.7]])
 RADII = np.array([0.18, 0.2, 0.15])

@@ -154,7 +154,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 
 def read_whole(path: str) -> tuple[str, str]:
     """Read a file as its user would; runs in the bounded process. Returns the outcome and its words."""
-    from preprocessing.mesh_files import read_mesh
+    from preprocessing.meshes.files import read_mesh
     from preprocessing.scan_files import open_scan
 
     try:

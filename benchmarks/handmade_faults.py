@@ -53,8 +53,8 @@ class Subject:
 
 SUBJECTS = (
     Subject(
-        "convonet/mise.py",
-        ("tests/convonet/test_mise.py",),
+        "convonet/surface/mise.py",
+        ("tests/convonet/surface/test_mise.py",),
         (
             ("wanted = _corners_disagree(inside) | below", "wanted = below"),
             ("beside[:, axis] += 1 if side else -1", "beside[:, axis] += 1"),
@@ -66,8 +66,8 @@ SUBJECTS = (
         ),
     ),
     Subject(
-        "convonet/marching_cubes.py",
-        ("tests/convonet/test_marching_cubes.py",),
+        "convonet/surface/marching_cubes.py",
+        ("tests/convonet/surface/test_marching_cubes.py",),
         (
             ("np.clip(low / (low - high)", "np.clip(high / (high - low)"),
             ("cases = np.packbits(corner_values > 0,", "cases = np.packbits(corner_values >= 0,"),
@@ -143,7 +143,7 @@ SUBJECTS = (
         ),
     ),
     Subject(
-        "preprocessing/seen_labels.py",
+        "preprocessing/batches/seen_labels.py",
         ("tests/preprocessing/analytic/test_crops.py", "tests/preprocessing/test_dataset.py"),
         (
             ("return np.where(near, distances, free), is_certain", "return distances, is_certain"),
@@ -161,7 +161,7 @@ SUBJECTS = (
         ),
     ),
     Subject(
-        "preprocessing/training_crops.py",
+        "preprocessing/batches/training_crops.py",
         ("tests/preprocessing/test_dataset.py",),
         (
             ("stored_away[chosen].astype(np.float32) * np.float32(scale)", "stored_away[chosen].astype(np.float32)"),
@@ -172,8 +172,8 @@ SUBJECTS = (
         ),
     ),
     Subject(
-        "convonet/sampling.py",
-        ("tests/convonet/test_sampling.py",),
+        "convonet/layers/sampling.py",
+        ("tests/convonet/layers/test_sampling.py",),
         (
             ("(queries.T - 0.5).clamp_min(0)", "queries.T.clamp_min(0)"),
             ("sides_of[z][2] * sides_of[y][1] * sides_of[x][0]", "sides_of[z][0] * sides_of[y][1] * sides_of[x][2]"),

@@ -25,14 +25,14 @@ from torch.nn import functional as F
 
 from benchmarks.machine import machine, tell
 from convonet import DEFAULT_MODEL
-from convonet.point_encoder import SHEET_VOXELS, PointHints
+from convonet.layers.point_encoder import SHEET_VOXELS, PointHints
+from convonet.layers.scatter import cell_max, cell_mean, occupied_cells
 from convonet.precision import cpu_has_bf16_units, network_precision
-from convonet.scatter import cell_max, cell_mean, occupied_cells
 from convonet.training import Criterion, CropBatch, CropObjective, TrainingConfig, TrainingState, train_step
 from convonet.volume import VolumeNetwork, VolumeNetworkConfig
 from convonet.weights import load_network
+from preprocessing.procedural.synthetic_rooms import synthetic_room
 from preprocessing.surface_sampling import sample_surface
-from preprocessing.synthetic_rooms import synthetic_room
 
 CPU = torch.device("cpu")
 SIDE = 64  # voxels along a side of the crop

@@ -31,8 +31,8 @@ from pipeline.cluster import ray_session
 from pipeline.errors import PipelineError
 from pipeline.reconstruction import ReconstructConfig
 from preprocessing.errors import GeometryError
-from preprocessing.mesh_checks import check_mesh
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.checks import check_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.metrics import evaluate_mesh
 from preprocessing.scan_files import write_scan_ply
 from preprocessing.surface_sampling import sample_surface

@@ -22,8 +22,8 @@ from benchmarks.machine import machine
 from pipeline import reconstruct
 from pipeline.reconstruction import ReconstructConfig
 from preprocessing.formats import SCAN_SUFFIXES
-from preprocessing.mesh_checks import check_mesh
-from preprocessing.render import preview_sheet
+from preprocessing.meshes.checks import check_mesh
+from preprocessing.pictures.render import preview_sheet
 from preprocessing.scan_files import open_scan
 
 PICTURE_POINTS = 3_000_000

@@ -20,10 +20,10 @@ from benchmarks.machine import machine
 from pipeline import evaluate, reconstruct
 from pipeline.cluster import ray_session
 from pipeline.reconstruction import ReconstructConfig
-from preprocessing.mesh_files import write_mesh
+from preprocessing.meshes.files import write_mesh
+from preprocessing.procedural.synthetic_rooms import synthetic_room
 from preprocessing.scan_files import write_scan_ply
 from preprocessing.surface_sampling import sample_surface
-from preprocessing.synthetic_rooms import synthetic_room
 
 FIRST_SEED = 900_000_000  # far from any training seed
 POINTS = 10_000

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from preprocessing.metrics import nearest_on_surface
 from preprocessing.native import load_open3d, ray_threads
-from preprocessing.scanner import ScannerConfig
+from preprocessing.procedural.scanner import ScannerConfig
 
 Floats = NDArray[np.float64]
 Faces = NDArray[np.int64]

@@ -40,9 +40,9 @@ from benchmarks.virtual_scenes import BUILDINGS, VirtualScene, held_out_building
 from pipeline import reconstruct
 from pipeline.cluster import ray_session
 from pipeline.reconstruction import ReconstructConfig
-from preprocessing.mesh_files import read_mesh, write_mesh
+from preprocessing.meshes.files import read_mesh, write_mesh
+from preprocessing.procedural.scanner import ScannerConfig
 from preprocessing.scan_files import write_scan_ply
-from preprocessing.scanner import ScannerConfig
 
 POINTS = (300_000, 800_000, 2_500_000)
 NOISES_M = (0.002, 0.005, 0.015)

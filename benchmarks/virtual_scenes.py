@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from benchmarks.closed_solids import ClosedSolid, collected_solid
 from pipeline.demo import demo_stations
-from preprocessing.buildings import BuildingConfig, building
-from preprocessing.scanner import Scan, ScannerConfig, scan
-from preprocessing.solids import box, union_mesh
+from preprocessing.procedural.buildings import BuildingConfig, building
+from preprocessing.procedural.scanner import Scan, ScannerConfig, scan
+from preprocessing.procedural.solids import box, union_mesh
 
 Floats = NDArray[np.float64]
 Faces = NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from convonet.point_encoder import PointHints
+from convonet.layers.point_encoder import PointHints
 
 LARGEST_TILE = 112  # voxels; a crop of 160 takes about 2 GiB
 

@@ -33,8 +33,8 @@ class NetworkConfig(Protocol):
 class ShapeSampling:
     """What a paper shows a network of a still shape, and asks it.
 
-    Attributes are those of `preprocessing.training_shapes.ShapeConfig`, which explains them; what no paper changes is
-    left to it. Noise is in sides of the unit cube.
+    Attributes are those of `preprocessing.batches.training_shapes.ShapeConfig`, which explains them; what no paper
+    changes is left to it. Noise is in sides of the unit cube.
     """
 
     inputs: Literal["points", "partial", "crops", "voxels", "image", "shape", "nothing"] = "points"
@@ -50,7 +50,7 @@ class ShapeSampling:
 class SequenceSampling:
     """What a paper shows a network of a sequence, and asks it.
 
-    Attributes are those of `preprocessing.training_sequences.SequenceConfig`.
+    Attributes are those of `preprocessing.batches.training_sequences.SequenceConfig`.
     """
 
     frames: int

@@ -36,9 +36,9 @@ from foundation.errors import SettingError, TesseraError
 from foundation.settings import check_at_least
 
 SOURCES = {
-    type(None): "preprocessing.training_crops:training_source",
-    ShapeSampling: "preprocessing.training_shapes:training_source",
-    SequenceSampling: "preprocessing.training_sequences:training_source",
+    type(None): "preprocessing.batches.training_crops:training_source",
+    ShapeSampling: "preprocessing.batches.training_shapes:training_source",
+    SequenceSampling: "preprocessing.batches.training_sequences:training_source",
 }
 """What draws the samples that a family asks for: those of scenes are crops."""
 

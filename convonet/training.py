@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convonet.point_encoder import PointHints
+from convonet.layers.point_encoder import PointHints
 from convonet.precision import network_precision
 from foundation.atomic_file import appearing
 from foundation.errors import SettingError

@@ -16,13 +16,13 @@ from foundation.local_paths import local_path
 from foundation.settings import check_at_least
 from pipeline.memory import MemoryWatch
 from pipeline.reconstruction import ReconstructConfig, ReconstructReport, reconstruct
-from preprocessing.buildings import BuildingConfig, building
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.metrics import MeshMetrics, evaluate_mesh
-from preprocessing.render import preview_sheet
+from preprocessing.pictures.render import preview_sheet
+from preprocessing.procedural.buildings import BuildingConfig, building
+from preprocessing.procedural.scanner import ScannerConfig, place_stations, scan
+from preprocessing.procedural.solids import Floats, Scene
 from preprocessing.scan_files import write_scan_ply
-from preprocessing.scanner import ScannerConfig, place_stations, scan
-from preprocessing.solids import Floats, Scene
 
 THRESHOLDS_M = (0.05, 0.10)
 

@@ -60,7 +60,7 @@ def describe(path: Path, options: ScanOptions) -> list[str]:
     if not path.exists():
         raise PipelineError(f"{path}: no such file or folder")
     if path.is_file():
-        from preprocessing.mesh_files import holds_faces
+        from preprocessing.meshes.files import holds_faces
 
         if holds_faces(path) and not options.use_vertices:
             return _mesh(path)

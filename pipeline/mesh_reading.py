@@ -7,7 +7,7 @@ from pathlib import Path
 from foundation.local_paths import local_path
 from pipeline.isolation import CallCrashedError, CallFailedError, CallLimits, IsolatedProcess
 from preprocessing.errors import MeshError
-from preprocessing.mesh_files import Mesh, read_mesh
+from preprocessing.meshes.files import Mesh, read_mesh
 
 TIMEOUT_S = 3600.0
 BASE_BYTES, BYTES_EACH = 2 * 2**30, 40  # memory of the libraries, and for each byte of the file

@@ -28,9 +28,9 @@ from torch import nn
 
 from convonet.errors import WeightsError
 from convonet.family import NetworkConfig, SequenceSampling, ShapeSampling
+from convonet.layers.resnet18 import load_imagenet_weights
 from convonet.precision import check_device, choose_device
 from convonet.registry import family_of, preset
-from convonet.resnet18 import load_imagenet_weights
 from convonet.training import (
     BatchSource,
     Criterion,
@@ -55,9 +55,9 @@ from pipeline.process_group import process_group
 from pipeline.progress import Progress
 from pipeline.version import software_version
 from pipeline.write_errors import IS_FULL
-from preprocessing.training_crops import CropConfig, CropSource
-from preprocessing.training_sequences import SequenceConfig, SequenceSource
-from preprocessing.training_shapes import ShapeConfig, ShapeSource
+from preprocessing.batches.training_crops import CropConfig, CropSource
+from preprocessing.batches.training_sequences import SequenceConfig, SequenceSource
+from preprocessing.batches.training_shapes import ShapeConfig, ShapeSource
 
 CHECKPOINT_FILE = "state.pt"
 CHECKPOINT_FOLDER = "checkpoint.partial"

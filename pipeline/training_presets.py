@@ -9,7 +9,7 @@ from convonet.registry import family_of, preset
 from convonet.training import TrainingConfig
 from foundation.errors import SettingError
 from pipeline.training import SAMPLES, TrainConfig
-from preprocessing.training_shapes import ShapeConfig, ShapeSource
+from preprocessing.batches.training_shapes import ShapeConfig, ShapeSource
 
 
 def preset_training(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.occupancy_labels import label_solid, signed_distances
+from preprocessing.pictures.views import render_views
 from preprocessing.surface_sampling import sample_surface
-from preprocessing.views import render_views
 from preprocessing.voxel_grids import voxelise
 from preprocessing.watertight import WatertightConfig, make_watertight
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from preprocessing.errors import MeshError
-from preprocessing.mesh_soups import merge_equal
+from preprocessing.meshes.soups import merge_equal
 from preprocessing.native import load_open3d, ray_threads
 from preprocessing.occupancy_labels import Solid, solid_components, unpaired_edges
 from preprocessing.surface_sampling import sample_surface

@@ -40,7 +40,7 @@ def crs_label(crs: str) -> str:
 
 
 class MeshWriter:
-    """Writes one mesh; see `mesh_files.open_mesh_writer`.
+    """Writes one mesh; see `meshes.files.open_mesh_writer`.
 
     The base class keeps the counts; each format writes a block of vertices or faces.
     """

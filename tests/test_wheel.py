@@ -98,8 +98,7 @@ def test_foreign_modules_stay_what_they_are_in_the_users_programs(installed: Ins
 
 
 def test_ours_are_found_where_nobody_has_their_names(installed: Installation) -> None:
-    program = (
-        "import convonet.mise, preprocessing, tessera_mesh; print(convonet.__file__, preprocessing.__file__)"
-    )
+    imports = "import convonet.surface.mise, preprocessing, tessera_mesh"
+    program = f"{imports}; print(convonet.__file__, preprocessing.__file__)"
     ours = Installation(installed.wheel, installed.programs, installed.environment | {"PYTHONPATH": ""})
     assert ours.run("python", "-c", program).count("site-packages/tessera_mesh/") == 2

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from convonet.conv_onet.coordinates import AXES, Projection
 from convonet.conv_onet.unet2d import UNet2D
 from convonet.conv_onet.unet3d import UNet3DGroupNorm
-from convonet.pooling import OccupiedVoxels
-from convonet.scatter import Backend, cell_mean
+from convonet.layers.pooling import OccupiedVoxels
+from convonet.layers.scatter import Backend, cell_mean
 
 Grids = dict[Projection, Tensor]
 

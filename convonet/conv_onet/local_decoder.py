@@ -16,7 +16,7 @@ from convonet.conv_onet.coordinates import (
 )
 from convonet.conv_onet.feature_grids import Grids
 from convonet.conv_onet.patch_encoder import CropFeatures
-from convonet.resnet_block import ResnetBlockFC
+from convonet.layers.resnet_block import ResnetBlockFC
 
 Sampling = Literal["linear", "nearest"]
 

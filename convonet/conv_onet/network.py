@@ -21,8 +21,8 @@ from convonet.conv_onet.pointnetpp import BallGrouping, PointFeatures, PointNetP
 from convonet.conv_onet.pooled_encoder import LocalPoolPointnet
 from convonet.conv_onet.unet3d import GROUPS
 from convonet.conv_onet.voxel_encoder import LocalVoxelEncoder
-from convonet.pooled_trunk import LocalPoolTrunk
-from convonet.scatter import Backend, Pooling
+from convonet.layers.pooled_trunk import LocalPoolTrunk
+from convonet.layers.scatter import Backend, Pooling
 from foundation.errors import SettingError
 from foundation.settings import check_fields
 

@@ -18,8 +18,8 @@ from convonet.conv_onet.coordinates import (
     normalize_in_bounds,
 )
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids
-from convonet.pooled_trunk import LocalPoolTrunk
-from convonet.scatter import occupied_cells
+from convonet.layers.pooled_trunk import LocalPoolTrunk
+from convonet.layers.scatter import occupied_cells
 
 
 @dataclass(frozen=True)

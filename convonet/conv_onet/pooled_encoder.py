@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from convonet.conv_onet.coordinates import Projection, cell_index, flat_cell_index, normalize_coordinate
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
-from convonet.pooled_trunk import LocalPoolTrunk
-from convonet.pooling import OccupiedVoxels
-from convonet.scatter import occupied_cells
+from convonet.layers.pooled_trunk import LocalPoolTrunk
+from convonet.layers.pooling import OccupiedVoxels
+from convonet.layers.scatter import occupied_cells
 
 
 class LocalPoolPointnet(nn.Module):

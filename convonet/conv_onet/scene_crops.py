@@ -15,8 +15,8 @@ from convonet.conv_onet.patch_encoder import PatchLocalPoolPointnet
 from convonet.conv_onet.presets import OCCUPANCY_THRESHOLD
 from convonet.crop_network import CropNetwork
 from convonet.errors import WeightsError
-from convonet.point_encoder import PointHints
-from convonet.pooling import OccupiedVoxels
+from convonet.layers.point_encoder import PointHints
+from convonet.layers.pooling import OccupiedVoxels
 
 BLEND = 4  # voxels of the nominal receptive field that blending may take
 

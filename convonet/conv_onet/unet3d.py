@@ -2,7 +2,7 @@
 
 Every convolution is preceded by a group norm, whose statistics run over the whole volume. So the network is
 equivariant to shifts by its pooling factor only as long as nothing comes near the border, and every output
-depends a little on every input, however far. For tiles that must agree, see `convonet.voxel_unet`.
+depends a little on every input, however far. For tiles that must agree, see `convonet.layers.voxel_unet`.
 """
 
 from __future__ import annotations

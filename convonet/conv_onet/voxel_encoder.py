@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
 from convonet.conv_onet.pooled_encoder import object_cells
-from convonet.scatter import Backend
+from convonet.layers.scatter import Backend
 
 
 class LocalVoxelEncoder(nn.Module):

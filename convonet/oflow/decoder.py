@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from convonet.additive_decoder import AdditiveDecoder, CodeDecoder, DecoderSizes
-from convonet.conditional_decoder import ConditionalDecoder
+from convonet.layers.additive_decoder import AdditiveDecoder, CodeDecoder, DecoderSizes
+from convonet.layers.conditional_decoder import ConditionalDecoder
 
 DecoderKind = Literal["simple", "conditional"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convonet.latent_gaussian import LatentGaussian
-from convonet.pointnet import ResnetPointnet, join_pooled
-from convonet.resnet_block import ResnetBlockFC
+from convonet.layers.latent_gaussian import LatentGaussian
+from convonet.layers.pointnet import ResnetPointnet, join_pooled
+from convonet.layers.resnet_block import ResnetBlockFC
 
 LATENT_BLOCKS = 3
 

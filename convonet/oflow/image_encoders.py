@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convonet.resnet18 import ImageEncoder
+from convonet.layers.resnet18 import ImageEncoder
 
 _CONV3D_WIDTHS = (1, 2, 4, 8, 16, 16)
 _CONV3D_TIME_STRIDES = (1, 2, 1, 2, 2, 2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from convonet.latent_gaussian import LatentGaussian
+from convonet.layers.latent_gaussian import LatentGaussian
 from convonet.oflow.network import FlowCodes, OccupancyFlow
 from convonet.training import ArrayBatch
 from foundation.errors import SettingError

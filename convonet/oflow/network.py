@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from convonet.latent_gaussian import LatentGaussian
+from convonet.layers.latent_gaussian import LatentGaussian
 from convonet.oflow.decoder import DecoderKind, build_decoder
 from convonet.oflow.encoders import (
     FirstFramePointnet,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convonet.resnet_block import ResnetBlockFC
+from convonet.layers.resnet_block import ResnetBlockFC
 
 
 class VelocityField(nn.Module):

@@ -11,9 +11,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from convonet.additive_decoder import AdditiveDecoder, CodeDecoder, DecoderSizes
-from convonet.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
-from convonet.conditional_decoder import ConditionalDecoder, NormResnetBlock
+from convonet.layers.additive_decoder import AdditiveDecoder, CodeDecoder, DecoderSizes
+from convonet.layers.conditional_batch_norm import ConditionalBatchNorm, PointBatchNorm
+from convonet.layers.conditional_decoder import ConditionalDecoder, NormResnetBlock
 
 DecoderKind = Literal["simple", "batchnorm", "cbatchnorm", "cbatchnorm2", "cbatchnorm_noresnet"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convonet.latent_gaussian import LatentGaussian
-from convonet.pointnet import join_pooled
+from convonet.layers.latent_gaussian import LatentGaussian
+from convonet.layers.pointnet import join_pooled
 
 
 class LatentEncoder(nn.Module):

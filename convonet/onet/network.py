@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convonet.additive_decoder import DecoderSizes
-from convonet.latent_gaussian import LatentGaussian
+from convonet.layers.additive_decoder import DecoderSizes
+from convonet.layers.latent_gaussian import LatentGaussian
+from convonet.layers.pointnet import ResnetPointnet, SimplePointnet
+from convonet.layers.resnet18 import ImageEncoder
 from convonet.onet.decoders import DecoderKind, build_decoder
 from convonet.onet.latent_encoder import LatentEncoder
 from convonet.onet.voxel_encoder import VoxelEncoder
-from convonet.pointnet import ResnetPointnet, SimplePointnet
-from convonet.resnet18 import ImageEncoder
 from foundation.errors import SettingError
 from foundation.settings import check_fields
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from convonet.crop_network import CropNetwork
-from convonet.point_encoder import PointHints
-from convonet.pooled_trunk import LocalPoolTrunk
-from convonet.pooling import OccupiedVoxels
-from convonet.sampling import sample_trilinear
-from convonet.voxel_decoder import VoxelDecoder
-from convonet.voxel_unet import VoxelUNet
+from convonet.layers.point_encoder import PointHints
+from convonet.layers.pooled_trunk import LocalPoolTrunk
+from convonet.layers.pooling import OccupiedVoxels
+from convonet.layers.sampling import sample_trilinear
+from convonet.layers.voxel_decoder import VoxelDecoder
+from convonet.layers.voxel_unet import VoxelUNet
 from foundation.errors import SettingError
 from foundation.settings import check_fields
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from convonet.crop_network import CropNetwork
-from convonet.grid_box import GridBox
-from convonet.pieces import each_piece
-from convonet.point_encoder import PointHints, VoxelPointNet
-from convonet.pooling import OccupiedVoxels
-from convonet.sampling import TrilinearReads, sample_trilinear
-from convonet.voxel_decoder import VoxelDecoder
-from convonet.voxel_unet import VoxelUNet
+from convonet.layers.grid_box import GridBox
+from convonet.layers.pieces import each_piece
+from convonet.layers.point_encoder import PointHints, VoxelPointNet
+from convonet.layers.pooling import OccupiedVoxels
+from convonet.layers.sampling import TrilinearReads, sample_trilinear
+from convonet.layers.voxel_decoder import VoxelDecoder
+from convonet.layers.voxel_unet import VoxelUNet
 from foundation.settings import check_fields
 
 CACHED_QUERIES = 16_384  # decoded at once without a graph: their activations stay in a processor's cache

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foundation.atomic_file import appearing
-from preprocessing import glb
-from preprocessing.camera import Camera, orbit_camera
 from preprocessing.errors import MeshError
+from preprocessing.meshes import glb
+from preprocessing.pictures.camera import Camera, orbit_camera
+from preprocessing.pictures.render import MeshPictures
 from preprocessing.ply_stream import writing_to
-from preprocessing.render import MeshPictures
 
 SHORTEST_FRAME_S = 0.02  # browsers show shorter ones five times as long
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convonet.object_mesh import ExtractionConfig, Field, extract_mesh, field_normals
 from convonet.registry import family_of
+from convonet.surface.object_mesh import ExtractionConfig, Field, extract_mesh, field_normals
 from pipeline.errors import PipelineError
 from pipeline.generation.config import GenerateConfig
 from pipeline.generation.inputs import Draw, Frame, ObjectInput, read_image, read_points, read_voxels

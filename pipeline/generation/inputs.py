@@ -17,7 +17,7 @@ from pipeline.generation.input_kinds import refuse
 from pipeline.scan_reading import scan_chunks
 from preprocessing.errors import MeshError
 from preprocessing.formats import IMAGE_SUFFIXES, MESH_SUFFIXES, SCAN_SUFFIXES
-from preprocessing.mesh_files import holds_faces, read_mesh
+from preprocessing.meshes.files import holds_faces, read_mesh
 from preprocessing.numpy_archives import unreadable
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.voxel_grids import read_binvox, voxelise

@@ -22,9 +22,9 @@ from pipeline.generation.animation import (
 )
 from pipeline.generation.config import Up
 from preprocessing.formats import MESH_SUFFIXES
-from preprocessing.mesh_files import write_mesh
+from preprocessing.meshes.files import write_mesh
+from preprocessing.pictures.render import MeshPictures
 from preprocessing.ply_stream import writing_to
-from preprocessing.render import MeshPictures
 
 PICTURE_SIZE = (640, 480)
 GIF_SIZE = (480, 360)

@@ -13,7 +13,7 @@ from pipeline.generation.generator import Generator
 from pipeline.generation.results import Shape
 from pipeline.generation.simplification import simplify
 from pipeline.reconstruction import ReconstructConfig, reconstruct
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.scan_files import write_scan_ply
 
 

@@ -36,7 +36,7 @@ from pipeline.generation.rooms import from_crops
 from pipeline.generation.sequences import between, each_moment, flows
 from pipeline.generation.still_shapes import still_shapes
 from pipeline.overwriting import refuse_overwriting
-from preprocessing.mesh_checks import check_mesh
+from preprocessing.meshes.checks import check_mesh
 
 Results = Sequence[Shape | MovingShape] | Series
 

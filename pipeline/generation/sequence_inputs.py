@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.generation.input_kinds import refuse
 from pipeline.generation.inputs import Draw, Frame, ObjectInput, read_cloud, read_image, reads_as_mesh
 from preprocessing.formats import IMAGE_SUFFIXES, MESH_SUFFIXES, SCAN_SUFFIXES
-from preprocessing.mesh_files import Mesh, read_mesh
+from preprocessing.meshes.files import Mesh, read_mesh
 from preprocessing.numpy_archives import open_archive
 from preprocessing.sources.prepared_shapes import load_arrays
 from preprocessing.surface_sampling import place_samples, sample_faces

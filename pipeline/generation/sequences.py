@@ -21,7 +21,7 @@ from pipeline.generation.inputs import UNIT_FRAME, Frame, read_cloud, reads_as_m
 from pipeline.generation.results import MovingShape, Series
 from pipeline.generation.sequence_inputs import correspond, read_sequence
 from pipeline.generation.still_shapes import INTERPOLATED, seed_of
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.surface_sampling import sample_surface
 
 PADDING_4D = 0.5  # bodies leave the cube of their first frame, and nothing carries them there

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import MeshError
-from preprocessing.mesh_checks import check_mesh
+from preprocessing.meshes.checks import check_mesh
 from preprocessing.native import load_open3d
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from convonet.mise import SampledField
+from convonet.surface.mise import SampledField
 from pipeline.reconstruction.plan import ScenePlan
 
 OUTSIDE = -4.0  # value of crops without points and beyond the scene: certainly free

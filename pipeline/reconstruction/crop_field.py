@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from convonet.crop_network import CropNetwork
-from convonet.point_encoder import SHEET_VOXELS, PointHints
+from convonet.layers.point_encoder import SHEET_VOXELS, PointHints
 from convonet.precision import choose_device, network_precision
 from convonet.weights import load_network
 from pipeline.allocator import keep_freed_memory

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convonet.errors import FieldError
-from convonet.lattice import unpack
-from convonet.mise import MiseConfig, SampledField
+from convonet.surface.lattice import unpack
+from convonet.surface.mise import MiseConfig, SampledField
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.sealed_tables import Columns
 from pipeline.reconstruction.store import RunStore

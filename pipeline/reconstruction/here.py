@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from convonet.pieces import piece_threads
+from convonet.layers.pieces import piece_threads
 from pipeline.reconstruction.crop_field import network_on
 from pipeline.reconstruction.schedule import RunTasks
 from pipeline.reconstruction.stages import TileJob, TileRecord

@@ -19,7 +19,7 @@ from pipeline.reconstruction.sealed_tables import Columns
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
 from pipeline.reconstruction.tile_surface import TileSurface, owner_of
-from preprocessing.mesh_files import open_mesh_writer
+from preprocessing.meshes.files import open_mesh_writer
 
 Surface = Literal["closed", "observed"]
 FEWEST_VOXELS = 24  # observed voxels of a part that is no crumb

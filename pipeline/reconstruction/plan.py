@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convonet.mise import MiseConfig
+from convonet.surface.mise import MiseConfig
 from foundation.errors import SettingError
 from pipeline.reconstruction.config import ReconstructConfig
 from preprocessing.errors import ScanError

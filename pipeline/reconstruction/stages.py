@@ -11,7 +11,7 @@ import psutil
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from convonet.mise import SampledField, refine
+from convonet.surface.mise import SampledField, refine
 from pipeline.reconstruction.coarse_field import (
     CoarseBlock,
     LevelFacts,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convonet.lattice import unpack_vertex
-from convonet.marching_cubes import CellSurface, extract_blocks, index_faces
-from convonet.mise import SampledField
+from convonet.surface.lattice import unpack_vertex
+from convonet.surface.marching_cubes import CellSurface, extract_blocks, index_faces
+from convonet.surface.mise import SampledField
 from pipeline.reconstruction.blending import blended_values
 from pipeline.reconstruction.plan import MISE, ScenePlan
 

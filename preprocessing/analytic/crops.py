@@ -17,9 +17,9 @@ from preprocessing.analytic.scenes import (
 )
 from preprocessing.analytic.solids import Floats
 from preprocessing.analytic.surface import is_seen, surface_points
+from preprocessing.batches.seen_labels import SeenVoxels
+from preprocessing.batches.training_batches import TrainingCrop, TrainingCrops
 from preprocessing.rotations import random_rotation, turn_about_z
-from preprocessing.seen_labels import SeenVoxels
-from preprocessing.training_batches import TrainingCrop, TrainingCrops
 
 
 @dataclass(frozen=True)

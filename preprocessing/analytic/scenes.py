@@ -32,8 +32,8 @@ from preprocessing.analytic.solids import (
     Torus,
     Union,
 )
+from preprocessing.batches.seen_labels import SHEET_VOXELS
 from preprocessing.rotations import log_uniform, random_rotation
-from preprocessing.seen_labels import SHEET_VOXELS
 
 # The free side of a sheet that nothing tells: mostly above, and one fixed side of every wall.
 TIE_BREAK = np.array([0.26, 0.15, 0.954], np.float32)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.errors import MeshError, NoFacesError, ScanError
-from preprocessing.mesh_soups import read_off
+from preprocessing.meshes.soups import read_off
 from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk
 from preprocessing.scan_files.colors import SAMPLE_ROWS, ColorScale, decide_scale
 from preprocessing.scan_files.names import AXES, COLOR_NAMES
@@ -110,7 +110,7 @@ def open_mesh_vertices(path: Path, chunk_points: int, options: ScanOptions) -> S
     """Open the vertices of an STL or GLB file; see `open_scan`. Read whole, as any mesh."""
     if not options.use_vertices:
         raise _no_cloud(path, f"is of a mesh format, {path.suffix.lower()}")
-    from preprocessing.mesh_files import read_mesh
+    from preprocessing.meshes.files import read_mesh
 
     try:
         # GLB comes upright by its format, unless the user says which of the file's own axes points up.

@@ -14,8 +14,8 @@ from foundation.local_paths import local_path
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
 from preprocessing.formats import MESH_SUFFIXES
-from preprocessing.mesh_files import read_mesh, up_axis
 from preprocessing.mesh_samples import ShapeLabels, mesh_samples
+from preprocessing.meshes.files import read_mesh, up_axis
 from preprocessing.sources.folders import files_below, read_text
 from preprocessing.sources.prepared_shapes import PreparedUnit, is_prepared, prepared_layout
 from preprocessing.sources.splits import SplitShares, folder_lists, name_seed

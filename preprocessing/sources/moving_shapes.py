@@ -21,18 +21,18 @@ from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
 from preprocessing.errors import DatasetError, MeshError
 from preprocessing.formats import MESH_SUFFIXES
-from preprocessing.mesh_files import read_mesh, up_axis
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
-from preprocessing.moving_bodies import KINDS, moving_body
+from preprocessing.meshes.files import read_mesh, up_axis
 from preprocessing.numpy_archives import open_archive
 from preprocessing.occupancy_labels import label_solid
+from preprocessing.pictures.views import render_views
+from preprocessing.procedural.moving_bodies import KINDS, moving_body
 from preprocessing.sources.folders import folders_below, is_clutter
 from preprocessing.sources.prepared_sequences import CLOUDS, QUERIES, PreparedSequenceUnit, prepared_sizes
 from preprocessing.sources.prepared_shapes import load_arrays
 from preprocessing.sources.splits import SplitShares, name_seed
 from preprocessing.sources.unit import Collection, NamedUnit, Unit
 from preprocessing.surface_sampling import place_samples, sample_faces
-from preprocessing.views import render_views
 from preprocessing.watertight import make_watertight
 from preprocessing.watertight.cleaning import edge_use, orient
 

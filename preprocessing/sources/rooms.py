@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from foundation.errors import SettingError
 from foundation.settings import check_at_least
-from preprocessing.buildings import BuildingConfig, building
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
 from preprocessing.mesh_samples import PADDED_SIDE, near_surface
 from preprocessing.occupancy_labels import signed_distances
-from preprocessing.scanner import ScannerConfig, place_stations, scan
-from preprocessing.solids import Scene
+from preprocessing.procedural.buildings import BuildingConfig, building
+from preprocessing.procedural.scanner import ScannerConfig, place_stations, scan
+from preprocessing.procedural.solids import Scene
+from preprocessing.procedural.synthetic_rooms import synthetic_room
 from preprocessing.sources.splits import SplitShares
 from preprocessing.sources.unit import Collection, Unit
 from preprocessing.surface_sampling import sample_surface
-from preprocessing.synthetic_rooms import synthetic_room
 
 CATEGORIES = ("room", "building")
 WINDOWS_PER_BUILDING = 8

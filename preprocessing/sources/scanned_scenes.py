@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from foundation.local_paths import local_path
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.sources.folders import read_text
 from preprocessing.sources.splits import name_seed, read_lists
 from preprocessing.sources.unit import Collection, NamedUnit

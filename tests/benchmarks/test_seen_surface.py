@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.seen_surface import bisected, seen_surface
-from preprocessing.scanner import ScannerConfig
-from preprocessing.solids import box, union_mesh
+from preprocessing.procedural.scanner import ScannerConfig
+from preprocessing.procedural.solids import box, union_mesh
 
 
 def _area(corners):

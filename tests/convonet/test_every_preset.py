@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from convonet.family import NetworkConfig
-from convonet.object_mesh import ExtractionConfig, ObjectMesh, extract_mesh
+from convonet.layers.resnet18 import ResNet18
 from convonet.oflow import LOSSES, FlowBatch, OccupancySamples, SolverConfig, flow_loss, onet4d_loss
 from convonet.registry import family_of, parameter_count, presets
-from convonet.resnet18 import ResNet18
+from convonet.surface.object_mesh import ExtractionConfig, ObjectMesh, extract_mesh
 from convonet.weights import load_any_network, save_network
 from tests.convonet.conv_onet import test_overfit as longer
 from tests.convonet.oflow.moving_shapes import BendingEllipsoids

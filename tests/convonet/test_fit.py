@@ -70,6 +70,6 @@ def test_the_networks_import_without_ray_zarr_or_open3d() -> None:
     program = (
         "import sys\n"
         "for name in ('ray', 'zarr', 'pyarrow', 'open3d', 'preprocessing', 'pipeline'): sys.modules[name] = None\n"
-        "import convonet.fit, convonet.mise, convonet.marching_cubes, convonet.weights\n"
+        "import convonet.fit, convonet.surface.mise, convonet.surface.marching_cubes, convonet.weights\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -8,7 +8,7 @@ import pytest
 
 from foundation.atomic_file import appearing
 from preprocessing.errors import GeometryError
-from preprocessing.mesh_files import open_mesh_writer, write_mesh
+from preprocessing.meshes.files import open_mesh_writer, write_mesh
 from preprocessing.scan_files import write_scan_ply
 
 POINTS = np.random.default_rng(1).normal(size=(9, 3))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from convonet.training import TrainingConfig
 from pipeline.training import TrainConfig
+from preprocessing.batches.training_shapes import ShapeConfig
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.sources import Collection
-from preprocessing.training_shapes import ShapeConfig
 from tests.pipeline.isolated_calls import Trouble
 from tests.pipeline.test_train_presets import TINY
 

@@ -26,7 +26,7 @@ from pipeline.commands.reconstruct import Reconstruct
 from pipeline.generation.config import GenerateConfig
 from pipeline.reconstruction import ReconstructConfig
 from preprocessing.formats import IMAGE_SUFFIXES, MESH_SUFFIXES, SCAN_SUFFIXES
-from preprocessing.mesh_files import write_mesh
+from preprocessing.meshes.files import write_mesh
 from preprocessing.scan_files import ScanOptions, write_scan_ply
 
 SOURCES = ("rooms", "bodies", "meshes", "shapenet", "scannet", "matterport", "humans")

@@ -12,7 +12,7 @@ from pipeline.cli import main
 from pipeline.errors import OverwritingError
 from pipeline.generation.results import possible_files
 from pipeline.overwriting import refuse_overwriting
-from preprocessing.mesh_files import write_mesh
+from preprocessing.meshes.files import write_mesh
 from preprocessing.scan_files import write_scan_ply
 
 POINTS = np.random.default_rng(0).random((500, 3))

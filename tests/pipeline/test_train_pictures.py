@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from convonet.layers.resnet18 import ResNet18
 from convonet.oflow import SolverConfig
-from convonet.resnet18 import ResNet18
 from convonet.training import Fit, TrainingConfig, TrainingState
 from convonet.weights import load_any_network
 from pipeline.cli import main
@@ -18,8 +18,8 @@ from pipeline.cluster import ray_session
 from pipeline.errors import RunDirectoryError
 from pipeline.training import TrainConfig, train
 from pipeline.training_presets import preset_config
+from preprocessing.batches.training_sequences import SequenceConfig
 from preprocessing.dataset import BLOCK
-from preprocessing.training_sequences import SequenceConfig
 from tests.preprocessing.ball_datasets import FRAMES, MOVING, write_balls
 
 SIZES = {"frames": FRAMES, "code_size": 8, "temporal_hidden": 2, "decoder_hidden": 8}

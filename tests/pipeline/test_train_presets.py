@@ -27,9 +27,9 @@ from pipeline.cluster import ray_session
 from pipeline.errors import ClusterError, RunDirectoryError
 from pipeline.training import TrainConfig, train
 from pipeline.training_presets import preset_config, preset_training
+from preprocessing.batches.training_sequences import SequenceConfig
+from preprocessing.batches.training_shapes import ShapeConfig
 from preprocessing.errors import DatasetError
-from preprocessing.training_sequences import SequenceConfig
-from preprocessing.training_shapes import ShapeConfig
 from tests.preprocessing.ball_datasets import BALLS, MOVING, write_balls
 
 PRESETS = presets()

@@ -20,9 +20,9 @@ from pipeline import preprocess, train
 from pipeline.cluster import ray_session
 from pipeline.errors import RunDirectoryError
 from pipeline.training import TrainConfig
+from preprocessing.batches.training_crops import CropConfig
 from preprocessing.dataset import read_layout, read_record, record_path
 from preprocessing.sources import RoomsConfig, rooms_collection
-from preprocessing.training_crops import CropConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = rooms_collection(

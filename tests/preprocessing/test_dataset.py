@@ -13,6 +13,7 @@ import pytest
 import trimesh
 import zarr
 
+from preprocessing.batches.training_crops import CropConfig, CropSource
 from preprocessing.dataset import (
     BLOCK,
     BlockReader,
@@ -31,7 +32,6 @@ from preprocessing.dataset import (
 )
 from preprocessing.errors import DatasetError
 from preprocessing.mesh_samples import ShapeLabels, mesh_samples
-from preprocessing.training_crops import CropConfig, CropSource
 from preprocessing.watertight import WatertightConfig
 
 LAYOUT = DatasetLayout(

@@ -15,7 +15,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.metrics import nearest_on_surface
 from preprocessing.occupancy_labels import label_solid, unpaired_edges
 from preprocessing.surface_sampling import sample_surface

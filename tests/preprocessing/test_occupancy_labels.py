@@ -5,7 +5,7 @@ import pytest
 
 from preprocessing.errors import MeshError
 from preprocessing.occupancy_labels import Solid, label_mesh, signed_distances, unpaired_edges
-from preprocessing.solids import box, ring, union_mesh
+from preprocessing.procedural.solids import box, ring, union_mesh
 
 
 @pytest.mark.parametrize("offset", [0.0, 2.5e6])

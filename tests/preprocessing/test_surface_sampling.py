@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import chisquare
 
 from preprocessing.errors import MeshError
-from preprocessing.solids import box
+from preprocessing.procedural.solids import box
 from preprocessing.surface_sampling import sample_surface
 
 SOLID = box((0.0, 0.0, 0.0), (1.0, 2.0, 4.0))

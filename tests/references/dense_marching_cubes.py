@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from convonet.cell_cases import CORNERS
-from convonet.marching_cubes import CellSurface, extract_cells
+from convonet.surface.cell_cases import CORNERS
+from convonet.surface.marching_cubes import CellSurface, extract_cells
 from tests.references.fields import Field
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from convonet.mise import SampledField, refine
+from convonet.surface.mise import SampledField, refine
 from pipeline.reconstruction.plan import MISE, ScenePlan
 from pipeline.reconstruction.tile_surface import TileSurface, tile_surface
 from tests.references.dense_marching_cubes import grid_points

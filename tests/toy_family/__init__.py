@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from convonet.crop_network import CropNetwork
 from convonet.family import Family
-from convonet.point_encoder import PointHints
-from convonet.pooling import OccupiedVoxels
-from convonet.sampling import sample_trilinear
+from convonet.layers.point_encoder import PointHints
+from convonet.layers.pooling import OccupiedVoxels
+from convonet.layers.sampling import sample_trilinear
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from convonet.conv_onet.feature_grids import FeatureGrids, GridSizes
 from convonet.conv_onet.patch_encoder import CropInputs, PatchLocalPoolPointnet
 from convonet.conv_onet.pooled_encoder import LocalPoolPointnet, object_cells
 from convonet.conv_onet.voxel_encoder import LocalVoxelEncoder
-from convonet.pooled_trunk import LocalPoolTrunk
-from convonet.scatter import Pooling
+from convonet.layers.pooled_trunk import LocalPoolTrunk
+from convonet.layers.scatter import Pooling
 from tests.convonet.conv_onet import original_forward
 
 SIDES: dict[Projection, int] = {"xz": 12, "xy": 12, "yz": 12, "grid": 6}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from convonet.latent_gaussian import LatentGaussian
+from convonet.layers.latent_gaussian import LatentGaussian
 from convonet.oflow import (
     FlowBatch,
     FlowLossConfig,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from convonet.layers.resnet18 import BasicBlock
 from convonet.onet import OccupancyNetworkConfig, from_original
 from convonet.onet.network import OccupancyNetwork
-from convonet.resnet18 import BasicBlock
 from tests.convonet.onet import original_forward as forward
 from tests.convonet.onet import original_states as states
 

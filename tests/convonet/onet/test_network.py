@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributions
 from torch.nn import functional
 
-from convonet.latent_gaussian import LatentGaussian
+from convonet.layers.latent_gaussian import LatentGaussian
 from convonet.onet import PRESETS, OccupancyNetworkConfig
 from convonet.onet.latent_encoder import interpolate_latents
 from convonet.onet.network import OccupancyNetwork

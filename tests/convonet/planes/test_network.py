@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from convonet.layers.point_encoder import PointHints
+from convonet.layers.voxel_unet import VoxelUNet
 from convonet.planes import PlaneNetwork, PlaneNetworkConfig
-from convonet.point_encoder import PointHints
 from convonet.training import Criterion, CropBatch, TrainingConfig, TrainingState, train_step
-from convonet.voxel_unet import VoxelUNet
 
 SMALL = PlaneNetworkConfig(
     feature_size=8, encoder_hidden=8, encoder_blocks=2, unet_levels=2, decoder_hidden=8, decoder_blocks=2,

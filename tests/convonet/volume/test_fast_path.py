@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 from benchmarks.networks import PlainNetwork, copy_of, decode, encode, error_of, room_crop, training_batch
 from convonet import DEFAULT_MODEL
+from convonet.layers.sampling import TrilinearReads, sample_trilinear
+from convonet.layers.voxel_unet import SPARSE_SHARE, ConvBlock
 from convonet.precision import cpu_has_bf16_units, relu_
-from convonet.sampling import TrilinearReads, sample_trilinear
 from convonet.training import CropObjective
 from convonet.volume.network import CACHED_QUERIES, READ_SHARE, VolumeNetwork, VolumeNetworkConfig
-from convonet.voxel_unet import SPARSE_SHARE, ConvBlock
 from convonet.weights import load_network
 
 

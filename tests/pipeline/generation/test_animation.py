@@ -20,10 +20,10 @@ from pipeline.generation.animation import (
     write_gif,
 )
 from pipeline.generation.results import MovingShape, write_moving
-from preprocessing.camera import orbit_camera
 from preprocessing.errors import MeshError
-from preprocessing.mesh_checks import check_mesh
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.checks import check_mesh
+from preprocessing.meshes.files import read_mesh
+from preprocessing.pictures.camera import orbit_camera
 
 FLOATS, BYTES, UINTS = 5126, 5121, 5125
 TYPES = {FLOATS: np.dtype("<f4"), BYTES: np.dtype("u1"), UINTS: np.dtype("<u4")}

@@ -32,7 +32,7 @@ from pipeline.generation import results
 from pipeline.generation.config import GenerateConfig
 from pipeline.generation.inputs import Draw, read_image, read_points
 from pipeline.generation.sequence_inputs import draw_tracks, read_sequence, resample
-from preprocessing.mesh_files import read_mesh, write_mesh
+from preprocessing.meshes.files import read_mesh, write_mesh
 from preprocessing.scan_files import write_scan_ply
 
 HALF_AXES = np.array([0.42, 0.3, 0.24])  # of the ellipsoid that every network learns

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from convonet.marching_cubes import extract_blocks
+from convonet.surface.marching_cubes import extract_blocks
 from pipeline.generation.simplification import simplify
-from preprocessing.mesh_checks import check_mesh
+from preprocessing.meshes.checks import check_mesh
 from tests.references.dense_marching_cubes import grid_points
 from tests.references.fields import box, gyroid, spheres, waves
 

@@ -17,7 +17,7 @@ import trimesh
 from convonet import DEFAULT_MODEL
 from convonet.weights import load_network, save_network
 from pipeline.cli import main
-from preprocessing.mesh_files import write_mesh
+from preprocessing.meshes.files import write_mesh
 from preprocessing.scan_files import write_scan_ply
 from tests.references.solid_scene import scan_points
 

@@ -25,8 +25,8 @@ from pipeline.errors import NoSurfaceError
 from pipeline.reconstruction import ReconstructConfig, on_ray
 from pipeline.reconstruction.report import read_report
 from pipeline.reconstruction.store import RunStore
-from preprocessing.mesh_checks import check_mesh
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.checks import check_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.scan_files import write_scan_ply
 from tests.convonet.conv_onet import original_entries as conv
 from tests.references.sliding_window import window_logits

@@ -25,7 +25,7 @@ from pipeline.reconstruction.support import VertexSupport
 from pipeline.reconstruction.tile_surface import TileSurface
 from pipeline.scan_reading import scan_set
 from preprocessing.errors import ScanError
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.scan_files import ScanOptions, write_scan_ply
 from tests.references.solid_scene import scan_points
 

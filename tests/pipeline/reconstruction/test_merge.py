@@ -22,7 +22,7 @@ from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
 from pipeline.reconstruction.tile_surface import TileSurface
-from preprocessing.mesh_files import Mesh, read_mesh
+from preprocessing.meshes.files import Mesh, read_mesh
 from tests.references.fields import Field, spheres, union
 from tests.references.tiled_scene import WHOLE, sample_fields, surfaces, tiled
 

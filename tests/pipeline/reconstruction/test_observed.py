@@ -12,7 +12,7 @@ import trimesh
 from pipeline import reconstruct
 from pipeline.reconstruction import ReconstructConfig
 from pipeline.reconstruction.parts import PartSums, join_parts
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.files import read_mesh
 
 RNG = np.random.default_rng(11)
 

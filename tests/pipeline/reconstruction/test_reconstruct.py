@@ -15,8 +15,8 @@ from pipeline import reconstruct
 from pipeline.reconstruction import ReconstructConfig
 from pipeline.reconstruction.store import RunStore
 from preprocessing.formats import MESH_SUFFIXES
-from preprocessing.mesh_checks import check_mesh
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.checks import check_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.metrics import nearest_on_surface
 from preprocessing.occupancy_labels import Solid
 from preprocessing.scan_files import write_scan_ply

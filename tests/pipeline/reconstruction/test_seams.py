@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convonet.mise import SampledField
+from convonet.surface.mise import SampledField
 from pipeline.reconstruction.blending import axis_ramp, tile_weight
 from pipeline.reconstruction.merge import cancel_opposites
 from pipeline.reconstruction.tile_surface import owner_of

@@ -11,7 +11,7 @@ import pytest
 
 from preprocessing.analytic import AnalyticConfig, AnalyticCrops
 from preprocessing.analytic.scenes import FAMILIES, Seen, random_scene, sheets
-from preprocessing.seen_labels import SHEET_VOXELS, SeenVoxels
+from preprocessing.batches.seen_labels import SHEET_VOXELS, SeenVoxels
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = AnalyticConfig(grid=32, queries=1024, dense_points=4_000)

@@ -13,7 +13,7 @@ import pytest
 import trimesh
 from laspy.vlrs.vlrlist import VLRList
 
-from preprocessing.mesh_files import write_mesh
+from preprocessing.meshes.files import write_mesh
 from preprocessing.scan_files import ScanOptions, open_scan
 from tests.preprocessing.scan_files.clouds import (
     COLORS,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.errors import DatasetError
-from preprocessing.mesh_files import write_mesh
-from preprocessing.moving_bodies import KINDS, moving_body
+from preprocessing.meshes.files import write_mesh
+from preprocessing.procedural.moving_bodies import KINDS, moving_body
 from preprocessing.sources import BodiesConfig, bodies_collection, humans_collection
 from preprocessing.sources.moving_shapes import BodyUnit
 from tests.preprocessing.sources.test_moving_shapes import moving_ball

@@ -3,9 +3,9 @@
 import numpy as np
 
 from preprocessing.dataset import BLOCK, DatasetLayout
+from preprocessing.procedural.synthetic_rooms import synthetic_room
 from preprocessing.sources.rooms import CATEGORIES, building_windows, room_samples
 from preprocessing.sources.splits import SplitShares
-from preprocessing.synthetic_rooms import synthetic_room
 
 LAYOUT = DatasetLayout(
     shapes=8, categories=CATEGORIES, points=4 * BLOCK, uniform_queries=2 * BLOCK, near_queries=2 * BLOCK

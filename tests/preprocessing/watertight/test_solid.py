@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from preprocessing.errors import MeshError
-from preprocessing.mesh_files import read_mesh
+from preprocessing.meshes.files import read_mesh
 from preprocessing.native import load_open3d
 from preprocessing.occupancy_labels import label_mesh
 from preprocessing.watertight import VisibilityConfig, WatertightConfig, WatertightMesh, make_watertight

@@ -1,0 +1,1 @@
+"""Training batches drawn from datasets: crops of scenes, single shapes, sequences."""
