@@ -29,7 +29,7 @@ class ClosedSolid:
 
     Attributes:
         name: unique.
-        vertices: (V, 3) float64, centred at 0, in the unit of its source.
+        vertices: (V, 3) float64, centered at 0, in the unit of its source.
         faces: (F, 3) int64.
     """
 

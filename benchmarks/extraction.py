@@ -41,8 +41,8 @@ class TimedField:
         start = time.perf_counter()
         position = points / self.size
         values = np.minimum(position - BOX[0], BOX[1] - position).min(axis=1)
-        for centre, radius in zip(CENTRES, RADII, strict=True):
-            np.maximum(values, radius - np.sqrt(((position - centre) ** 2).sum(axis=1)), out=values)
+        for center, radius in zip(CENTRES, RADII, strict=True):
+            np.maximum(values, radius - np.sqrt(((position - center) ** 2).sum(axis=1)), out=values)
         self.points += len(points)
         self.seconds += time.perf_counter() - start
         return (values * self.size).astype(np.float32)

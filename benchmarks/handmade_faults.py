@@ -2,7 +2,7 @@
 
     python -m benchmarks.handmade_faults [--only mise] [--output handmade_faults.json]
 
-Each fault is a slip that somebody could make: a sign, a bound, a half, a forgotten neighbour. The tests named for it
+Each fault is a slip that somebody could make: a sign, a bound, a half, a forgotten neighbor. The tests named for it
 run on a copy in which it is made; a fault is caught if they fail. Prints JSON: how many were caught, and which were
 not. Exits with 1 if fewer than nine in ten were, or if the code has moved away from under a fault.
 """

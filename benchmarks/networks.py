@@ -115,7 +115,7 @@ class PlainNetwork(VolumeNetwork):
 
 
 def plain_block(block: nn.Module, x: Tensor) -> Tensor:
-    """Convolution, layer normalisation over the channels and back to contiguous memory, ReLU, sum."""
+    """Convolution, layer normalization over the channels and back to contiguous memory, ReLU, sum."""
     y = block.conv(x).permute(0, 2, 3, 4, 1)
     y = F.layer_norm(y, (y.shape[-1],), block.norm.weight, block.norm.bias)
     y = torch.relu(y.permute(0, 4, 1, 2, 3).contiguous())

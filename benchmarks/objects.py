@@ -57,7 +57,7 @@ class Case:
         components, right_components: of the mesh, and of the exact surface.
         f_score, normal_consistency: at 1% of the longest side; unsigned.
         is_watertight: every edge has two faces.
-        voxel_size: metres; the longest side is 1 m.
+        voxel_size: meters; the longest side is 1 m.
         seconds: of the reconstruction.
         error: what it failed with.
     """

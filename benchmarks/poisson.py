@@ -45,7 +45,7 @@ def poisson_meshes(
         points, normals: (N, 3), normals out of the surface.
         depth: of the octree.
         tree: of the points.
-        reach: metres.
+        reach: meters.
     """
     o3d = load_open3d()
     middle = points.mean(axis=0)

@@ -112,7 +112,7 @@ def _layers(
     area: Callable[[float], float],
     directions: Callable[[int, Rng], Floats],
 ) -> tuple[Floats, Floats]:
-    """Outside, and the inside of a shell, whose normals point to the centre."""
+    """Outside, and the inside of a shell, whose normals point to the center."""
     layers = [(radius, 1.0)] + ([(radius - wall, -1.0)] if wall is not None else [])
     points, normals = [], []
     for r, sign in layers:

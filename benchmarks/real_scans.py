@@ -37,7 +37,7 @@ def find_scans(data: Path) -> list[Path]:
 
 
 def map_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.uint8] | None]:
-    """Vertices, faces and colours of a mesh that Tessera wrote, without reading more than is asked for."""
+    """Vertices, faces and colors of a mesh that Tessera wrote, without reading more than is asked for."""
     with path.open("rb") as file:
         header = [file.readline().decode().split()]
         while header[-1] != ["end_header"]:

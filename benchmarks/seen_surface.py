@@ -58,16 +58,16 @@ def seen_surface(
     """Cut a surface into faces and ask of each middle whether a station has it in sight.
 
     Args:
-        vertices, faces: closed, facing out, metres.
+        vertices, faces: closed, facing out, meters.
         stations: (S, 3).
         scanner: its elevations and its range.
-        longest_edge: of the faces, metres.
+        longest_edge: of the faces, meters.
     """
     o3d = load_open3d()
-    centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
+    center = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
     caster = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     caster.add_triangles(
-        o3d.core.Tensor((vertices - centre).astype(np.float32)), o3d.core.Tensor(faces.astype(np.uint32))
+        o3d.core.Tensor((vertices - center).astype(np.float32)), o3d.core.Tensor(faces.astype(np.uint32))
     )
     corners = bisected(vertices[faces], longest_edge)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -87,7 +87,7 @@ def seen_surface(
             & (rise <= elevations[1])
             & (ranges <= scanner.max_range)
         )
-        rays = np.concatenate([middles[asked] - centre, ways[asked]], axis=1).astype(np.float32)
+        rays = np.concatenate([middles[asked] - center, ways[asked]], axis=1).astype(np.float32)
         hidden = caster.test_occlusions(
             o3d.core.Tensor(rays), tnear=0.0, tfar=1.0, nthreads=ray_threads()
         ).numpy()

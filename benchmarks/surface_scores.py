@@ -47,10 +47,10 @@ class SurfaceReference:
         self._o3d = load_open3d()
         self._samples, self._seed = samples, seed
         self._points, self._normals = sample_surface(vertices, faces, samples, np.random.default_rng(seed))
-        self._centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
+        self._center = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
         self._scene = self._o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
         self._scene.add_triangles(
-            self._o3d.core.Tensor((vertices - self._centre).astype(np.float32)),
+            self._o3d.core.Tensor((vertices - self._center).astype(np.float32)),
             self._o3d.core.Tensor(faces.astype(np.uint32)),
         )
 
@@ -61,7 +61,7 @@ class SurfaceReference:
             return SurfaceScore(none, none, none, 0.0, 0.0)
         rng = np.random.default_rng([self._seed, 1])
         points, normals = sample_surface(vertices, faces, self._samples, rng)
-        local = (points - self._centre).astype(np.float32)
+        local = (points - self._center).astype(np.float32)
         found = self._scene.compute_closest_points(self._o3d.core.Tensor(local), nthreads=ray_threads())
         to_reference = np.linalg.norm(found["points"].numpy().astype(np.float64) - local, axis=1)
         there = found["primitive_normals"].numpy().astype(np.float64)

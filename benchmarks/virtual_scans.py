@@ -90,7 +90,7 @@ class Cell:
 
     Attributes:
         scene, points, noise_m: which; the number of points is a target that scans meet within percents.
-        voxel_size: metres, chosen by default settings.
+        voxel_size: meters, chosen by default settings.
         seen_share: of the exact surface's area.
         ours, ours_all: within reach of a point, against the seen and the whole surface.
         closed_all: the mesh as it comes, against the whole surface.
@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("out/closed_meshes"), help="of the closed meshes")
     parser.add_argument("--model", default=ReconstructConfig.model)
     parser.add_argument("--points", type=int, nargs="+", choices=POINTS, default=POINTS)
-    parser.add_argument("--noise", type=float, nargs="+", choices=NOISES_M, default=NOISES_M, help="metres")
+    parser.add_argument("--noise", type=float, nargs="+", choices=NOISES_M, default=NOISES_M, help="meters")
     parser.add_argument("--only", default="", help="part of a scene's name")
     parser.add_argument("--quick", action="store_true", help="one building, 300,000 points, 5 mm")
     parser.add_argument("--json", type=Path, help="file for the report")

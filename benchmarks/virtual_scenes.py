@@ -41,11 +41,11 @@ FURNITURE = (  # one row of the showroom after the other
     "objects_kaykit/lamp_standing",
     "objects_kaykit/cactus_medium_A",
 )
-COLUMNS, PITCH = 4, 2.9  # metres between the middles of the furniture; aisles for the stations between
+COLUMNS, PITCH = 4, 2.9  # meters between the middles of the furniture; aisles for the stations between
 OUTER_RAYS = 7  # as many as an inner station casts
 PROBE_RAYS = 2_000  # of an inner station, to find how many give the points asked for
 WALL_HEIGHT, WALL = 2.8, 0.2
-LARGEST_PIECE = 2.1  # metres; larger pieces, and those in arbitrary units, are scaled down to it
+LARGEST_PIECE = 2.1  # meters; larger pieces, and those in arbitrary units, are scaled down to it
 SUNK_M = 0.002  # that pieces reach into the floor, so that the union is one solid
 
 
@@ -55,7 +55,7 @@ class VirtualScene:
 
     Attributes:
         name: unique.
-        vertices, faces: watertight, facing out, metres, z up.
+        vertices, faces: watertight, facing out, meters, z up.
         stations: (S, 3) where scanners stand; outer_stations: (T, 3) those that cast `OUTER_RAYS` times as many
             rays, because they look from farther away.
     """
@@ -127,7 +127,7 @@ def scanned(scene: VirtualScene, points: int, noise_m: float, seed: int) -> Scan
     Normals are those of the surface hit, turned to the station.
     """
     rng = np.random.default_rng([seed, points])
-    probe = ScannerConfig(rays_per_station=PROBE_RAYS, noise_base_m=noise_m, noise_per_metre=0.0)
+    probe = ScannerConfig(rays_per_station=PROBE_RAYS, noise_base_m=noise_m, noise_per_meter=0.0)
     rays = round(PROBE_RAYS * points / len(_from_all_stations(scene, probe, rng).points))
     return _from_all_stations(scene, replace(probe, rays_per_station=rays), rng)
 

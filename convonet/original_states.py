@@ -69,7 +69,7 @@ def decoder_name(name: str, legacy: bool) -> str:
 
 
 def decoder_shape(name: str, shape: Shape) -> Shape:
-    """Its shape in a normalised decoder: layers over query points are convolutions of width 1, those of codes not.
+    """Its shape in a normalized decoder: layers over query points are convolutions of width 1, those of codes not.
 
     Args:
         name: the original's.

@@ -64,7 +64,7 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """What a step minimises, and figures for the log."""
+        """What a step minimizes, and figures for the log."""
 
     @abstractmethod
     def validate(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
@@ -105,7 +105,7 @@ class TrainingConfig:
     """How long and how fast to train.
 
     Attributes:
-        steps: optimiser steps of the whole schedule.
+        steps: optimizer steps of the whole schedule.
         batch_size: crops, shapes or sequences in one step of one process.
         learning_rate: peak; warmed up linearly, then lowered along half a cosine to 1%.
         warmup_steps: steps of the warm-up.
@@ -140,17 +140,17 @@ class TrainingConfig:
 
 @dataclass
 class TrainingState:
-    """Everything that a checkpoint holds: weights, their running average, the optimiser and the step."""
+    """Everything that a checkpoint holds: weights, their running average, the optimizer and the step."""
 
     network: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     averaged: dict[str, Tensor]
     step: int = 0
 
     @classmethod
     def fresh(cls, network: nn.Module, config: TrainingConfig) -> TrainingState:
         """A state before the first step."""
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
@@ -158,13 +158,13 @@ class TrainingState:
             fused=True,
         )
         averaged = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        return cls(network, optimiser, averaged)
+        return cls(network, optimizer, averaged)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint that appears whole or not at all."""
         stored = {
             "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimizer.state_dict(),
             "averaged": self.averaged,
             "step": self.step,
         }
@@ -175,7 +175,7 @@ class TrainingState:
         """Continue from a checkpoint; only tensors and numbers are unpickled."""
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(stored["network"])
-        self.optimiser.load_state_dict(stored["optimiser"])
+        self.optimizer.load_state_dict(stored["optimiser"])
         for name, value in stored["averaged"].items():
             self.averaged[name].copy_(value)
         self.step = int(stored["step"])
@@ -265,21 +265,21 @@ class Criterion(nn.Module):
 def train_step(
     criterion: nn.Module, state: TrainingState, batch: Any, config: TrainingConfig
 ) -> dict[str, float]:
-    """One optimiser step on one batch; `criterion` is a `Criterion` or its distributed wrapper."""
+    """One optimizer step on one batch; `criterion` is a `Criterion` or its distributed wrapper."""
     criterion.train()
-    for group in state.optimiser.param_groups:
+    for group in state.optimizer.param_groups:
         group["lr"] = config.rate_at(state.step)
     loss, figures = criterion(batch)
-    state.optimiser.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(criterion.parameters(), config.gradient_clip)
-    state.optimiser.step()
+    state.optimizer.step()
     decay = min(config.averaging, (state.step + 1) / (state.step + 10))
     with torch.no_grad():
         for name, value in state.network.state_dict().items():
             if value.is_floating_point():
                 state.averaged[name].lerp_(value, 1 - decay)
-            else:  # a counter of batch normalisation
+            else:  # a counter of batch normalization
                 state.averaged[name].copy_(value)
     state.step += 1
     return {

@@ -52,7 +52,7 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
     Args:
         address: `local` starts a private Ray in this process's machine; `HOST:PORT` joins a cluster;
             `auto` joins the cluster named by RAY_ADDRESS (so inside `ray job submit`), else starts a
-            private one. A Ray that the calling program has already initialised is used as it is.
+            private one. A Ray that the calling program has already initialized is used as it is.
         cpus, gpus: processors and GPUs of a private Ray; all of the machine's by default.
 
     Raises:

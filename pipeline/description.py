@@ -189,13 +189,13 @@ def _scan(path: Path, options: ScanOptions) -> list[str]:
     from pipeline.reconstruction.scan_summary import (
         check_voxel_size,
         scan_granularity,
-        summarise_scan,
+        summarize_scan,
     )
     from pipeline.scan_reading import ScanSet
     from preprocessing.errors import ScanError
 
     scan = ScanSet((path,), options)
-    summary = summarise_scan(scan, drop_invalid=True)
+    summary = summarize_scan(scan, drop_invalid=True)
     (facts,) = summary.facts
     size = " x ".join(f"{side:.2f}" for side in summary.high - summary.low)
     lines = [

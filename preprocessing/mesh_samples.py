@@ -1,4 +1,4 @@
-"""One mesh to one training shape: closed, scaled to the unit cube, sampled and labelled."""
+"""One mesh to one training shape: closed, scaled to the unit cube, sampled and labeled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.occupancy_labels import label_solid, signed_distances
 from preprocessing.pictures.views import render_views
 from preprocessing.surface_sampling import sample_surface
-from preprocessing.voxel_grids import voxelise
+from preprocessing.voxel_grids import voxelize
 from preprocessing.watertight import WatertightConfig, make_watertight
 
 PADDED_SIDE = 1.1  # queries reach 5% of the side beyond the unit cube on each side (Mescheder et al. 2019)
@@ -87,7 +87,7 @@ def mesh_samples(
         category=labels.category,
         split=labels.split,
         name=labels.name,
-        voxels=voxelise(*mesh, layout.voxel_side) if layout.voxel_side else None,
+        voxels=voxelize(*mesh, layout.voxel_side) if layout.voxel_side else None,
         views=render_views(*mesh, layout.views, layout.view_size, rng, labels.up) if layout.views else None,
         provenance={
             **labels.provenance,

@@ -6,7 +6,7 @@ consistency is the mean absolute cosine between normals at nearest points, both 
 orientation, the signed mean is given too. IoU compares occupancy at uniform points.
 
 Distances run from sampled points to the other surface itself. The papers measure to the nearest of 100,000
-samples instead, whose spacing is a floor that swallows centimetres on a building; Chamfer-L1 and the F-score of
+samples instead, whose spacing is a floor that swallows centimeters on a building; Chamfer-L1 and the F-score of
 that protocol are given beside ours, to compare with their tables.
 """
 
@@ -43,12 +43,12 @@ class ThresholdScore:
 
 @dataclass(frozen=True)
 class MeshMetrics:
-    """A mesh measured against a reference; distances in the meshes' unit (metres).
+    """A mesh measured against a reference; distances in the meshes' unit (meters).
 
     Attributes:
         iou: None where one of the two does not enclose a volume.
         iou_standard_error: of the sampling.
-        accuracy, completeness, chamfer_l1: metres.
+        accuracy, completeness, chamfer_l1: meters.
         normal_consistency, normal_consistency_signed: 1 is best.
         f_score: at 1% of the reference's longest side.
         sampled_chamfer_l1_unit, sampled_f_score: by the papers' protocol: to the nearest sample, with the
@@ -190,22 +190,22 @@ def nearest_on_surface(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distance (N,) from points to a mesh's surface, and the unit normal (N, 3) of the nearest triangle.
 
-    A triangle without area has no normal (NaN). Computed in single precision around the mesh's centre:
+    A triangle without area has no normal (NaN). Computed in single precision around the mesh's center:
     about 1e-7 of the mesh's size is lost.
     """
     o3d = load_open3d()
-    centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
+    center = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
     scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-    local = o3d.core.Tensor((vertices - centre).astype(np.float32))
+    local = o3d.core.Tensor((vertices - center).astype(np.float32))
     scene.add_triangles(local, o3d.core.Tensor(faces.astype(np.uint32)))
-    queries = (points - centre).astype(np.float32)
+    queries = (points - center).astype(np.float32)
     found = scene.compute_closest_points(o3d.core.Tensor(queries), nthreads=ray_threads())
     distances = np.linalg.norm(found["points"].numpy().astype(np.float64) - queries, axis=1)
     return distances, found["primitive_normals"].numpy().astype(np.float64)
 
 
 def occupancy_iou(predicted: NDArray[np.bool_], exact: NDArray[np.bool_]) -> tuple[float, float]:
-    """Intersection over union of two labellings of the same points, and its binomial standard error."""
+    """Intersection over union of two labelings of the same points, and its binomial standard error."""
     union = int((predicted | exact).sum())
     if not union:
         return 1.0, 0.0

@@ -35,29 +35,29 @@ def label_mesh(
         MeshError: if an edge does not belong to two faces of opposite direction.
         GeometryError: if Open3D cannot start.
 
-    The ray caster works in float32, so the mesh's centre is subtracted in float64 first: the error is
+    The ray caster works in float32, so the mesh's center is subtracted in float64 first: the error is
     about 1e-7 of the mesh's size, whatever its coordinates.
     """
     open_edges = unpaired_edges(faces)
     if open_edges:
         raise MeshError(
             f"the mesh is not watertight: {open_edges:,} of its edges lack an opposite; "
-            "repair it, or make it watertight from depth maps, before labelling"
+            "repair it, or make it watertight from depth maps, before labeling"
         )
     open3d = load_open3d()
     vertices = np.asarray(vertices, np.float64)
     low, high = vertices.min(axis=0), vertices.max(axis=0)
-    centre = (low + high) / 2
+    center = (low + high) / 2
     caster = open3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     caster.add_triangles(
-        open3d.core.Tensor((vertices - centre).astype(np.float32)),
+        open3d.core.Tensor((vertices - center).astype(np.float32)),
         open3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
     )
     inside = np.zeros(len(queries), bool)
     rows = np.flatnonzero(((queries >= low) & (queries <= high)).all(axis=1))
     for start in range(0, len(rows), QUERIES_PER_BATCH):
         batch = rows[start : start + QUERIES_PER_BATCH]
-        local = open3d.core.Tensor((queries[batch] - centre).astype(np.float32))
+        local = open3d.core.Tensor((queries[batch] - center).astype(np.float32))
         inside[batch] = caster.compute_occupancy(local, nthreads=ray_threads(), nsamples=RAYS).numpy() > 0.5
     return inside
 
@@ -100,17 +100,17 @@ def signed_distances(
         queries: (N, 3) float64.
         occupied: (N,) their occupancy, which gives the sign.
 
-    Exact to the float32 of coordinates about the mesh's centre. Where a surface crosses itself, faces inside the
+    Exact to the float32 of coordinates about the mesh's center. Where a surface crosses itself, faces inside the
     solid count as surface too.
     """
     o3d = load_open3d()
-    centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    center = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     scene.add_triangles(
-        o3d.core.Tensor((vertices - centre).astype(np.float32)),
+        o3d.core.Tensor((vertices - center).astype(np.float32)),
         o3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
     )
-    local = o3d.core.Tensor((queries - centre).astype(np.float32))
+    local = o3d.core.Tensor((queries - center).astype(np.float32))
     away: NDArray[np.float32] = scene.compute_distance(local, nthreads=ray_threads()).numpy()
     return np.where(occupied, -away, away)
 
@@ -144,8 +144,8 @@ class Solid:
 
     def __init__(self, vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> None:
         o3d = load_open3d()
-        self._centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
-        local = (vertices - self._centre).astype(np.float32)
+        self._center = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
+        local = (vertices - self._center).astype(np.float32)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
         parts = solid_components(faces, len(vertices))
         for part in parts:
@@ -163,7 +163,7 @@ class Solid:
     def occupancy(self, queries: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether each query (N, 3) is inside: majority over three rays of generic directions."""
         votes = np.zeros(len(queries), np.int64)
-        local = (queries - self._centre).astype(np.float32)
+        local = (queries - self._center).astype(np.float32)
         for direction in ((0.8161, 0.4353, 0.3797), (-0.2913, 0.7127, -0.6381), (0.1531, -0.5817, 0.7989)):
             votes += self._winding(local, np.asarray(direction)) > 0
         return votes >= 2

@@ -71,7 +71,7 @@ class MeshWriter:
         colors: NDArray[np.uint8] | None,
         confidence: NDArray[np.float32] | None = None,
     ) -> None:
-        """Write the next vertices: positions (N, 3), unit normals (N, 3), colours (N, 3) where declared.
+        """Write the next vertices: positions (N, 3), unit normals (N, 3), colors (N, 3) where declared.
 
         A confidence (N,) between 0 and 1, where declared, goes into formats that can hold it: PLY.
 
@@ -79,7 +79,7 @@ class MeshWriter:
             MeshError: if the disk is full, or the format cannot hold the positions.
         """
         assert not self.faces_written, "vertices come before faces"
-        assert (colors is not None) == self.has_colors, "colours must be as declared"
+        assert (colors is not None) == self.has_colors, "colors must be as declared"
         assert self.vertices_written + len(positions) <= self.vertex_count, "more vertices than declared"
         assert (confidence is not None) == self.has_confidence, "confidence must be as declared"
         with writing_to(self.path):
@@ -120,7 +120,7 @@ class MeshWriter:
 
 
 class PlyWriter(MeshWriter):
-    """Binary little-endian PLY: double positions, float normals, uchar colours."""
+    """Binary little-endian PLY: double positions, float normals, uchar colors."""
 
     def _begin(self) -> None:
         if self.vertex_count > 2**32:
@@ -135,7 +135,7 @@ class PlyWriter(MeshWriter):
             fields += [("confidence", "<f4")]
         self._vertex = np.dtype(fields)
         self._index, index_name = ("<u4", "uint") if self.vertex_count > 2**31 else ("<i4", "int")
-        header = ["ply", "format binary_little_endian 1.0", "comment made by Tessera, metres"]
+        header = ["ply", "format binary_little_endian 1.0", "comment made by Tessera, meters"]
         header += [f"comment crs {self.crs}"] if self.crs else []
         header += [f"element vertex {self.vertex_count}"]
         header += [f"property {names[kind]} {name}" for name, kind in fields]

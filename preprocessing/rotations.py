@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def random_rotation(rng: np.random.Generator) -> NDArray[np.float32]:
-    """A rotation matrix uniform over SO(3), from a normalised quaternion (Shoemake 1992)."""
+    """A rotation matrix uniform over SO(3), from a normalized quaternion (Shoemake 1992)."""
     quaternion = rng.standard_normal(4)
     w, x, y, z = quaternion / np.linalg.norm(quaternion)
     return np.array(

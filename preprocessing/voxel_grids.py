@@ -12,18 +12,18 @@ from preprocessing.native import load_open3d
 from preprocessing.occupancy_labels import label_solid
 
 
-def voxelise(vertices: NDArray[np.float64], faces: NDArray[np.int64], side: int = 32) -> NDArray[np.bool_]:
+def voxelize(vertices: NDArray[np.float64], faces: NDArray[np.int64], side: int = 32) -> NDArray[np.bool_]:
     """Voxels of the unit cube that a watertight mesh fills or touches, as binvox makes them.
 
     Args:
-        vertices, faces: a watertight mesh in the unit cube centred at 0.
+        vertices, faces: a watertight mesh in the unit cube centered at 0.
         side: R, voxels along each axis.
 
     Returns:
-        (R, R, R) bool indexed x, y, z; voxel (0, 0, 0) is centred at -0.5 + 0.5 / R.
+        (R, R, R) bool indexed x, y, z; voxel (0, 0, 0) is centered at -0.5 + 0.5 / R.
     """
-    centres = (np.arange(side) + 0.5) / side - 0.5
-    grid = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), axis=-1)
+    centers = (np.arange(side) + 0.5) / side - 0.5
+    grid = np.stack(np.meshgrid(centers, centers, centers, indexing="ij"), axis=-1)
     filled = label_solid(vertices, faces, grid.reshape(-1, 3)).reshape(side, side, side)
     o3d = load_open3d()
     mesh = o3d.geometry.TriangleMesh(

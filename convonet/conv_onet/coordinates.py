@@ -1,4 +1,4 @@
-"""Positions to cells: the projections onto planes and volume, as Peng et al. 2020 normalise them.
+"""Positions to cells: the projections onto planes and volume, as Peng et al. 2020 normalize them.
 
 A *projection* names where features live: the planes "xz", "xy" and "yz", or the volume "grid". A plane's
 features are (B, C, R, R) tensors whose last axis is the first coordinate of its name; the volume's are
@@ -31,7 +31,7 @@ def normalize_coordinate(points: Tensor, projection: Projection, padding: float)
     """Project object-level positions and scale them to [0, 1).
 
     Args:
-        points: (B, N, 3) x, y, z in the unit cube centred at 0.
+        points: (B, N, 3) x, y, z in the unit cube centered at 0.
         projection: the plane, or "grid" to keep all three axes.
         padding: width added to the unit cube, in units of its side.
 

@@ -74,7 +74,7 @@ class LocalDecoder(nn.Module):
     Args:
         head: from positions and features to logits.
         padding: width added to the unit cube.
-        sampling: how grids are read between cell centres.
+        sampling: how grids are read between cell centers.
     """
 
     def __init__(self, head: ConditionedBlocks, padding: float, sampling: Sampling = "linear") -> None:
@@ -98,7 +98,7 @@ class PatchLocalDecoder(nn.Module):
         head: from positions and features to logits.
         unit_size: side of a voxel in scene units; None for absolute coordinates.
         encoding: of the coordinates inside a voxel; "sin_cos" needs a unit size.
-        sampling: how grids are read between cell centres.
+        sampling: how grids are read between cell centers.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class ConvOnetConfig:
         unet2d_levels, unet2d_channels: the planes' U-Net; 0 levels for none.
         unet3d_levels, unet3d_channels: the volume's U-Net; 0 levels for none.
         decoder_hidden, decoder_blocks: width and number of the decoder's blocks.
-        sampling: how grids are read between cell centres.
+        sampling: how grids are read between cell centers.
         padding: width added to the unit cube.
         voxel_kernel: of the voxel encoder's convolution, 1 or 3.
         unit_size: side of a voxel of "crops" in scene units.
@@ -56,8 +56,8 @@ class ConvOnetConfig:
         encoding: of positions inside voxels.
         kernel, gaussian_width: weights of points in the decoder of "pointconv".
         pointnetpp_width: channels of the first layers of "pointconv".
-        fine_centres, fine_radius, fine_neighbours: its first level of balls.
-        coarse_centres, coarse_radius, coarse_neighbours: its second.
+        fine_centers, fine_radius, fine_neighbors: its first level of balls.
+        coarse_centers, coarse_radius, coarse_neighbors: its second.
         backend: what reduces over cells; both give the same.
 
     Raises:
@@ -90,12 +90,12 @@ class ConvOnetConfig:
     kernel: Kernel = "gaussian"
     gaussian_width: float = 0.2
     pointnetpp_width: int = 64
-    fine_centres: int = 512
+    fine_centers: int = 512
     fine_radius: float = 0.2
-    fine_neighbours: int = 32
-    coarse_centres: int = 128
+    fine_neighbors: int = 32
+    coarse_centers: int = 128
     coarse_radius: float = 0.4
-    coarse_neighbours: int = 64
+    coarse_neighbors: int = 64
     backend: Backend = "torch"
 
     def __post_init__(self) -> None:
@@ -204,8 +204,8 @@ def _encoder(config: ConvOnetConfig) -> nn.Module:
         return PointNetPlusPlus(
             config.feature_size,
             config.pointnetpp_width,
-            BallGrouping(config.fine_centres, config.fine_radius, config.fine_neighbours),
-            BallGrouping(config.coarse_centres, config.coarse_radius, config.coarse_neighbours),
+            BallGrouping(config.fine_centers, config.fine_radius, config.fine_neighbors),
+            BallGrouping(config.coarse_centers, config.coarse_radius, config.coarse_neighbors),
         )
     if config.family == "voxels":
         return LocalVoxelEncoder(

@@ -49,7 +49,7 @@ class CropInputs:
         resolution: int,
         projections: tuple[Projection, ...] = ("grid",),
     ) -> CropInputs:
-        """Find the cells of points; boxes are half open, so no point falls into two neighbouring crops.
+        """Find the cells of points; boxes are half open, so no point falls into two neighboring crops.
 
         Raises:
             ValueError: if a box is empty.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convonet.conv_onet.local_decoder import ConditionedBlocks
-from convonet.conv_onet.neighbourhoods import distances
+from convonet.conv_onet.neighborhoods import distances
 from convonet.conv_onet.pointnetpp import PointFeatures
 
 Kernel = Literal["gaussian", "inverse"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from convonet.conv_onet.neighbourhoods import farthest_points, interpolate_three, points_in_ball, take_points
+from convonet.conv_onet.neighborhoods import farthest_points, interpolate_three, points_in_ball, take_points
 
 
 class PointFeatures(NamedTuple):
@@ -29,14 +29,14 @@ class BallGrouping:
     """How a level of the network is sampled and grouped.
 
     Attributes:
-        centres: number of points that farthest point sampling keeps.
+        centers: number of points that farthest point sampling keeps.
         radius: of the ball around each, in units of the cube's side.
-        neighbours: points taken from each ball.
+        neighbors: points taken from each ball.
     """
 
-    centres: int
+    centers: int
     radius: float
-    neighbours: int
+    neighbors: int
 
 
 class SharedLayers(nn.Module):
@@ -97,8 +97,8 @@ class PointNetPlusPlus(nn.Module):
 
     @staticmethod
     def _abstract(layers: nn.Module, grouping: BallGrouping, level: PointFeatures) -> PointFeatures:
-        centres = take_points(level.points, farthest_points(level.points, grouping.centres))
-        members = points_in_ball(level.points, centres, grouping.radius, grouping.neighbours)
-        offsets = take_points(level.points, members) - centres[:, :, None]
+        centers = take_points(level.points, farthest_points(level.points, grouping.centers))
+        members = points_in_ball(level.points, centers, grouping.radius, grouping.neighbors)
+        offsets = take_points(level.points, members) - centers[:, :, None]
         grouped = torch.cat([offsets, take_points(level.features, members)], dim=-1)
-        return PointFeatures(centres, layers(grouped).amax(dim=2))
+        return PointFeatures(centers, layers(grouped).amax(dim=2))

@@ -28,7 +28,7 @@ class LocalPoolPointnet(nn.Module):
         """Encode a batch of clouds.
 
         Args:
-            points: (B, N, 3) x, y, z in the unit cube centred at 0; those outside its padding pool into the
+            points: (B, N, 3) x, y, z in the unit cube centered at 0; those outside its padding pool into the
                 nearest cells of its border.
 
         Returns:

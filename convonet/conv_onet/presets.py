@@ -1,8 +1,8 @@
 """The networks of Peng et al. 2020, with the sizes of the published configurations.
 
 ShapeNet presets take 3,000 points with noise of 0.005, room presets 10,000; voxel presets take 32^3 grids. All
-reconstruct at the occupancy threshold 0.2. `crop_room_grid64` was trained with voxels of 0.005 in normalised
-rooms; for scans in metres, use the same weights with the unit size and query box of the scene
+reconstruct at the occupancy threshold 0.2. `crop_room_grid64` was trained with voxels of 0.005 in normalized
+rooms; for scans in meters, use the same weights with the unit size and query box of the scene
 (`dataclasses.replace(config, unit_size=0.02, query_voxels=90)` for Matterport3D).
 """
 

@@ -32,7 +32,7 @@ class SceneCrops(CropNetwork):
     """A `ConvOnet` of the family "crops" as the sliding window wants it: the same numbers, for boxes in voxel units.
 
     Its group norm takes statistics over the whole crop, so that neighboring crops do not agree and are to be blended.
-    The original's conventions stay: features are read with the outermost cells' centres on the crop's faces, positions
+    The original's conventions stay: features are read with the outermost cells' centers on the crop's faces, positions
     enter as offsets within voxels of the scan's own coordinates, the crop keeps half of the nominal receptive field on
     every side of the queried box. All is computed in float32, whatever autocast says.
 

@@ -10,7 +10,7 @@ from convonet.conv_onet.unet import UNet
 
 
 class ConvPair(nn.Module):
-    """Two 3 x 3 convolutions, each followed by a rectifier; no normalisation."""
+    """Two 3 x 3 convolutions, each followed by a rectifier; no normalization."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()

@@ -55,7 +55,7 @@ class NormConvPair(nn.Module):
 
 
 class UNet3DGroupNorm(UNet):
-    """3D U-Net with max pooling on the way down and nearest-neighbour upsampling on the way up.
+    """3D U-Net with max pooling on the way down and nearest-neighbor upsampling on the way up.
 
     Its `receptive_radius` is that of the convolutions; the group norms' statistics are global.
 

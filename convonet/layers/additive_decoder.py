@@ -49,7 +49,7 @@ class CodeDecoder(nn.Module):
 
 
 class AdditiveDecoder(CodeDecoder):
-    """Features and latent are added to the lifted position; nothing is normalised."""
+    """Features and latent are added to the lifted position; nothing is normalized."""
 
     def __init__(self, sizes: DecoderSizes) -> None:
         super().__init__(sizes)

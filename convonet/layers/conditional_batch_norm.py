@@ -1,4 +1,4 @@
-"""Batch normalisation of query activations, plain or with an affine map that the shape decides."""
+"""Batch normalization of query activations, plain or with an affine map that the shape decides."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class PointBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over all points of all shapes of a batch, activations last."""
+    """Batch normalization over all points of all shapes of a batch, activations last."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, Q, H) over its first two axes.
+        """Normalize (B, Q, H) over its first two axes.
 
         In training mode the statistics are the batch's and the running ones follow them; in evaluation
-        mode the running ones are used, so that a query's value does not depend on its neighbours.
+        mode the running ones are used, so that a query's value does not depend on its neighbors.
 
         Raises:
             ValueError: in training mode, if there is only one point in all.
@@ -22,7 +22,7 @@ class PointBatchNorm(nn.BatchNorm1d):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch normalisation whose scale and shift are linear in the shape's features.
+    """Batch normalization whose scale and shift are linear in the shape's features.
 
     y = scale(c) * (x - mean) / sqrt(variance + 1e-5) + shift(c). A fresh layer has scale 1 and shift 0
     for every shape (Mescheder et al. 2019, supplement 1.1, after de Vries et al. 2017).
@@ -38,7 +38,7 @@ class ConditionalBatchNorm(nn.Module):
             nn.init.constant_(layer.bias, start)
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        """Normalise activations.
+        """Normalize activations.
 
         Args:
             x: (B, Q, H) activations of Q queries of each shape.

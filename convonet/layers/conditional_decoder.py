@@ -1,4 +1,4 @@
-"""The decoder of Mescheder et al. 2019: residual blocks whose normalisation the shape decides.
+"""The decoder of Mescheder et al. 2019: residual blocks whose normalization the shape decides.
 
 Occupancy Flow asks it for the shape at t = 0, ONet-4D appends the time as a fourth coordinate.
 """
@@ -22,7 +22,7 @@ class NormResnetBlock(nn.Module):
     (Mescheder et al. 2019, supplement 1.1; the original's convolutions of width 1 are these linear maps).
 
     Args:
-        norm: makes the normalisation of so many channels.
+        norm: makes the normalization of so many channels.
         size_in, size_hidden, size_out: widths.
     """
 
@@ -38,14 +38,14 @@ class NormResnetBlock(nn.Module):
         nn.init.zeros_(self.fc_1.weight)
 
     def forward(self, x: Tensor, *features: Tensor) -> Tensor:
-        """(B, Q, size_in) activations and, if the normalisation takes them, (B, C) features to (B, Q, size_out)."""
+        """(B, Q, size_in) activations and, if the normalization takes them, (B, C) features to (B, Q, size_out)."""
         hidden = self.fc_0(torch.relu(self.norm_0(x, *features)))
         residual = self.fc_1(torch.relu(self.norm_1(hidden, *features)))
         return self.shortcut(x) + residual  # type: ignore[no-any-return]
 
 
 class ConditionalDecoder(CodeDecoder):
-    """Features steer the normalisation of every block.
+    """Features steer the normalization of every block.
 
     Args:
         sizes: of the layers.

@@ -34,8 +34,8 @@ class PointHints:
 class VoxelPointNet(nn.Module):
     """A shallow PointNet that max-pools inside each voxel between its residual blocks.
 
-    Points enter as offsets from their voxel's centre, never as absolute positions: moving the crop by
-    whole voxels moves the features with it, which is what lets neighbouring crops agree.
+    Points enter as offsets from their voxel's center, never as absolute positions: moving the crop by
+    whole voxels moves the features with it, which is what lets neighboring crops agree.
 
     Args:
         feature_size, hidden_size, blocks: widths, and number of residual blocks.

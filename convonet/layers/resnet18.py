@@ -59,7 +59,7 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images to (B, 512)."""
+        """(B, 3, H, W) normalized images to (B, 512)."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(images))))
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
@@ -67,7 +67,7 @@ class ResNet18(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """ResNet-18 on images normalised as ImageNet's, then a linear layer. The original's `resnet18`."""
+    """ResNet-18 on images normalized as ImageNet's, then a linear layer. The original's `resnet18`."""
 
     mean: Tensor
     std: Tensor

@@ -53,14 +53,14 @@ def sample_trilinear(volume: Tensor, queries: Tensor, batch_index: Tensor) -> Te
     """Interpolate a feature volume at continuous positions.
 
     Args:
-        volume: (B, C, D, H, W) features at cell centres, indexed z, y, x.
-        queries: (N, 3) float32 positions x, y, z in voxel units; cell (0, 0, 0) is centred at 0.5.
+        volume: (B, C, D, H, W) features at cell centers, indexed z, y, x.
+        queries: (N, 3) float32 positions x, y, z in voxel units; cell (0, 0, 0) is centered at 0.5.
         batch_index: (N,) int64 crop of each query.
 
     Returns:
         (N, C) features; positions outside the volume take the border's value.
 
-    Peng et al. 2020, section 3.3, with cell-centred sampling so that it agrees with the scattering of
+    Peng et al. 2020, section 3.3, with cell-centered sampling so that it agrees with the scattering of
     the points.
     """
     table = volume.permute(0, 2, 3, 4, 1).reshape(-1, volume.shape[1])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CACHED_VOXELS = 4096  # whose neighbourhoods are gathered at once: they stay in a processor's cache
+CACHED_VOXELS = 4096  # whose neighborhoods are gathered at once: they stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SumGroups(torch.autograd.Function):
 class ConvolutionAt(torch.autograd.Function):
     """A 3x3x3 convolution, zeros around the volume, computed at some of its voxels only.
 
-    Their neighbourhoods are gathered part by part, and once more for the gradient of the weights: kept, they would
+    Their neighborhoods are gathered part by part, and once more for the gradient of the weights: kept, they would
     take 27 times the memory of the voxels. The gradient of the volume is a dense convolution.
     """
 
@@ -96,9 +96,9 @@ class ConvolutionAt(torch.autograd.Function):
         corners = (z * (height + 2) + y) * (width + 2) + x
         ctx.save_for_backward(padded, weight, voxels, corners)
         matrix = weight.permute(2, 3, 4, 1, 0).reshape(27 * channels, -1)
-        sums = [neighbourhoods(padded, part) @ matrix for part in torch.split(corners, CACHED_VOXELS)]
-        centres = corners + ((height + 2) + 1) * (width + 2) + 1
-        return torch.cat(sums), padded.view(-1, channels).index_select(0, centres)
+        sums = [neighborhoods(padded, part) @ matrix for part in torch.split(corners, CACHED_VOXELS)]
+        centers = corners + ((height + 2) + 1) * (width + 2) + 1
+        return torch.cat(sums), padded.view(-1, channels).index_select(0, centers)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -111,7 +111,7 @@ class ConvolutionAt(torch.autograd.Function):
         of_matrix = torch.zeros(channels_out, 27 * channels, dtype=precision, device=weight.device)
         parts = zip(torch.split(corners, CACHED_VOXELS), torch.split(gradient, CACHED_VOXELS), strict=True)
         for part, of_part in parts:
-            of_matrix += of_part.T @ neighbourhoods(padded, part)
+            of_matrix += of_part.T @ neighborhoods(padded, part)
         of_weight = of_matrix.to(weight.dtype).view(channels_out, 3, 3, 3, channels).permute(0, 4, 1, 2, 3)
         dense = gradient.new_zeros(batch, depth - 2, height - 2, width - 2, channels_out)
         dense.view(-1, channels_out).index_copy_(0, voxels, gradient)
@@ -123,7 +123,7 @@ class ConvolutionAt(torch.autograd.Function):
         return of_volume, of_weight, None
 
 
-def neighbourhoods(padded: Tensor, corners: Tensor) -> Tensor:
+def neighborhoods(padded: Tensor, corners: Tensor) -> Tensor:
     """(B, D, H, W, C) and the (V,) flat indices of the first of 3x3x3 cells to what these hold: (V, 27 C)."""
     _, _, height, width, channels = padded.shape
     step = torch.arange(3, device=corners.device)

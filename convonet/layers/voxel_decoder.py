@@ -19,7 +19,7 @@ def periodic_position(queries: Tensor) -> Tensor:
 
     Returns:
         (N, 6). An absolute position would break equivariance under shifts by whole voxels; the offset
-        from the voxel's centre would jump at its faces.
+        from the voxel's center would jump at its faces.
     """
     phase = (2 * math.pi) * (queries - torch.floor(queries))
     return torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)

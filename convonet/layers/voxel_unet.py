@@ -1,6 +1,6 @@
-"""A 3D U-Net whose every output voxel depends on a known, bounded neighbourhood.
+"""A 3D U-Net whose every output voxel depends on a known, bounded neighborhood.
 
-It differs from the U-Net of Cicek et al. 2016 in what tiling needs: the normalisation acts on the
+It differs from the U-Net of Cicek et al. 2016 in what tiling needs: the normalization acts on the
 channels of one voxel (no statistics over the crop), skips are added rather than concatenated, and few
 convolutions at full resolution keep the receptive field small and the cost low.
 """
@@ -25,7 +25,7 @@ SPARSE_SHARE = 1 / 8  # of the voxels occupied, up to which the first convolutio
 
 
 class LayerNorm(torch.autograd.Function):
-    """Layer normalisation over the last axis.
+    """Layer normalization over the last axis.
 
     The gradients of weight and bias are summed here: on a CPU torch's own sums bfloat16 in bfloat16, which over a
     volume's many voxels loses most of them.
@@ -51,7 +51,7 @@ class LayerNorm(torch.autograd.Function):
 
 
 class VoxelNorm(nn.Module):
-    """Layer normalisation over the channels of each voxel: local, so that crops agree."""
+    """Layer normalization over the channels of each voxel: local, so that crops agree."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class VoxelNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """3x3x3 convolution, 1x3x3 in planes, normalisation, ReLU; added to its input where the widths allow."""
+    """3x3x3 convolution, 1x3x3 in planes, normalization, ReLU; added to its input where the widths allow."""
 
     def __init__(self, channels_in: int, channels_out: int, is_flat: bool = False) -> None:
         super().__init__()
@@ -113,8 +113,8 @@ class ConvBlock(nn.Module):
     def forward_occupied(self, features: Tensor, occupied: Tensor, grid: tuple[int, int, int, int]) -> Tensor:
         """The block for an input that is 0 outside a few voxels, in time proportional to their number.
 
-        One matrix product gives what each occupied voxel adds to each of its 27 neighbours; the sums over a
-        neighbour's terms are the convolution. Every other voxel of the output is relu(bias of the norm).
+        One matrix product gives what each occupied voxel adds to each of its 27 neighbors; the sums over a
+        neighbor's terms are the convolution. Every other voxel of the output is relu(bias of the norm).
 
         Args:
             features: (V, C_in) of the occupied voxels; occupied: (V,) int64 their index in the flat grid, sorted.

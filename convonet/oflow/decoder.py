@@ -13,6 +13,6 @@ DecoderKind = Literal["simple", "conditional"]
 def build_decoder(
     kind: DecoderKind, code_size: int, latent_size: int, hidden_size: int, point_size: int = 3
 ) -> CodeDecoder:
-    """The decoder in which codes are added once ("simple") or steer every normalisation ("conditional")."""
+    """The decoder in which codes are added once ("simple") or steer every normalization ("conditional")."""
     sizes = DecoderSizes(code_size, latent_size, hidden_size, blocks=5, point_size=point_size)
     return AdditiveDecoder(sizes) if kind == "simple" else ConditionalDecoder(sizes)

@@ -106,7 +106,7 @@ class FlowLoss:
 
     @property
     def total(self) -> Tensor:
-        """What is minimised."""
+        """What is minimized."""
         reconstruction = self.reconstruction_first + self.reconstruction_later
         return reconstruction + self.correspondence + self.kl_shape + self.kl_motion
 

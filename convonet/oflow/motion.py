@@ -48,7 +48,7 @@ def interpolate_shapes(
 def interpolate_keyframes(
     network: OccupancyFlow, clouds: Tensor, vertices: Tensor, steps_between: int
 ) -> Tensor:
-    """A smooth sequence through several given shapes: every neighbouring pair is interpolated.
+    """A smooth sequence through several given shapes: every neighboring pair is interpolated.
 
     Args:
         network: with an encoder of the two end clouds.

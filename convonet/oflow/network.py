@@ -118,7 +118,7 @@ class FlowCodes:
 class OccupancyFlow(nn.Module):
     """Encoders, the velocity field and the decoder of the shape at t = 0.
 
-    Coordinates are those of the unit cube centred at 0 that the first frame is normalised to; times run from
+    Coordinates are those of the unit cube centered at 0 that the first frame is normalized to; times run from
     0 (first frame) to 1 (last frame).
     """
 

@@ -2,7 +2,7 @@
 
 `cbatchnorm` is the paper's decoder; the others are the variants that the original offers. They differ in
 how the shape enters: added to the first layer (`simple`, `batchnorm`) or as the affine map of every
-normalisation (`cbatchnorm`, `cbatchnorm2`, `cbatchnorm_noresnet`).
+normalization (`cbatchnorm`, `cbatchnorm2`, `cbatchnorm_noresnet`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DecoderKind = Literal["simple", "batchnorm", "cbatchnorm", "cbatchnorm2", "cbatc
 
 
 class BatchNormDecoder(AdditiveDecoder):
-    """Kind `batchnorm`: as `simple`, with plain batch normalisation in the blocks and before the logit."""
+    """Kind `batchnorm`: as `simple`, with plain batch normalization in the blocks and before the logit."""
 
     def __init__(self, sizes: DecoderSizes) -> None:
         super().__init__(sizes)
@@ -34,7 +34,7 @@ class BatchNormDecoder(AdditiveDecoder):
 
 
 class ConditionalPlainDecoder(CodeDecoder):
-    """Kind `cbatchnorm_noresnet`: conditional normalisation between layers without shortcuts."""
+    """Kind `cbatchnorm_noresnet`: conditional normalization between layers without shortcuts."""
 
     def __init__(self, sizes: DecoderSizes) -> None:
         super().__init__(sizes)

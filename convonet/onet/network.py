@@ -1,6 +1,6 @@
 """The Occupancy Network: an input's features and a latent decide the occupancy of the unit cube.
 
-Mescheder et al. 2019, section 3. Positions are in a cube of side 1 centred at 0; surfaces may lie a
+Mescheder et al. 2019, section 3. Positions are in a cube of side 1 centered at 0; surfaces may lie a
 little outside of it, and the originals extract them from the cube of side 1.1.
 """
 
@@ -111,7 +111,7 @@ class Elbo:
 
     @property
     def loss(self) -> Tensor:
-        """Scalar that training minimises: the batch's mean of the negative bound (section 3.2, equation 4)."""
+        """Scalar that training minimizes: the batch's mean of the negative bound (section 3.2, equation 4)."""
         return -self.bound.mean()
 
 
@@ -165,7 +165,7 @@ class OccupancyNetwork(nn.Module):
 
         Args:
             features: (B, C) from `encode`.
-            queries: (B, Q, 3) float32 positions in the unit cube centred at 0.
+            queries: (B, Q, 3) float32 positions in the unit cube centered at 0.
             latent: (B, Z); None stands for the prior's mean, 0.
 
         Returns:

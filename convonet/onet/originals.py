@@ -44,8 +44,8 @@ def from_original(state: Mapping[str, Tensor], config: OccupancyNetworkConfig) -
 
     def entry(name: str, shape: Shape) -> tuple[str, Shape]:
         theirs = _original_name(name, config, legacy)
-        is_normalised = theirs.startswith("decoder.") and config.decoder != "simple"
-        return theirs, decoder_shape(theirs, shape) if is_normalised else shape
+        is_normalized = theirs.startswith("decoder.") and config.decoder != "simple"
+        return theirs, decoder_shape(theirs, shape) if is_normalized else shape
 
     return map_original(state, config.build, entry)
 

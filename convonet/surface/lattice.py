@@ -1,6 +1,6 @@
 """The scene lattice: integer points, their 64-bit keys, and the keys of surface vertices.
 
-Everything that neighbouring tiles must agree on is addressed by lattice integers. A key packs 20 bits per
+Everything that neighboring tiles must agree on is addressed by lattice integers. A key packs 20 bits per
 axis, so coordinates run from -2^19 to 2^19 - 1: with 5 cm voxels and two lattice cells per voxel, a scene
 26 km wide. Keys are ordered as the points are, lexicographically by x, then y, then z (x-major).
 
@@ -29,8 +29,8 @@ class Lattice:
     """Where lattice point (0, 0, 0) lies and how far apart the points are.
 
     Args:
-        origin: world position of lattice point (0, 0, 0), metres.
-        spacing: metres between neighbouring lattice points.
+        origin: world position of lattice point (0, 0, 0), meters.
+        spacing: meters between neighboring lattice points.
     """
 
     origin: tuple[float, float, float]

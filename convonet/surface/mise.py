@@ -164,7 +164,7 @@ def refine(
 
     A cell is refined if its corners disagree in sign; if it holds a seed, whatever its corners say; or if a
     point evaluated in its closed box has another sign than its corners, as happens when a sheet thinner
-    than the cell leaves a refined neighbour. The last rule runs until nothing changes.
+    than the cell leaves a refined neighbor. The last rule runs until nothing changes.
 
     Args:
         values_of: lattice points (N, 3) int64 to values (N,) float32, logits minus the threshold; asked
@@ -264,7 +264,7 @@ class _Refinement:
             children = cells[:, None, None, None] * level.ratio + _grid(level.ratio)
             wanted = _corners_disagree(inside) | below.is_marked[tuple(np.moveaxis(children, -1, 0))]
             below.mark(children[wanted])
-        # Faces are enough. A face of one sign shows a neighbour nothing that the face's corners had not
+        # Faces are enough. A face of one sign shows a neighbor nothing that the face's corners had not
         # shown; and a mixed cell edge lies on two mixed faces, which hand it on to the cell across.
         for axis, side in itertools.product(range(3), (0, level.ratio)):
             face = inside.take(side, axis=axis + 1).reshape(len(cells), -1)

@@ -1,7 +1,7 @@
 """Meshes that move: one animated GLB, or a GIF.
 
 A moving mesh is one set of faces and vertices (T, V, 3) at T moments, vertex v being the same material point
-throughout. Colours follow the points, so that correspondences can be seen.
+throughout. Colors follow the points, so that correspondences can be seen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHORTEST_FRAME_S = 0.02  # browsers show shorter ones five times as long
 
 
 def correspondence_colors(vertices: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """A rainbow by position: colours (V, 3) that tell the points of a mesh (V, 3) apart.
+    """A rainbow by position: colors (V, 3) that tell the points of a mesh (V, 3) apart.
 
     Hue runs from red to violet along the longest side, brightness along the second, saturation along the third.
     """
@@ -78,7 +78,7 @@ def write_animation(
     if not (np.isfinite(seconds) and seconds > 0):
         raise MeshError(f"{path}: an animation needs a positive duration, not {seconds} s")
     moments, count = vertices.shape[:2]
-    # Positions and normals of each moment, faces, colours, one weight for each pair of moments.
+    # Positions and normals of each moment, faces, colors, one weight for each pair of moments.
     size = 24 * moments * count + 12 * len(faces) + 4 * count + 4 * moments * moments
     if size + 1024 * moments >= 2**32:  # the description takes a few hundred bytes for each moment
         raise MeshError(f"{path}: GLB cannot hold more than 4 GiB; simplify the mesh or pass fewer frames")
@@ -108,7 +108,7 @@ def animation_frames(
 
     Args:
         vertices, faces: as in `write_animation`.
-        colors: (V, 3); None colours by `correspondence_colors` of the first moment.
+        colors: (V, 3); None colors by `correspondence_colors` of the first moment.
         size: width and height in pixels.
         camera: None is `camera_of_all`.
 
@@ -127,7 +127,7 @@ def animation_frames(
 def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], seconds: float = 2.0) -> None:
     """Write pictures as an endless GIF.
 
-    All frames share 256 colours, so that what stands still keeps its own; dithering smooths what lies between them.
+    All frames share 256 colors, so that what stands still keeps its own; dithering smooths what lies between them.
 
     Args:
         path: ends in `.gif`; appears when it is complete.
@@ -186,7 +186,7 @@ def _check_moving(
     if vertices.ndim != 3 or vertices.shape[2] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
         raise ValueError(f"need vertices (T, V, 3) and faces (F, 3), got {vertices.shape}, {faces.shape}")
     if colors is not None and colors.shape != vertices.shape[1:]:
-        raise ValueError(f"need a colour for each of {vertices.shape[1]} vertices, got {colors.shape}")
+        raise ValueError(f"need a color for each of {vertices.shape[1]} vertices, got {colors.shape}")
     if len(faces) and (faces.min() < 0 or faces.max() >= vertices.shape[1]):
         raise ValueError("a triangle names a vertex that is not there")
     for number, moment in enumerate(vertices):

@@ -20,7 +20,7 @@ from preprocessing.formats import IMAGE_SUFFIXES, MESH_SUFFIXES, SCAN_SUFFIXES
 from preprocessing.meshes.files import holds_faces, read_mesh
 from preprocessing.numpy_archives import unreadable
 from preprocessing.surface_sampling import sample_surface
-from preprocessing.voxel_grids import read_binvox, voxelise
+from preprocessing.voxel_grids import read_binvox, voxelize
 from preprocessing.watertight import make_watertight
 
 IMAGE_SIDE = 224
@@ -62,7 +62,7 @@ class ObjectInput:
 
     Attributes:
         values: as the encoder wants it.
-        frame: the cube that the object was normalised from.
+        frame: the cube that the object was normalized from.
         notes: what the user should know of how the input was read.
     """
 
@@ -212,7 +212,7 @@ def read_voxels(path: Path, side: int | None) -> ObjectInput:
         except MeshError as error:
             raise PipelineError(f"{path}: cannot be made voxels: {error}") from error
         frame = Frame(solid.location, solid.scale)
-        voxels = voxelise(solid.vertices, solid.faces, side or VOXEL_SIDE)
+        voxels = voxelize(solid.vertices, solid.faces, side or VOXEL_SIDE)
     else:
         raise refuse(path, "voxels")
     if len(set(voxels.shape)) > 1 or (side is not None and voxels.shape[0] != side):

@@ -104,7 +104,7 @@ def write_still(out: Path, shape: Shape, up: Up) -> list[Path]:
 
 
 def write_moving(out: Path, moving: MovingShape, up: Up) -> list[Path]:
-    """A mesh for each moment, all of one topology and coloured alike, an animated GLB and a GIF."""
+    """A mesh for each moment, all of one topology and colored alike, an animated GLB and a GIF."""
     colors = correspondence_colors(moving.vertices[0])
     paths = numbered(_of_one_moment(out), len(moving.vertices))
     for path, vertices in zip(paths, moving.vertices, strict=True):

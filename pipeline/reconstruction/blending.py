@@ -1,8 +1,8 @@
 """The scene's one field from its crops: a partition of unity over the tiles.
 
 `value(p) = sum_c w_c(p) * value_c(p)`, where `w_c` is the product over the axes of a smooth ramp that rises
-from 0 to 1 across the blending band around each of the tile's faces. The ramps of two neighbours add up
-to 1, so the weights do; at the scene's outer faces there is no neighbour and no ramp.
+from 0 to 1 across the blending band around each of the tile's faces. The ramps of two neighbors add up
+to 1, so the weights do; at the scene's outer faces there is no neighbor and no ramp.
 
 The sum runs in ascending order of the tiles in float64, elementwise: whoever reads a lattice point gets
 the same bits.

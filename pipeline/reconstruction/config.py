@@ -96,7 +96,7 @@ class ReconstructConfig:
 
         Args:
             network: that reconstructs.
-            longest_side: of the scan's bounding box, metres.
+            longest_side: of the scan's bounding box, meters.
 
         Returns:
             With a threshold, the sides of tiles, and, for networks that were trained in a unit cube, the voxel size.

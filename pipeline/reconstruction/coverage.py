@@ -37,7 +37,7 @@ def measure_coverage(reader: TileReader) -> float:
         points = points[_evenly(len(points), POINTS)]
         local = plan.voxel_position(points)
         missed = np.ones(len(local), np.bool_)
-        # Its own surface passes by most of a tile's points; the neighbours' are read for the others alone.
+        # Its own surface passes by most of a tile's points; the neighbors' are read for the others alone.
         for other in sorted(there.intersection(plan.around(tile)), key=lambda near: near != tile):
             vertices = _vertices(reader, other)
             if missed.any() and len(vertices):

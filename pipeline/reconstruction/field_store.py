@@ -1,4 +1,4 @@
-"""A crop's sampled field in the run directory: the inside of the tile, and the shell that neighbours read."""
+"""A crop's sampled field in the run directory: the inside of the tile, and the shell that neighbors read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_field(
 ) -> None:
     """Write a field in two row groups: points deep inside the tile, then everything else.
 
-    The second holds what a neighbour may ask for: its points within the blending band, and one coarse
+    The second holds what a neighbor may ask for: its points within the blending band, and one coarse
     cell more, whose corners interpolation needs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Joining the tiles into one mesh, streaming: an exact integer join, bounded by a neighbourhood of tiles."""
+"""Joining the tiles into one mesh, streaming: an exact integer join, bounded by a neighborhood of tiles."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MeshSummary:
         is_watertight: every edge had exactly two faces, of opposite direction.
         open_edges, bad_edges: edges that had not; an observed surface has open edges at its border.
         parts, removed_parts: connected parts in the mesh, and those left out for having too few observed voxels.
-        observed_area, guessed_area: square metres of the surface with and without points, before any trimming.
+        observed_area, guessed_area: square meters of the surface with and without points, before any trimming.
     """
 
     vertices: int
@@ -173,7 +173,7 @@ class TileReader:
         )
 
     def _foreign(self, tile: int) -> tuple[_Vertices, NDArray[np.int32], NDArray[np.bool_]]:
-        """Rows of vertices that neighbours own, their parts, and whether a face of this tile shows them."""
+        """Rows of vertices that neighbors own, their parts, and whether a face of this tile shows them."""
         table = self._table(tile, [FOREIGN], ["part", "in_observed_face"])
         return (
             self._rows(tile, [FOREIGN]),
@@ -209,7 +209,7 @@ class TileReader:
             return kept
         shown = table["in_observed_face"].copy()
         border = table["key"][: self.facts[tile]["owned_border"]]
-        for other in self._neighbours(tile):
+        for other in self._neighbors(tile):
             rows, _, is_shown = self.foreign(other)
             place, hit = _find(border, rows.keys[is_shown])
             shown[place[hit]] = True
@@ -220,15 +220,15 @@ class TileReader:
         kept = self._is_kept(tile)[: self.facts[tile]["owned_border"]]
         return np.asarray(self._first[tile] + np.cumsum(kept) - 1)
 
-    def _neighbours(self, tile: int) -> list[int]:
+    def _neighbors(self, tile: int) -> list[int]:
         return [other for other in self.plan.around(tile) if other in self.facts and other != tile]
 
     def owned_vertices(self, tile: int) -> _Vertices:
-        """A tile's own vertices in the mesh, in their final order, with the normals' shares of all neighbours added."""
+        """A tile's own vertices in the mesh, in their final order, with the normals' shares of all neighbors added."""
         facts = self.facts[tile]
         rows = self._rows(tile, [OWNED_BORDER, OWNED_INSIDE])
         border = rows.keys[: facts["owned_border"]]
-        for other in self._neighbours(tile):
+        for other in self._neighbors(tile):
             shared, _, _ = self.foreign(other)
             place, hit = _find(border, shared.keys)
             rows.normal_sums[place[hit]] += shared.normal_sums[hit]
@@ -303,7 +303,7 @@ def merge_tiles(reader: TileReader, path: Path, has_colors: bool, crs: str | Non
     Args:
         reader: of the tiles that the surface reaches, and what of it goes into the mesh.
         path: the mesh file; its suffix chooses the format.
-        has_colors: whether tiles carry colours.
+        has_colors: whether tiles carry colors.
         crs: coordinate reference system to note in the file.
 
     Raises:

@@ -45,8 +45,8 @@ class ScenePlan:
     """How one scene is cut up.
 
     Attributes:
-        origin: world position of lattice point (0, 0, 0), metres.
-        voxel_size: metres.
+        origin: world position of lattice point (0, 0, 0), meters.
+        voxel_size: meters.
         cells_per_voxel: lattice cells along a voxel.
         tile_voxels: sides of a tile along x, y, z; all tiles are equal.
         grid: number of tiles along x, y, z.
@@ -72,7 +72,7 @@ class ScenePlan:
 
     @property
     def spacing(self) -> float:
-        """Metres between neighbouring lattice points."""
+        """Meters between neighboring lattice points."""
         return self.voxel_size / self.cells_per_voxel
 
     @property
@@ -140,7 +140,7 @@ class ScenePlan:
         return x * a - self.halo_voxels, y * b - self.halo_voxels, z * c - self.halo_voxels
 
     def around(self, tile: int) -> list[int]:
-        """The tile and its existing neighbours, in ascending order."""
+        """The tile and its existing neighbors, in ascending order."""
         x, y, z = self.position(tile)
         places = itertools.product((-1, 0, 1), repeat=3)
         tiles = (self.number((x + dx, y + dy, z + dz)) for dx, dy, dz in places)
@@ -189,8 +189,8 @@ def make_plan(
     """Cut the box of a scan into equal tiles.
 
     Args:
-        low, high: corners of the scan's bounding box, metres.
-        voxel_size: metres.
+        low, high: corners of the scan's bounding box, meters.
+        voxel_size: meters.
         config: the request.
         receptive_radius: voxels around a query that the network's answer depends on.
         pooling_factor: crops start and end on multiples of this number of voxels.

@@ -21,9 +21,9 @@ class ReconstructReport:
         mesh_checksum: CRC-32 of its bytes.
         vertices, faces, is_watertight, open_edges, bad_edges: of that mesh.
         parts, removed_parts: connected parts of the mesh, and floating parts left out as too small.
-        observed_area, guessed_area: square metres of the surface with and without scan points nearby.
-        voxel_size, spacing: metres; of the network's voxels and of the lattice of the surface.
-        point_spacing, noise: of the scan, metres; see `Granularity`.
+        observed_area, guessed_area: square meters of the surface with and without scan points nearby.
+        voxel_size, spacing: meters; of the network's voxels and of the lattice of the surface.
+        point_spacing, noise: of the scan, meters; see `Granularity`.
         tiles: tiles in the plan that could hold surface.
         tiles_computed, tiles_kept: of their surfaces, in this run and from earlier ones.
         fields_computed, fields_kept: likewise of the crops' fields.

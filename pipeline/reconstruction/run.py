@@ -45,7 +45,7 @@ from pipeline.reconstruction.merge import (
 )
 from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
 from pipeline.reconstruction.report import ReconstructReport, write_report
-from pipeline.reconstruction.scan_summary import check_voxel_size, scan_granularity, summarise_scan
+from pipeline.reconstruction.scan_summary import check_voxel_size, scan_granularity, summarize_scan
 from pipeline.reconstruction.schedule import Schedule, is_complete, timed
 from pipeline.reconstruction.spacing import Granularity
 from pipeline.reconstruction.stages import TileJob
@@ -252,7 +252,7 @@ def _holds_run(store: RunStore) -> bool:
 def _new_run(scan: ScanSet, config: ReconstructConfig, identity: str) -> RunManifest:
     """Look at the scan and plan the scene."""
     network = load_network(config.model)
-    summary = summarise_scan(scan, config.drop_invalid)
+    summary = summarize_scan(scan, config.drop_invalid)
     settings = config.for_network(network, float((summary.high - summary.low).max()))
     assert settings.threshold is not None  # the network's, if not the user's
     granularity = None if settings.voxel_size else scan_granularity(scan, summary)

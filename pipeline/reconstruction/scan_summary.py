@@ -19,7 +19,7 @@ FEWEST_POINTS = 100
 ZEROS_WITHOUT_DOUBT = 10  # points exactly at the origin, amid others: a scanner never sees one spot so often
 LONG_SIDE = 1000.0  # times the second longest side
 APART = 100.0  # times its own size that a file may lie from the others
-PLAUSIBLE_VOXELS = (5e-4, 5.0)  # metres
+PLAUSIBLE_VOXELS = (5e-4, 5.0)  # meters
 NARROWEST = 0.5  # standard deviation in voxels, across the longest direction, of what can be a surface
 
 Sides = Literal["stations", "normals"] | None
@@ -40,7 +40,7 @@ class ScanSummary:
     """What the first pass learns of a scan.
 
     Attributes:
-        low, high: corners of the bounding box, metres.
+        low, high: corners of the bounding box, meters.
         points: number of usable points.
         dropped: number of points that are not finite.
         has_colors: whether all points carry colors.
@@ -158,7 +158,7 @@ class _Pass:
         return self._lowest()[0] if self._probes else np.zeros((0, 3))
 
 
-def summarise_scan(scan: ScanSet, drop_invalid: bool) -> ScanSummary:
+def summarize_scan(scan: ScanSet, drop_invalid: bool) -> ScanSummary:
     """Read a scan once: bounds, counts, a reservoir of probes, and what is to be left out.
 
     Raises:
@@ -224,7 +224,7 @@ def _with_facts(summary: ScanSummary, scan: ScanSet, facts: list[ScanFacts], not
     units = {fact.crs_unit for fact in facts if fact.crs_unit}
     if scan.options.unit == "m" and units & {"ft", "us-ft"}:
         unit = (units & {"ft", "us-ft"}).pop()
-        notes.append(f"the file's reference system is in feet; pass --unit {unit} to have it in metres")
+        notes.append(f"the file's reference system is in feet; pass --unit {unit} to have it in meters")
     stations = scan.options.stations or tuple(place for fact in facts for place in fact.stations)
     return replace(
         summary,
@@ -294,13 +294,13 @@ def scan_granularity(scan: ScanSet, summary: ScanSummary) -> Granularity:
 
 
 def check_voxel_size(scan: ScanSet, summary: ScanSummary, voxel_size: float) -> list[str]:
-    """Warnings about a voxel size that no unit of metres explains.
+    """Warnings about a voxel size that no unit of meters explains.
 
     Raises:
         ScanError: if the points lie on a line, seen in voxels, so that there is no surface.
     """
-    centred = summary.probes - summary.probes.mean(axis=0)
-    spreads = np.sqrt(np.maximum(np.linalg.eigvalsh(centred.T @ centred / len(centred)), 0.0))
+    centered = summary.probes - summary.probes.mean(axis=0)
+    spreads = np.sqrt(np.maximum(np.linalg.eigvalsh(centered.T @ centered / len(centered)), 0.0))
     if spreads[1] < NARROWEST * voxel_size:
         raise ScanError(
             f"{scan.name}: its points lie on a line (within {spreads[1]:.3g} m, at voxels of {voxel_size:.4g} m): "
@@ -319,11 +319,11 @@ def check_voxel_size(scan: ScanSet, summary: ScanSummary, voxel_size: float) -> 
 
 
 def guess_unit(voxel_size: float) -> str | None:
-    """The unit that would make a voxel of this many file units plausible: metres if they do; None if none does."""
+    """The unit that would make a voxel of this many file units plausible: meters if they do; None if none does."""
     low, high = PLAUSIBLE_VOXELS
     if low <= voxel_size <= high:
         return "m"
-    for unit, metres in (("mm", 0.001), ("cm", 0.01)):
-        if voxel_size > high and low <= voxel_size * metres <= high:
+    for unit, meters in (("mm", 0.001), ("cm", 0.01)):
+        if voxel_size > high and low <= voxel_size * meters <= high:
             return unit
     return None

@@ -28,8 +28,8 @@ class Granularity:
     """What a scan resolves.
 
     Attributes:
-        spacing: metres; the side of the square that one point stands for, in the median. 0 where unknown.
-        noise: metres; standard deviation of the points across the surface. 0 where unknown.
+        spacing: meters; the side of the square that one point stands for, in the median. 0 where unknown.
+        noise: meters; standard deviation of the points across the surface. 0 where unknown.
     """
 
     spacing: float
@@ -37,7 +37,7 @@ class Granularity:
 
     @property
     def voxel_size(self) -> float:
-        """Metres, to two digits: so many times the spacing or the noise, whichever is more. 0 where unknown."""
+        """Meters, to two digits: so many times the spacing or the noise, whichever is more. 0 where unknown."""
         return float(f"{max(VOXELS_PER_SPACING * self.spacing, VOXELS_PER_NOISE * self.noise):.2g}")
 
     def supports(self, voxel_size: float) -> bool:
@@ -52,7 +52,7 @@ class Granularity:
 def measure_granularity(chunks: Iterable[NDArray[np.float64]], probes: NDArray[np.float64]) -> Granularity:
     """Spacing and noise of a scan.
 
-    The eighth nearest of a probe's neighbours at distance r means 8 points on a disc of area pi r^2; the spacing is the
+    The eighth nearest of a probe's neighbors at distance r means 8 points on a disc of area pi r^2; the spacing is the
     side of one point's square. The noise is the distance of a patch of points from its plane, in the median over the
     patches that are flat. Where the noise is larger than the spacing the nearest points fill a ball; so patches of
     thinned points, which are wider, are looked at too, up to the first scale at which most are flat, or the flattest.
@@ -88,8 +88,8 @@ def _noise(patches: list[NDArray[np.float64]]) -> float:
     for places in patches:
         if not len(places):
             continue
-        centred = places - places.mean(axis=1, keepdims=True)
-        extents = np.linalg.eigvalsh(np.swapaxes(centred, 1, 2) @ centred / places.shape[1])
+        centered = places - places.mean(axis=1, keepdims=True)
+        extents = np.linalg.eigvalsh(np.swapaxes(centered, 1, 2) @ centered / places.shape[1])
         is_round = extents[:, 1] > ROUND * extents[:, 2]  # not along an edge, or with a stray point
         ratios = np.where(is_round, extents[:, 0] / np.maximum(extents[:, 1], 1e-300), 1.0)
         is_flat = ratios < FLAT

@@ -58,7 +58,7 @@ class TileJob:
         model: weights file.
         threshold: occupancy probability at the surface.
         device: auto, cpu or cuda.
-        has_colors: whether the scan's points carry colours.
+        has_colors: whether the scan's points carry colors.
         fit_radius: of the fit to the scan, in voxels; 0 for none.
         trim_voxels: vertices farther than this from every point are guessed.
         level_tiles: of each finished level, the tiles that have a file.

@@ -28,7 +28,7 @@ class TileSurface:
         normal_sums: (V, 3) float64 sums of the tile's own area-weighted face normals.
         owned_border, owned: lengths of the first group, and of the first two together.
         faces: (F, 3) int64 vertex keys.
-        bad_edges: undirected edges that no neighbour could complete: more than two faces, or both the same way.
+        bad_edges: undirected edges that no neighbor could complete: more than two faces, or both the same way.
     """
 
     keys: NDArray[np.int64]
@@ -95,7 +95,7 @@ def owner_of(keys: NDArray[np.int64], plan: ScenePlan) -> NDArray[np.int64]:
 
 
 def is_on_border(keys: NDArray[np.int64], plan: ScenePlan, tile: int) -> NDArray[np.bool_]:
-    """Whether each vertex lies on a face of the tile's box, so that neighbours may name it too."""
+    """Whether each vertex lies on a face of the tile's box, so that neighbors may name it too."""
     points, axis = unpack_vertex(keys)
     box = plan.tile_box(tile)
     on_plane = (points == np.asarray(box.low)) | (points == np.asarray(box.high))
@@ -108,7 +108,7 @@ def tile_surface(plan: ScenePlan, tile: int, fields: Mapping[int, SampledField])
     Args:
         plan: the scene's plan.
         tile: which tile.
-        fields: fields of the tile's crop and of its neighbours'; absent ones have no points.
+        fields: fields of the tile's crop and of its neighbors'; absent ones have no points.
     """
     surface = _extract(plan, tile, fields)
     keys = surface.vertex_keys

@@ -28,7 +28,7 @@ class AnalyticConfig:
 
     Attributes:
         grid: side of a crop.
-        queries: labelled queries of one crop.
+        queries: labeled queries of one crop.
         near_share: share of the queries within `near_reach` of the surface.
         near_reach: see above.
         context: distance from the border of a cut scene within which nothing is asked.
@@ -173,8 +173,8 @@ def _directions(points: Floats, normals: Floats, origin: Floats, rng: np.random.
         towards = towards / np.maximum(np.linalg.norm(towards, axis=1, keepdims=True), 1e-6)
     if rng.random() < 0.4:
         for _ in range(int(rng.integers(1, 4))):
-            centre = points[rng.integers(len(points))]
-            towards[((points - centre) ** 2).sum(axis=1) < rng.uniform(2, 12) ** 2] = 0
+            center = points[rng.integers(len(points))]
+            towards[((points - center) ** 2).sum(axis=1) < rng.uniform(2, 12) ** 2] = 0
     wrong = rng.random(len(points)) < rng.choice([0.0, 0.02, 0.1])
     towards[wrong] *= -1
     return np.asarray(towards, np.float32)

@@ -38,8 +38,8 @@ def choose_points(points: Floats, origin: Floats, rng: np.random.Generator) -> N
         rows = near if len(near) > 200 else rows
     elif pattern < 0.42:  # holes: glass, black, behind a pole
         for _ in range(int(rng.integers(1, 6))):
-            centre = points[rng.integers(len(points))]
-            gone = ((points[rows] - centre) ** 2).sum(axis=1) < rng.uniform(1, 4) ** 2
+            center = points[rng.integers(len(points))]
+            gone = ((points[rows] - center) ** 2).sum(axis=1) < rng.uniform(1, 4) ** 2
             rows = rows[~gone]
     voxels = len(np.unique(np.floor(points).astype(np.int64) @ np.array([1, 1024, 1048576])))
     wanted = int(voxels * log_uniform(rng, 0.4, 25))

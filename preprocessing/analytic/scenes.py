@@ -118,9 +118,9 @@ def primitive(rng: np.random.Generator, size: float) -> Solid:
         return Hull(normals.astype(np.float32), (half * rng.uniform(0.5, 1, len(normals))).astype(np.float32))
     if kind == 7:
         count = int(rng.integers(2, 7))
-        centres = rng.uniform(-0.55, 0.55, (count, 3)) * half
+        centers = rng.uniform(-0.55, 0.55, (count, 3)) * half
         return Blob(
-            centres.astype(np.float32),
+            centers.astype(np.float32),
             (half * rng.uniform(0.25, 0.6, count)).astype(np.float32),
             max(0.05 * size, 0.6),
         )
@@ -277,24 +277,24 @@ def house(rng: np.random.Generator) -> AnalyticScene:
         for j in range(counts[1]):
             low = np.array([edges[0][i], edges[1][j], 0.0])
             high = np.array([edges[0][i + 1] - wall, edges[1][j + 1] - wall, height])
-            centre, half = (low + high) / 2 - middle, (high - low) / 2
-            rooms.append(_at(Box(cast(tuple[float, float, float], tuple(half.tolist()))), centre))
+            center, half = (low + high) / 2 - middle, (high - low) / 2
+            rooms.append(_at(Box(cast(tuple[float, float, float], tuple(half.tolist()))), center))
             for axis in range(2):  # a door or a window in the wall behind
                 if rng.random() < 0.7:
                     door = np.array([room * 0.13, room * 0.13, height * rng.uniform(0.25, 0.42)])
                     door[axis] = wall * 1.2 + 0.2
-                    at = centre.copy()
+                    at = center.copy()
                     at[axis] += half[axis] + wall / 2
                     at[2] = -height / 2 + door[2] + (height * 0.3 if rng.random() < 0.3 else -0.01)
                     rooms.append(_at(Box(cast(tuple[float, float, float], tuple(door.tolist()))), at))
             for _ in range(int(rng.integers(0, 4))):
                 size = room * rng.uniform(0.1, 0.35)
                 thing = primitive(rng, size)
-                at = centre + rng.uniform(-0.8, 0.8, 3) * half
+                at = center + rng.uniform(-0.8, 0.8, 3) * half
                 at[2] = -height / 2 + size * rng.uniform(0.2, 0.5)
                 furniture.append(_at(thing, at))
             if rng.random() < 0.8 or not stations:
-                stations.append((centre + rng.uniform(-0.5, 0.5, 3) * half * (1, 1, 0.5)).astype(np.float32))
+                stations.append((center + rng.uniform(-0.5, 0.5, 3) * half * (1, 1, 0.5)).astype(np.float32))
     outer = np.array([edges[0][-1] + wall, edges[1][-1] + wall, height + 2 * wall]) / 2
     if is_seen_outside := rng.random() < 0.5:
         for _ in range(3):

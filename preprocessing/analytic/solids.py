@@ -173,14 +173,14 @@ class Terrain:
 class Blob:
     """An organic shape: spheres joined smoothly (soft minimum of width `softness`); first order distance."""
 
-    centres: Floats
+    centers: Floats
     radii: Floats
     softness: float
 
     def distance(self, points: Floats) -> Floats:
         """See `Solid`."""
         softness = np.float32(self.softness)
-        ways = [points - centre for centre in self.centres]
+        ways = [points - center for center in self.centers]
         ranges = [np.maximum(length(way), 1e-6) for way in ways]
         nearest = np.min([far - radius for far, radius in zip(ranges, self.radii, strict=True)], axis=0)
         total, slope = np.zeros(len(points), np.float32), np.zeros_like(points)

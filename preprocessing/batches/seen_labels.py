@@ -1,7 +1,7 @@
 """The rule for what nobody saw, applied to labels.
 
 Behind a surface seen from one side the solid ends after `SHEET_VOXELS`; everything else unseen is free. (Space enclosed
-by seen surfaces is solid; scenes in which that differs from the rule here are labelled by what made them.)
+by seen surfaces is solid; scenes in which that differs from the rule here are labeled by what made them.)
 """
 
 from __future__ import annotations

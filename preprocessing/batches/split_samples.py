@@ -1,4 +1,4 @@
-"""Points, labelled queries and pictures of the shapes of one split, drawn from a dataset block by block."""
+"""Points, labeled queries and pictures of the shapes of one split, drawn from a dataset block by block."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def open_split(path: Path, split: str, layout: DatasetLayout) -> tuple[zarr.Grou
 
 
 class SplitSamples:
-    """Points and labelled queries of the shapes of one split.
+    """Points and labeled queries of the shapes of one split.
 
     Args:
         path, layout: of the dataset.
@@ -98,7 +98,7 @@ class SplitSamples:
             if wanted:
                 available = getattr(self.layout, f"{kind}_queries")
                 blocks, chosen = draw_rows(available, wanted, rng)
-                positions, labels = self._labelled(kind, shape, blocks, time)
+                positions, labels = self._labeled(kind, shape, blocks, time)
                 asked.append(positions[chosen])
                 occupied.append(labels[chosen])
         return np.concatenate(asked), np.concatenate(occupied)
@@ -106,12 +106,12 @@ class SplitSamples:
     def all_queries(self, shape: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Every query of a still shape, of the kinds in use, and its occupancy."""
         parts = [
-            self._labelled(kind, shape, np.arange(getattr(self.layout, f"{kind}_queries") // BLOCK), ())
+            self._labeled(kind, shape, np.arange(getattr(self.layout, f"{kind}_queries") // BLOCK), ())
             for kind in self._queries
         ]
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
-    def _labelled(
+    def _labeled(
         self, kind: str, shape: int, blocks: NDArray[np.int64], time: tuple[int, ...]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         read, labels = self._queries[kind].read, self._occupancy[kind].read

@@ -26,7 +26,7 @@ class CropConfig:
         grid: side of a crop that holds a whole shape.
         window_grid: side of a crop cut out of something larger.
         whole_share: share of the batches made of whole shapes.
-        queries: labelled queries of one crop.
+        queries: labeled queries of one crop.
         near_share: share of the queries that lie near the surface.
         context: distance from a cut border within which nothing is asked, because the network lacks context.
         noise: largest standard deviation added to noise-free points.
@@ -39,7 +39,7 @@ class CropConfig:
         window_voxels: likewise of a shape that is a window, and so larger than a crop.
         part_voxels: likewise of a whole shape of which the crop is a part.
         kept_share: smallest share of a window's points that are kept.
-        spread: standard deviation of a window's centre about a point of the surface.
+        spread: standard deviation of a window's center about a point of the surface.
         free_turns: share of the crops turned uniformly over SO(3).
         quarter_turns: share of the crops turned about z by quarters; the others turn about z by any angle.
         mirrored_share: share of the crops that are mirrored, too.
@@ -109,14 +109,14 @@ class CropSource:
         if is_whole:
             kept = int(log_uniform(rng, *config.whole_points))
             scale = rng.uniform(*config.whole_voxels)
-            centre = rng.uniform(-0.5, 0.5, 3) * (grid - scale - 2 * config.whole_margin) / scale
+            center = rng.uniform(-0.5, 0.5, 3) * (grid - scale - 2 * config.whole_margin) / scale
         else:
             kept = int(count * log_uniform(rng, config.kept_share, 1.0))
             scale = log_uniform(rng, *(config.part_voxels if stored.is_whole else config.window_voxels))
-            centre = stored.points[rng.integers(count)] + rng.normal(0, config.spread, 3) / scale
+            center = stored.points[rng.integers(count)] + rng.normal(0, config.spread, 3) / scale
 
         def to_crop(positions: NDArray[np.float32]) -> NDArray[np.float32]:
-            local = (positions - centre.astype(np.float32)) @ rotation.T
+            local = (positions - center.astype(np.float32)) @ rotation.T
             return (local * np.float32(scale) + np.float32(grid / 2)).astype(np.float32)
 
         every = to_crop(stored.points)

@@ -30,7 +30,7 @@ class SequenceConfig:
         noise: standard deviation added to them.
         picture_side: width and height that pictures are scaled to.
         has_correspondence: whether row n of every cloud is the same point of the body.
-        queries: labelled queries at t = 0, and as many at one random time; 0 for none.
+        queries: labeled queries at t = 0, and as many at one random time; 0 for none.
         near_share: share of them that lies near the surface; the others are uniform.
         trajectories: points whose way through all frames is known; 0 for none.
         sequences: how many sequences of the split to use, from the first; None for all.
@@ -61,7 +61,7 @@ class SequenceConfig:
 
 @dataclass(frozen=True)
 class TimedQueries:
-    """Labelled queries of a batch of sequences, each sequence at one time.
+    """Labeled queries of a batch of sequences, each sequence at one time.
 
     Attributes:
         queries: (B, Q, 3) float32; occupancy: (B, Q) float32 of 0 and 1; times: (B,) float32 in [0, 1].

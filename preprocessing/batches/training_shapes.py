@@ -30,7 +30,7 @@ class ShapeConfig:
         points: of a cloud.
         noise: standard deviation added to points that carry no scanner's noise yet.
         kept_share: of the cloud's extent along a random axis, at least, of a partial cloud.
-        queries: labelled queries of one shape.
+        queries: labeled queries of one shape.
         near_share: share of them that lies near the surface; the others are uniform.
         voxel_side: side of the occupancy grid that the network takes.
         picture_side: width and height that pictures are scaled to.
@@ -165,8 +165,8 @@ class ShapeSource:
         asked, occupied = self._samples.all_queries(shape)
         for _ in range(CROP_ATTEMPTS):
             shift = rng.uniform(-0.5, 0.5, 3) * config.crop_query_side
-            centre = (cloud[rng.integers(len(cloud))] + shift).astype(np.float32)
-            inside = np.flatnonzero((np.abs(asked - centre) < config.crop_query_side / 2).all(axis=1))
+            center = (cloud[rng.integers(len(cloud))] + shift).astype(np.float32)
+            inside = np.flatnonzero((np.abs(asked - center) < config.crop_query_side / 2).all(axis=1))
             if len(inside):
                 break
         else:
@@ -175,7 +175,7 @@ class ShapeSource:
             )
         chosen = np.resize(rng.permutation(inside), config.queries)
         half = np.float32(config.crop_side / 2)
-        return cloud, asked[chosen], occupied[chosen], centre - half, centre + half
+        return cloud, asked[chosen], occupied[chosen], center - half, center + half
 
     def _with_noise(
         self, points: NDArray[np.float32], shape: int, rng: np.random.Generator

@@ -25,7 +25,7 @@ class Views:
         depth: ([T,] V, H, W) float32 along the camera's axis, in the unit cube's length; 0 where nothing is hit.
         extrinsics: (V, 3, 4) float64: camera = R x + t of a position x in the unit cube; x right, y down,
             z forward.
-        intrinsics: (V, 3, 3) float64, in pixels; pixel (0, 0) is centred at (0.5, 0.5).
+        intrinsics: (V, 3, 3) float64, in pixels; pixel (0, 0) is centered at (0.5, 0.5).
     """
 
     rgb: NDArray[np.uint8]
@@ -36,9 +36,9 @@ class Views:
 
 @dataclass(frozen=True)
 class ShapeSamples:
-    """Everything the store keeps of one shape, normalised to the unit cube centred at 0.
+    """Everything the store keeps of one shape, normalized to the unit cube centered at 0.
 
-    World position = `scale` * position + `location`, in metres. A sequence has the same arrays with an axis of T
+    World position = `scale` * position + `location`, in meters. A sequence has the same arrays with an axis of T
     times in front of the points and queries, and its points are in correspondence: row i is the same point of
     the body at every time.
 
@@ -50,7 +50,7 @@ class ShapeSamples:
         uniform_distances, near_distances: (U,), (K,) float32 signed distance to the surface in the unit cube's
             length, negative inside; None where the layout has none.
         location: (3,) float64.
-        scale: metres along the side of the unit cube.
+        scale: meters along the side of the unit cube.
         category, split, name: labels.
         has_scan_noise: whether the points carry a scanner's noise already.
         is_window: whether the shape is cut out of something larger, so that nothing is known beyond the cube.

@@ -202,7 +202,7 @@ _READERS: dict[str, Callable[[Path], Mesh]] = {
 
 
 class _ObjWriter(MeshWriter):
-    """Wavefront OBJ: full-precision positions (with colours behind them), normals, faces v//n."""
+    """Wavefront OBJ: full-precision positions (with colors behind them), normals, faces v//n."""
 
     def _begin(self) -> None:
         if self.crs:
@@ -252,7 +252,7 @@ class _StlWriter(MeshWriter):
         # Written like any file: a full disk is an error here, where a sparse map would be a fatal signal.
         self._waiting = self._scratch.open("wb")
         self._positions: NDArray[np.float64] | None = None
-        self.file.write(b"made by Tessera, metres".ljust(80) + struct.pack("<I", self.face_count))
+        self.file.write(b"made by Tessera, meters".ljust(80) + struct.pack("<I", self.face_count))
 
     def _write_vertices(
         self, positions: NDArray[np.float64], normals: NDArray[np.float32], colors: NDArray[np.uint8] | None
@@ -399,8 +399,8 @@ def open_mesh_writer(
     Args:
         path: PLY, OBJ, OFF, GLB or STL by its suffix.
         vertex_count, face_count: what will be written.
-        has_colors: whether vertices carry colours (dropped by OFF and STL, which have none).
-        origin: a point near the mesh, metres; GLB stores positions relative to it.
+        has_colors: whether vertices carry colors (dropped by OFF and STL, which have none).
+        origin: a point near the mesh, meters; GLB stores positions relative to it.
         has_confidence: whether vertices carry a confidence (only PLY keeps it).
         crs: coordinate reference system, noted in PLY, OBJ and GLB.
 

@@ -29,7 +29,7 @@ _COMPRESSED = {
 
 
 def scene_at(origin: Sequence[float]) -> dict[str, Any]:
-    """A scene with mesh 0 at `origin` (metres), turned from z up to the format's y up."""
+    """A scene with mesh 0 at `origin` (meters), turned from z up to the format's y up."""
     half = 0.5**0.5
     return {
         "asset": {"version": "2.0", "generator": "Tessera"},
@@ -62,7 +62,7 @@ def write_head(
 
 
 def opaque(colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Colours (V, 3) with full opacity (V, 4), which keeps vertices aligned to 4 bytes."""
+    """Colors (V, 3) with full opacity (V, 4), which keeps vertices aligned to 4 bytes."""
     padded = np.full((len(colors), 4), 255, np.uint8)
     padded[:, :3] = colors
     return padded

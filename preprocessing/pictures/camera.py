@@ -44,7 +44,7 @@ class Camera:
         return np.column_stack([axes, -axes @ self.eye])
 
     def pinhole(self, width: int, height: int) -> NDArray[np.float64]:
-        """(3, 3) matrix from the camera to pixels; pixel (0, 0) is centred at (0.5, 0.5). Not of parallel rays."""
+        """(3, 3) matrix from the camera to pixels; pixel (0, 0) is centered at (0.5, 0.5). Not of parallel rays."""
         focal = height / 2 / self.reach
         return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
@@ -94,7 +94,7 @@ def orbit_camera(
     is_orthographic: bool = False,
 ) -> Camera:
     """A camera that sees a whole bounding box from a direction."""
-    centre, radius = 0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low))
+    center, radius = 0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low))
     distance = radius / np.sin(np.radians(35.0) / 2)
     towards = direction(np.radians(azimuth_deg), np.radians(elevation_deg))
-    return Camera(centre + towards * distance, centre, is_orthographic=is_orthographic)
+    return Camera(center + towards * distance, center, is_orthographic=is_orthographic)

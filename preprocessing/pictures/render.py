@@ -46,9 +46,9 @@ class MeshPictures:
         low, high = np.quantile(vertices, [0.001, 0.999], axis=0)
         margin = 0.01 * (high - low)
         self.low, self.high = low - margin, high + margin
-        self._centre = 0.5 * (self.low + self.high)
+        self._center = 0.5 * (self.low + self.high)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-        local = (vertices - self._centre).astype(np.float32)
+        local = (vertices - self._center).astype(np.float32)
         self._scene.add_triangles(o3d.core.Tensor(local), o3d.core.Tensor(faces.astype(np.uint32)))
         self._faces, self._colors = faces, colors
 
@@ -64,12 +64,12 @@ class MeshPictures:
                 opens shows its red inside.
         """
         origins, directions = camera.rays(2 * width, 2 * height)
-        start = origins - self._centre
+        start = origins - self._center
         if cut_above is not None:
-            above = start[:, 2] - (cut_above - self._centre[2])
+            above = start[:, 2] - (cut_above - self._center[2])
             travel = np.where(directions[:, 2] < 0, above / np.maximum(-directions[:, 2], 1e-9), 0.0)
             start = start + np.maximum(travel, 0)[:, None] * directions
-        ceiling = np.inf if cut_above is None else cut_above - float(self._centre[2])
+        ceiling = np.inf if cut_above is None else cut_above - float(self._center[2])
         shades = self._shade(start, directions, ceiling)
         fine = shades.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
         return np.asarray(np.clip(fine * 255, 0, 255).astype(np.uint8))
@@ -145,7 +145,7 @@ def point_picture(
     height: int,
     colors: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Points as dots, the nearest in front; coloured by height where they have no colours."""
+    """Points as dots, the nearest in front; colored by height where they have no colors."""
     canvas = np.full((height, width, 3), 250, np.uint8)
     if not len(points):
         return canvas

@@ -10,7 +10,7 @@ from preprocessing.native import load_open3d, ray_threads
 from preprocessing.pictures.camera import Camera, Up, direction
 
 FIELD_OF_VIEW_DEG = 49.1  # as in the renderings of Choy et al. 2016 (3D-R2N2)
-DISTANCE = 2.1  # of the camera from the centre: the ball around the unit cube stays in the picture
+DISTANCE = 2.1  # of the camera from the center: the ball around the unit cube stays in the picture
 SUPERSAMPLING = 2
 LIGHT = np.array([0.4, 0.5, 0.76])  # in the camera's frame: right, up and behind the viewer
 AMBIENT = 0.35
@@ -19,7 +19,7 @@ BACKGROUND = 255
 
 
 def cameras_around(count: int, rng: np.random.Generator, up: Up = "z") -> list[Camera]:
-    """Cameras that look at the centre of the unit cube.
+    """Cameras that look at the center of the unit cube.
 
     Azimuths are evenly spread from a random start, elevations drawn from 25 to 30 degrees, as Choy et al. 2016 do.
     """
@@ -40,17 +40,17 @@ def render_views(
     rng: np.random.Generator,
     up: Up = "z",
 ) -> Views:
-    """Depth and shaded colour of a mesh in the unit cube, or of a moving one from cameras that stand still.
+    """Depth and shaded color of a mesh in the unit cube, or of a moving one from cameras that stand still.
 
     Args:
-        vertices: ([T,] V, 3) in the unit cube centred at 0, at each time of a sequence.
+        vertices: ([T,] V, 3) in the unit cube centered at 0, at each time of a sequence.
         faces: (F, 3), of all times.
         count: cameras around it.
         size: width and height of a picture in pixels.
         rng: of the cameras' places.
         up: the axis that points up.
 
-    Colour is the mean of four rays a pixel, depth that of the ray through the pixel's centre.
+    Color is the mean of four rays a pixel, depth that of the ray through the pixel's center.
     """
     cameras = cameras_around(count, rng, up)
     moments = vertices.reshape(-1, *vertices.shape[-2:])
@@ -81,13 +81,13 @@ class _Scene:
         )
 
     def picture(self, camera: Camera, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Colour (size, size, 3) and depth (size, size)."""
+        """Color (size, size, 3) and depth (size, size)."""
         depth, _ = self._cast(camera, size)
         _, light = self._cast(camera, size * SUPERSAMPLING)
         shade = np.where(light < 0, BACKGROUND, 255 * SURFACE * (AMBIENT + (1 - AMBIENT) * light))
         mean = shade.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING).mean(axis=(1, 3))
-        grey = np.rint(mean)[..., None].astype(np.uint8)
-        return np.broadcast_to(grey, (size, size, 3)), depth.reshape(size, size)
+        gray = np.rint(mean)[..., None].astype(np.uint8)
+        return np.broadcast_to(gray, (size, size, 3)), depth.reshape(size, size)
 
     def _cast(self, camera: Camera, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Depth along the camera's axis (0 for none) and cosine to the light (-1), of one ray for each pixel."""

@@ -73,7 +73,7 @@ def _waist(rng: Rng, half: float) -> Bulge:
     return Bulge(place, _between(rng, 0.2, 0.4) * half, swelling)
 
 
-def _travelling(rng: Rng, half: float) -> Bulge:
+def _traveling(rng: Rng, half: float) -> Bulge:
     """A bulge that runs along most of the body, or there and back."""
     path = _swing(rng, 0.5 * half, 0.8 * half)
     swelling = Swing(_between(rng, 0.8, 1.6), _between(rng, 0.0, 0.4), 1.0, _between(rng, 0, 1))
@@ -101,7 +101,7 @@ def _twisting(rng: Rng) -> Design:
 def _deforming(rng: Rng) -> Design:
     shape = _bar(rng, 1.4)  # bulges draw it together
     half = shape.axes[2]
-    bulges = [_travelling(rng, half) for _ in range(rng.integers(1, 3))]
+    bulges = [_traveling(rng, half) for _ in range(rng.integers(1, 3))]
     swell = Swell(_swing(rng, 0.12, 0.3, 1.1), (*bulges, _waist(rng, half)))
     bend = Bend(_swing(rng, 0.1 / half, 0.4 / half, _between(rng, -0.3, 0.3) / half))
     return [(shape, (swell, bend, *_wandering(rng, 0.6)))]

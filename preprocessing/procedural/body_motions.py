@@ -88,7 +88,7 @@ class Superellipsoid:
         return gradient
 
     def along(self, directions: Floats) -> tuple[Floats, Floats]:
-        """The surface seen from the centre of the shape scaled to axes 1.
+        """The surface seen from the center of the shape scaled to axes 1.
 
         Args:
             directions: (N, 3) unit vectors.
@@ -202,7 +202,7 @@ class Swell:
 
 @dataclass(frozen=True)
 class Twist:
-    """Turns sections about z by `rate` (radians a metre) times their height."""
+    """Turns sections about z by `rate` (radians a meter) times their height."""
 
     rate: Swing
 
@@ -239,7 +239,7 @@ class Bend:
     """Bends the z axis to an arc in the x, z plane, sections staying flat and across it.
 
     Attributes:
-        curvature: of the arc, radians a metre; the axis turns to +x where it is positive.
+        curvature: of the arc, radians a meter; the axis turns to +x where it is positive.
     """
 
     curvature: Swing
@@ -274,7 +274,7 @@ class Bend:
         return jacobian
 
     def is_one_to_one(self, points: Floats, time: float) -> bool:
-        """Whether the arc's centre is outside the solid and its ends do not meet."""
+        """Whether the arc's center is outside the solid and its ends do not meet."""
         curvature = self.curvature.at(time)
         stretch = 1 - curvature * points[:, 0]
         return bool((stretch > LEAST_STRETCH).all() and (np.abs(curvature * points[:, 2]) < MOST_BEND).all())

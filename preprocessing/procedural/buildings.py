@@ -1,4 +1,4 @@
-"""Random furnished buildings of several storeys, in metres, with exact occupancy."""
+"""Random furnished buildings of several storeys, in meters, with exact occupancy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -35,12 +35,12 @@ class BuildingConfig:
 
     Attributes:
         seed: the only source of chance.
-        size_x, size_y: outer extent of the walls, metres; the low corner stands at the origin.
+        size_x, size_y: outer extent of the walls, meters; the low corner stands at the origin.
         floors: number of storeys.
-        storey_height: from floor to floor, metres.
+        storey_height: from floor to floor, meters.
         roof: `flat` with a parapet, `pitched` with an attic, or `random`.
         furnishing: share of the furniture that rooms would take; 0 leaves the building empty.
-        smallest_room: least side of a room, metres.
+        smallest_room: least side of a room, meters.
     """
 
     seed: int = 0
@@ -58,20 +58,20 @@ class BuildingConfig:
         for name in ("size_x", "size_y"):
             if not SIZES[0] <= getattr(self, name) <= SIZES[1]:
                 raise GeometryError(
-                    f"{name} must be {SIZES[0]} to {SIZES[1]} metres, not {getattr(self, name)}"
+                    f"{name} must be {SIZES[0]} to {SIZES[1]} meters, not {getattr(self, name)}"
                 )
         if max(self.size_x, self.size_y) < 7.0:
-            raise GeometryError("size_x or size_y must be at least 7 metres, for a hall between rooms")
+            raise GeometryError("size_x or size_y must be at least 7 meters, for a hall between rooms")
         if not 1 <= self.floors <= 30:
             raise GeometryError(f"floors must be 1 to 30, not {self.floors}")
         if not 2.6 <= self.storey_height <= 5.0:
-            raise GeometryError(f"storey_height must be 2.6 to 5 metres, not {self.storey_height}")
+            raise GeometryError(f"storey_height must be 2.6 to 5 meters, not {self.storey_height}")
         if self.roof not in ("flat", "pitched", "random"):
             raise GeometryError(f"roof must be flat, pitched or random, not {self.roof!r}")
         if not 0.0 <= self.furnishing <= 1.0:
             raise GeometryError(f"furnishing must be in [0, 1], not {self.furnishing}")
         if not 1.5 <= self.smallest_room <= 10.0:
-            raise GeometryError(f"smallest_room must be 1.5 to 10 metres, not {self.smallest_room}")
+            raise GeometryError(f"smallest_room must be 1.5 to 10 meters, not {self.smallest_room}")
 
 
 def building(config: BuildingConfig) -> Scene:

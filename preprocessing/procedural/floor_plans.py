@@ -16,7 +16,7 @@ DOOR_HEIGHT = (2.0, 2.15)
 
 @dataclass(frozen=True)
 class Opening:
-    """A rectangular hole: [start, end] along the wall, [bottom, top] above the floor, in metres."""
+    """A rectangular hole: [start, end] along the wall, [bottom, top] above the floor, in meters."""
 
     start: float
     end: float
@@ -37,7 +37,7 @@ class Wall:
         axis: 0 where the wall is at a constant x and runs along y; 1 the other way round.
         position: coordinate of its middle plane on `axis`.
         start, end: extent along the other axis.
-        thickness: in metres.
+        thickness: in meters.
         openings: disjoint along the wall.
         is_exterior: whether one side is outdoors.
     """
@@ -85,7 +85,7 @@ class Room:
 
     @property
     def area(self) -> float:
-        """Square metres."""
+        """Square meters."""
         return float(np.prod(self.rectangle[1] - self.rectangle[0]))
 
     def side_of(self, wall: Wall) -> int | None:

@@ -1,4 +1,4 @@
-"""Random furniture from convex pieces, in metres, standing on z = 0 and centred at x, y = 0.
+"""Random furniture from convex pieces, in meters, standing on z = 0 and centered at x, y = 0.
 
 The front faces +y, the back -y, so that a piece against a wall is turned to show its back to it. No part
 is thinner than `thin`; pieces overlap slightly rather than touch.
@@ -46,10 +46,10 @@ def make_furniture(kind: str, rng: Rng, thin: float = THIN) -> Solids:
     Args:
         kind: one of FURNITURE_KINDS.
         rng: the only source of chance; the same draws are made whatever `thin` is.
-        thin: no part is thinner than this, in metres.
+        thin: no part is thinner than this, in meters.
 
     Returns:
-        Convex solids standing on z = 0, their box centred at x, y = 0 (ceiling lamps hang below z = 0).
+        Convex solids standing on z = 0, their box centered at x, y = 0 (ceiling lamps hang below z = 0).
 
     Raises:
         KeyError: if the kind is unknown.
@@ -241,7 +241,7 @@ def _shelf(rng: Rng, thin: float) -> Solids:
         while place < x / 2 - board - 0.1 and room > 0.15:
             draw = rng.random()
             if draw < 0.72:
-                # A few books as one block each, of unequal height; the last may lean on its neighbour.
+                # A few books as one block each, of unequal height; the last may lean on its neighbor.
                 width = max(thin, rng.uniform(0.03, 0.07))
                 tall, deep = min(room * 0.92, rng.uniform(0.16, 0.3)), rng.uniform(0.5, 0.8) * y
                 book = block(0, 0, 0, width, deep, tall)

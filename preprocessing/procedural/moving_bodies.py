@@ -2,7 +2,7 @@
 
 They stand in for captured humans when Occupancy Flow is trained (Niemeyer et al. 2019). A body is a union
 of superellipsoids, each carried by motions with a closed-form inverse, so that only pictures need a mesh.
-Metres, z up, 0.5 to 2 m large, near the origin.
+Meters, z up, 0.5 to 2 m large, near the origin.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from preprocessing.errors import GeometryError
 from preprocessing.native import load_open3d, ray_threads
 from preprocessing.procedural.solids import Floats, Scene
 
-# A neighbouring ray that ends this much farther or nearer (share of the range) makes a mixed pixel.
+# A neighboring ray that ends this much farther or nearer (share of the range) makes a mixed pixel.
 DISCONTINUITY = 0.05
 
 
@@ -23,7 +23,7 @@ class ScannerConfig:
         elevation_low_deg: lowest ray; the tripod hides what is below.
         elevation_high_deg: highest ray; 90 is the zenith.
         noise_base_m: standard deviation of the range noise at range 0.
-        noise_per_metre: growth of that deviation with the range.
+        noise_per_meter: growth of that deviation with the range.
         dropout: probability that a return is lost whatever its angle.
         grazing_dropout: probability that a return along the surface is lost as well; it falls linearly to 0
             at `grazing_angle_deg` between the ray and the surface.
@@ -36,7 +36,7 @@ class ScannerConfig:
     elevation_low_deg: float = -65.0
     elevation_high_deg: float = 90.0
     noise_base_m: float = 0.002
-    noise_per_metre: float = 0.0005
+    noise_per_meter: float = 0.0005
     dropout: float = 0.02
     grazing_dropout: float = 0.7
     grazing_angle_deg: float = 12.0
@@ -45,7 +45,7 @@ class ScannerConfig:
 
     @property
     def angular_step_deg(self) -> float:
-        """Angle between neighbouring rays, in azimuth and in elevation."""
+        """Angle between neighboring rays, in azimuth and in elevation."""
         sphere = 360.0 * (self.elevation_high_deg - self.elevation_low_deg)
         return float(np.sqrt(sphere / self.rays_per_station))
 
@@ -57,8 +57,8 @@ class ScannerConfig:
         for name in ("dropout", "grazing_dropout", "outlier_fraction"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise GeometryError(f"{name} must be in [0, 1], not {getattr(self, name)}")
-        if self.noise_base_m < 0 or self.noise_per_metre < 0:
-            raise GeometryError("noise_base_m and noise_per_metre must not be negative")
+        if self.noise_base_m < 0 or self.noise_per_meter < 0:
+            raise GeometryError("noise_base_m and noise_per_meter must not be negative")
         if not 0.0 < self.grazing_angle_deg <= 90.0 or not self.max_range > 0:
             raise GeometryError("grazing_angle_deg must be in (0, 90] and max_range positive")
 
@@ -116,21 +116,21 @@ def scan(
     Raises:
         GeometryError: if Open3D cannot start.
 
-    Rays are cast in float32 about the mesh's centre; points are put together in float64.
+    Rays are cast in float32 about the mesh's center; points are put together in float64.
     """
     open3d = load_open3d()
     vertices = np.asarray(vertices, np.float64)
-    centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    center = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     caster = open3d.t.geometry.RaycastingScene(nthreads=ray_threads())
     caster.add_triangles(
-        open3d.core.Tensor((vertices - centre).astype(np.float32)),
+        open3d.core.Tensor((vertices - center).astype(np.float32)),
         open3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
     )
     parts = []
     for index, station in enumerate(np.asarray(stations, np.float64).reshape(-1, 3)):
         directions = ray_grid(config, rng)
         # The float32 origin is what the rays start from, so ranges are measured from it too.
-        origin = (station - centre).astype(np.float32)
+        origin = (station - center).astype(np.float32)
         rays = np.empty((*directions.shape[:2], 6), np.float32)
         rays[..., :3], rays[..., 3:] = origin, directions
         hits = caster.cast_rays(open3d.core.Tensor(rays), nthreads=ray_threads())
@@ -141,7 +141,7 @@ def scan(
         normals *= -np.sign(facing)[..., None]
         kept = _returns(ranges, np.abs(facing), config, rng)
         noisy = _noisy_ranges(ranges, config, rng)
-        points = centre + origin.astype(np.float64) + noisy[kept][:, None] * directions[kept]
+        points = center + origin.astype(np.float64) + noisy[kept][:, None] * directions[kept]
         lengths = np.linalg.norm(normals[kept], axis=1, keepdims=True)
         parts.append((points, normals[kept] / lengths, np.full(len(points), index, np.int64)))
     if not parts:
@@ -170,7 +170,7 @@ def _noisy_ranges(ranges: Floats, config: ScannerConfig, rng: np.random.Generato
     surface, the outlier falls short of it by up to a tenth.
     """
     seen = np.where(np.isfinite(ranges), ranges, 0.0)
-    noisy = seen + rng.normal(size=seen.shape) * (config.noise_base_m + config.noise_per_metre * seen)
+    noisy = seen + rng.normal(size=seen.shape) * (config.noise_base_m + config.noise_per_meter * seen)
     is_outlier = rng.random(seen.shape) < config.outlier_fraction
     share = rng.random(seen.shape)
     beside = np.roll(seen, 1, axis=1)

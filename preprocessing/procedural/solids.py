@@ -1,7 +1,7 @@
 """Convex polyhedra, and scenes as their union, whose occupancy is known exactly.
 
-A scene is never meshed to be labelled: a point is inside when it satisfies every half-space of at least
-one solid. Labelling per solid and taking the union is what makes overlapping walls right, where parity
+A scene is never meshed to be labeled: a point is inside when it satisfies every half-space of at least
+one solid. Labeling per solid and taking the union is what makes overlapping walls right, where parity
 over a merged mesh is wrong. The mesh, for scanning and for scores, is the exact Boolean union.
 """
 
@@ -27,14 +27,14 @@ PLANE_DECIMALS = 9
 # Queries are sorted by the cells of a coarse grid; 16-bit keys make numpy's stable sort a radix sort.
 GRID_CELLS = 60_000
 # Solids grow by this share of the scene's largest side before their union, so that those that touch up to
-# rounding overlap: 3 micrometres for 15 m. Else a void as thin as rounding stays between them, whose two
+# rounding overlap: 3 micrometers for 15 m. Else a void as thin as rounding stays between them, whose two
 # faces coincide in float32, and a ray caster counts them once.
 GROWTH_SHARE = 2e-7
 
 
 @dataclass(frozen=True, eq=False)
 class ConvexSolid:
-    """A closed convex polyhedron, in the scene's unit (metres for buildings).
+    """A closed convex polyhedron, in the scene's unit (meters for buildings).
 
     Attributes:
         vertices: (V, 3) float64.
@@ -260,7 +260,7 @@ def box(low: Vector, high: Vector) -> ConvexSolid:
 
 
 def block(x: float, y: float, z: float, size_x: float, size_y: float, size_z: float) -> ConvexSolid:
-    """Axis-aligned box centred at x, y that stands on the height z."""
+    """Axis-aligned box centered at x, y that stands on the height z."""
     return box((x - size_x / 2, y - size_y / 2, z), (x + size_x / 2, y + size_y / 2, z + size_z))
 
 
@@ -278,12 +278,12 @@ def frustum(bottom: float, top: float, height: float, sides: int = 16) -> Convex
 
 
 def ellipsoid(radii: Vector, detail: int = 1) -> ConvexSolid:
-    """Faceted ellipsoid centred at the origin: 20 * 4**detail faces, corners on the true ellipsoid."""
+    """Faceted ellipsoid centered at the origin: 20 * 4**detail faces, corners on the true ellipsoid."""
     return _unit_sphere(detail).scaled(radii)
 
 
 def wedge(size_x: float, size_y: float, size_z: float, top: float = 0.0) -> ConvexSolid:
-    """Box whose +y side is sloped: centred at x, y = 0, standing on 0; depth `top * size_y` at the top."""
+    """Box whose +y side is sloped: centered at x, y = 0, standing on 0; depth `top * size_y` at the top."""
     x, y = size_x / 2, size_y / 2
     edge = -y + max(top, 0.0) * size_y
     bottom = [(sx, sy, 0.0) for sx in (-x, x) for sy in (-y, y)]
@@ -309,7 +309,7 @@ def capsule(start: Vector, end: Vector, radius: float, detail: int = 1) -> Conve
 
 
 def rounded_box(size_x: float, size_y: float, size_z: float, radius: float) -> ConvexSolid:
-    """Box with rounded edges, centred at x, y = 0 and standing on 0: cushions, mattresses, appliances."""
+    """Box with rounded edges, centered at x, y = 0 and standing on 0: cushions, mattresses, appliances."""
     radius = min(radius, 0.499 * min(size_x, size_y, size_z))
     ball = _unit_sphere(1).vertices * radius / np.abs(_unit_sphere(1).vertices).max(axis=0)
     half = np.array([size_x, size_y, size_z]) / 2 - radius
@@ -324,7 +324,7 @@ def ring(
     """Torus in the plane z = 0 as convex segments.
 
     Args:
-        radius: from the centre to the tube's axis.
+        radius: from the center to the tube's axis.
         tube: radius of the tube.
         segments: number of convex pieces of the whole turn.
         sides: corners of the tube's cross section.
@@ -353,7 +353,7 @@ def arch(span: float, rise: float, depth: float, thickness: float, segments: int
 
 
 def l_shape(size_x: float, size_y: float, size_z: float, thickness: float) -> Solids:
-    """L in plan: two legs of the given thickness along the -x and -y sides, centred, standing on 0."""
+    """L in plan: two legs of the given thickness along the -x and -y sides, centered, standing on 0."""
     x, y = size_x / 2, size_y / 2
     return (
         box((-x, -y, 0.0), (x, -y + thickness, size_z)),

@@ -19,7 +19,7 @@ class ScanChunk:
     """Some points of a scan, in file order.
 
     Attributes:
-        points: (N, 3) float64; from `open_scan` in metres, z up, else in the file's own unit and axes.
+        points: (N, 3) float64; from `open_scan` in meters, z up, else in the file's own unit and axes.
         normals: (N, 3) float32 or None.
         colors: (N, 3) uint8 or None.
         directions: (N, 3) float32 unit vectors from the point toward the scanner that saw it, or None.

@@ -206,7 +206,7 @@ def _chunks(
             if state is not None:
                 valid = block[state] == 0
                 chunk, returned = chunk.only(valid, "marked as invalid"), returned[valid]
-            # No scanner sees its own centre: that is what some write where nothing came back.
+            # No scanner sees its own center: that is what some write where nothing came back.
             yield chunk.only(returned, "without a return, (0, 0, 0)")
     except Exception as error:
         raise _damaged(path, number, error) from error

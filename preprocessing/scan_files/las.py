@@ -88,7 +88,7 @@ def open_las(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
             raise truncated(path, facts.count, present)
     if facts.crs_unit == "degrees":
         raise ScanError(
-            f"{path}: its coordinates are geographic degrees ({facts.crs}), not metres; project it first, for example "
+            f"{path}: its coordinates are geographic degrees ({facts.crs}), not meters; project it first, for example "
             "to its UTM zone with: pdal translate in.laz out.laz reprojection --filters.reprojection.out_srs=EPSG:326xx"
         )
     scale = _color_scale(path, facts)

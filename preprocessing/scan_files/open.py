@@ -1,4 +1,4 @@
-"""Choosing the reader by the file's first bytes and suffix, and bringing what it reads to metres and z up."""
+"""Choosing the reader by the file's first bytes and suffix, and bringing what it reads to meters and z up."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def scan_kind(path: Path) -> str:
 def open_scan(path: Path, chunk_points: int = 1_000_000, options: ScanOptions | None = None) -> ScanReader:
     """Open a point cloud for reading in chunks.
 
-    Points come in metres, z up, in double precision; what the options or the file's own marks leave out is
+    Points come in meters, z up, in double precision; what the options or the file's own marks leave out is
     counted in the chunks. Colors are brought to bytes by one scale for the whole file, and left out where all
     are zero.
 
@@ -163,7 +163,7 @@ def open_scan(path: Path, chunk_points: int = 1_000_000, options: ScanOptions | 
 
 
 def _turned(places: NDArray[np.float64], options: ScanOptions) -> NDArray[np.float64]:
-    """Positions in metres, z up."""
+    """Positions in meters, z up."""
     if options.leaves_frame:
         return places
     return np.asarray((places * METRES[options.unit]) @ options.rotation.T)

@@ -1,4 +1,4 @@
-"""PTX: scans of several stations as organised text, each with its pose; (0, 0, 0) stands where nothing came back."""
+"""PTX: scans of several stations as organized text, each with its pose; (0, 0, 0) stands where nothing came back."""
 
 from __future__ import annotations
 

@@ -329,7 +329,7 @@ def _refuse_names_without_axes(
             if are_degrees(names):
                 raise ScanError(
                     f"{path}: line {at + 1} names latitude and longitude ({', '.join(names)[:80]}): geographic "
-                    "degrees are not metres; project the points first, for example to their UTM zone"
+                    "degrees are not meters; project the points first, for example to their UTM zone"
                 )
             told = [clean_name(name) for name in names]
             is_header = begin_with_others(names) if is_comment(text) else all(told)

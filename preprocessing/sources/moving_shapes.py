@@ -238,7 +238,7 @@ def label_frames(
 ) -> tuple[NDArray[np.bool_], str]:
     """Occupancy (T, N) of queries (T, N, 3) in each frame's mesh, and the method.
 
-    A closed mesh is labelled as it is, self-crossings included; an open one is closed frame by frame.
+    A closed mesh is labeled as it is, self-crossings included; an open one is closed frame by frame.
     """
     asked = queries.astype(np.float64)
     turned = None if (edge_use(faces) != 2).any() else orient(vertices[0], faces)

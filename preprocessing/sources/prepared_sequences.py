@@ -1,4 +1,4 @@
-"""Sequences as the authors of Occupancy Flow prepared them: tracked points and labelled queries, frame by frame.
+"""Sequences as the authors of Occupancy Flow prepared them: tracked points and labeled queries, frame by frame.
 
 Format: Niemeyer et al. 2019, data set of D-FAUST. Their pictures were never published, and there are no meshes.
 """

@@ -1,4 +1,4 @@
-"""Procedural scenes: paper-style rooms, and windows of furnished and scanned buildings, exactly labelled."""
+"""Procedural scenes: paper-style rooms, and windows of furnished and scanned buildings, exactly labeled."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
     scanner = ScannerConfig(
         rays_per_station=int(rng.integers(150_000, 350_000)),
         noise_base_m=float(rng.uniform(0.001, 0.008)),
-        noise_per_metre=float(rng.uniform(0.0, 0.001)),
+        noise_per_meter=float(rng.uniform(0.0, 0.001)),
         outlier_fraction=float(rng.uniform(0.0, 0.004)),
     )
     scanned, scanned_normals, _ = scan(vertices, faces, stations, scanner, rng)
@@ -140,23 +140,23 @@ def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
     for attempt in range(20 * WINDOWS_PER_BUILDING):
         is_scanned = len(windows) % 2 == 0
         points, normals = (scanned, scanned_normals) if is_scanned else (surface, surface_normals)
-        centre = surface[rng.integers(len(surface))] + rng.uniform(-1.0, 1.0, 3)
-        inside = np.flatnonzero(np.abs(points - centre).max(axis=1) < WINDOW_SIDE_M / 2)
+        center = surface[rng.integers(len(surface))] + rng.uniform(-1.0, 1.0, 3)
+        inside = np.flatnonzero(np.abs(points - center).max(axis=1) < WINDOW_SIDE_M / 2)
         if len(inside) < FEWEST_WINDOW_POINTS:
             continue
         chosen = rng.permutation(inside)[: layout.points]
-        around = surface[np.abs(surface - centre).max(axis=1) < WINDOW_SIDE_M / 2]
+        around = surface[np.abs(surface - center).max(axis=1) < WINDOW_SIDE_M / 2]
         around = np.concatenate([around, points[chosen]])
         around = around[rng.integers(len(around), size=layout.near_queries)]
         windows.append(
             _label(
                 scene,
-                (points[chosen] - centre) / WINDOW_SIDE_M,
+                (points[chosen] - center) / WINDOW_SIDE_M,
                 normals[chosen],
                 is_scanned,
                 rng.uniform(-0.5, 0.5, (layout.uniform_queries, 3)),
-                (around - centre) / WINDOW_SIDE_M,
-                centre,
+                (around - center) / WINDOW_SIDE_M,
+                center,
                 WINDOW_SIDE_M,
                 "building",
                 f"building-{seed:08d}-{len(windows)}",

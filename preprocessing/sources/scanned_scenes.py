@@ -1,4 +1,4 @@
-"""Scans of real rooms for evaluation: ScanNet (Dai et al. 2017) and Matterport3D (Chang et al. 2017), in metres."""
+"""Scans of real rooms for evaluation: ScanNet (Dai et al. 2017) and Matterport3D (Chang et al. 2017), in meters."""
 
 from __future__ import annotations
 

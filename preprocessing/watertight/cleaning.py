@@ -74,7 +74,7 @@ def edge_use(faces: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def orient(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Turn faces until neighbours agree and every part has a positive volume; None where that cannot be.
+    """Turn faces until neighbors agree and every part has a positive volume; None where that cannot be.
 
     Args:
         vertices, faces: a mesh whose every edge has two faces.

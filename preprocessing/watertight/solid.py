@@ -48,7 +48,7 @@ class WatertightConfig:
 
 @dataclass(frozen=True)
 class WatertightMesh:
-    """A watertight mesh in the unit cube centred at 0; world = scale * position + location.
+    """A watertight mesh in the unit cube centered at 0; world = scale * position + location.
 
     Attributes:
         vertices: (V, 3) float64; faces: (F, 3) int64, facing out.
@@ -73,7 +73,7 @@ def make_watertight(
     faces: NDArray[np.int64],
     config: WatertightConfig | None = None,
 ) -> WatertightMesh:
-    """Close a mesh and scale it into the unit cube (longest side 1, centred: Mescheder et al. 2019, section 4).
+    """Close a mesh and scale it into the unit cube (longest side 1, centered: Mescheder et al. 2019, section 4).
 
     Args:
         vertices: (V, 3) in any unit, finite; faces: (F, 3).

@@ -46,7 +46,7 @@ def self_crossings(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> N
 
 
 def untangle(surface: Soup, spacing: float, rounds: int = ROUNDS) -> Soup:
-    """Move the corners of crossing faces towards their neighbours' mean, little by little, until none cross.
+    """Move the corners of crossing faces towards their neighbors' mean, little by little, until none cross.
 
     Marching cubes may fold its surface within a cell whose corners alternate, and removing faces may fold it
     further; the folds are smaller than the lattice's spacing, and so are the moves.
@@ -57,7 +57,7 @@ def untangle(surface: Soup, spacing: float, rounds: int = ROUNDS) -> Soup:
     vertices, faces = surface[0].copy(), surface[1]
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     shape = (len(vertices), len(vertices))
-    neighbours = coo_array((np.ones(len(start)), (start, end)), shape=shape).tocsr()
+    neighbors = coo_array((np.ones(len(start)), (start, end)), shape=shape).tocsr()
     degree = np.bincount(start, minlength=len(vertices))[:, None]
     crossing = np.zeros(0, np.int64)
     for _ in range(rounds):
@@ -65,7 +65,7 @@ def untangle(surface: Soup, spacing: float, rounds: int = ROUNDS) -> Soup:
         if not len(crossing):
             return vertices, faces
         rows = np.unique(faces[crossing])
-        move = (neighbours[rows] @ vertices) / degree[rows] - vertices[rows]
+        move = (neighbors[rows] @ vertices) / degree[rows] - vertices[rows]
         length = np.maximum(np.linalg.norm(move, axis=1, keepdims=True), 1e-12)
         vertices[rows] += move * np.minimum(0.5, STEP * spacing / length)
     raise MeshError(f"the rebuilt surface crosses itself: {len(crossing)} faces; try another resolution")

@@ -69,7 +69,7 @@ class Surroundings:
     """What can be seen from a point: a soup in a ray tree.
 
     Args:
-        vertices, faces: a soup in the unit cube centred at 0.
+        vertices, faces: a soup in the unit cube centered at 0.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ def solidify(surroundings: Surroundings, config: VisibilityConfig) -> Soup:
     """The boundary of everything that cannot be seen from outside, as a closed surface.
 
     Args:
-        surroundings: the soup, in the unit cube centred at 0.
+        surroundings: the soup, in the unit cube centered at 0.
         config: lattice and rays.
 
     Returns:

@@ -15,8 +15,8 @@ def _distance(kind: str, places: np.ndarray) -> np.ndarray:
         return np.abs(places @ NORMAL) - 2.5
     if kind == "sphere":
         return np.linalg.norm(places + 6 * NORMAL, axis=1) - 6
-    from_centre = np.linalg.norm(places + 30 * NORMAL, axis=1)
-    return np.maximum(from_centre - 30, 25 - from_centre)
+    from_center = np.linalg.norm(places + 30 * NORMAL, axis=1)
+    return np.maximum(from_center - 30, 25 - from_center)
 
 
 SURFACES = {

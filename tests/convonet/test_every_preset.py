@@ -88,7 +88,7 @@ RATE_OF_PRESET = {"onet_img_nocbn": 1e-3}  # at more it is right at some numbers
 COARSE = ExtractionConfig(resolution=8, upsampling_steps=1, threshold=0.5)
 FRAMES = 5
 BODIES = BendingEllipsoids(
-    centres=torch.tensor([[[0.12, 0.0, 0.0], [-0.12, 0.0, 0.05]], [[0.0, 0.1, 0.0], [0.0, -0.1, 0.0]]]),
+    centers=torch.tensor([[[0.12, 0.0, 0.0], [-0.12, 0.0, 0.05]], [[0.0, 0.1, 0.0], [0.0, -0.1, 0.0]]]),
     radii=torch.tensor([[[0.24, 0.2, 0.25], [0.22, 0.25, 0.2]], [[0.35, 0.2, 0.15], [0.2, 0.3, 0.3]]]),
     bend=torch.tensor([1.0, 2.0]),
     turn=torch.tensor([0.6, 1.2]),
@@ -118,7 +118,7 @@ def voxels(side: int) -> Tensor:
     return longer.occupancy(lattice.expand(3, -1, -1)).float().view(3, side, side, side)
 
 
-def labelled_queries(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def labeled_queries(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(3, Q, 3) positions in the padded cube and near the surfaces, and their exact occupancy."""
     anywhere = 1.1 * (torch.rand(3, 256, 3, generator=generator) - 0.5)
     nearby = longer.surface_points(128, generator) + 0.05 * torch.randn(3, 128, 3, generator=generator)
@@ -172,7 +172,7 @@ def shape_trial(preset: str, network: Any) -> Trial:
         }[config.encoder]()
 
     def loss(generator: torch.Generator) -> Tensor:
-        queries, occupancy = labelled_queries(generator)
+        queries, occupancy = labeled_queries(generator)
         if kind == "onet":
             return network.elbo(inputs, queries, occupancy, generator).loss
         return binary_cross_entropy_with_logits(network(inputs, queries), occupancy)
@@ -181,7 +181,7 @@ def shape_trial(preset: str, network: Any) -> Trial:
         if kind == "conv_onet":
             return (network.encode(inputs),)
         features = network.encode(inputs)
-        known = labelled_queries(torch.Generator().manual_seed(2))
+        known = labeled_queries(torch.Generator().manual_seed(2))
         return features, network.infer_latent(features, *known).mean
 
     def decode(network: Any, encoded: Any, queries: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ def crop_trial(network: Any) -> Trial:
         return network.decode(features, in_voxels(queries), crop_of(queries)).view(3, -1)
 
     def loss(generator: torch.Generator) -> Tensor:
-        queries, occupancy = labelled_queries(generator)
+        queries, occupancy = labeled_queries(generator)
         return binary_cross_entropy_with_logits(decode(network, encode(network), queries), occupancy)
 
     return Trial(loss, encode, decode, longer.occupancy, 3)
@@ -261,16 +261,16 @@ def sequence_trial(preset: str, network: Any) -> Trial:
 def train(network: nn.Module, trial: Trial, steps: int, rate: float | None) -> tuple[float, float]:
     """Mean loss of the first and of the last tenth of the steps."""
     generator = torch.Generator().manual_seed(3)
-    optimiser = torch.optim.Adam(network.parameters())
+    optimizer = torch.optim.Adam(network.parameters())
     rate = rate or (3e-3 if any(isinstance(part, ResNet18) for part in network.modules()) else 1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     losses = []
     network.train()
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = trial.loss(generator)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         losses.append(loss.item())
     network.eval().requires_grad_(False)
@@ -326,7 +326,7 @@ def test_single_shapes(preset: str, tmp_path: Path) -> None:
     assert decode is not None
     for item in range(trial.batch):
         assert_encloses_the_shape(extract_mesh(trial.field(network, item), COARSE), trial, item)
-    queries, _ = labelled_queries(torch.Generator().manual_seed(4))
+    queries, _ = labeled_queries(torch.Generator().manual_seed(4))
     assert_survives_the_disk(
         network, lambda net: decode(net, trial.encode(net), queries), tmp_path / "w.safetensors"
     )
@@ -342,7 +342,7 @@ def test_moving_bodies(preset: str, tmp_path: Path) -> None:
     codes, end = trial.encode(network), torch.tensor([1.0])
 
     def exact(points: Tensor) -> Tensor:
-        scaled = (points[None] - BODIES.centres[0][:, None]) / BODIES.radii[0][:, None]
+        scaled = (points[None] - BODIES.centers[0][:, None]) / BODIES.radii[0][:, None]
         return 4 * (1 - scaled.norm(dim=-1)).amax(dim=0)
 
     mesh = extract_mesh(exact if trial.decode is None else trial.field(network), COARSE)

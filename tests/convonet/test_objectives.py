@@ -114,8 +114,8 @@ class Movers:
 
         def asked(frames: NDArray[np.int64]) -> Timed:
             queries = rng.uniform(-0.6, 0.6, (batch_size, self.queries, 3))
-            centres = shift[np.arange(batch_size), frames]
-            inside = np.linalg.norm(queries - centres, axis=2) < 0.3
+            centers = shift[np.arange(batch_size), frames]
+            inside = np.linalg.norm(queries - centers, axis=2) < 0.3
             return Timed(
                 queries.astype(np.float32), inside.astype(np.float32), times[frames].astype(np.float32)
             )
@@ -241,7 +241,7 @@ def test_the_loss_of_every_kind_falls_and_the_averaged_weights_do_better(case: s
 
 @pytest.mark.parametrize("case", ["onet", "onet with a latent", "oflow with latents"])
 def test_a_resumed_run_is_the_run_itself(case: str, tmp_path: Path) -> None:
-    """Counters and averages of batch normalisation, and the noise of latents, included."""
+    """Counters and averages of batch normalization, and the noise of latents, included."""
     config, source, terms = CASES[case]
     objective = objective_of(config, terms)
 
@@ -322,8 +322,8 @@ def shrunk(name: str) -> tuple[NetworkConfig, Balls | Movers | Spheres]:
             plane_resolution=32,
             volume_resolution=16,
             pointnetpp_width=8,
-            fine_centres=16,
-            coarse_centres=8,
+            fine_centers=16,
+            coarse_centers=8,
         )
         if config.family == "crops":
             narrow = replace(config, unet3d_levels=2, query_voxels=1, unit_size=1 / 16)

@@ -27,7 +27,7 @@ SMALL = VolumeNetworkConfig(
 
 @dataclass(frozen=True)
 class SphereBatch:
-    """Points on a sphere of random radius; queries labelled by their distance to it."""
+    """Points on a sphere of random radius; queries labeled by their distance to it."""
 
     points: np.ndarray
     point_batch: np.ndarray

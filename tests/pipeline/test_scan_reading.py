@@ -48,7 +48,7 @@ def decoders_before() -> Iterator[set[int]]:
 
 
 def write_laz(path: Path, count: int) -> tuple[bytes, int]:
-    """A coloured LAZ of random points; its bytes, and where its chunk table begins."""
+    """A colored LAZ of random points; its bytes, and where its chunk table begins."""
     rng = np.random.default_rng(3)
     cloud = laspy.create(point_format=2)
     cloud.header.scales = [1e-3] * 3

@@ -42,7 +42,7 @@ def radius_of(ball: int) -> float:
     return 0.25 + 0.04 * ball
 
 
-def centre_of(ball: int, time: float) -> NDArray[np.float64]:
+def center_of(ball: int, time: float) -> NDArray[np.float64]:
     """Balls of a sequence move along x, each at its own speed."""
     return np.array([0.05 * (ball + 1) * time, 0, 0])
 
@@ -50,20 +50,20 @@ def centre_of(ball: int, time: float) -> NDArray[np.float64]:
 def make_ball(ball: int, layout: DatasetLayout, has_scan_noise: bool = False) -> ShapeSamples:
     rng = np.random.default_rng(ball)
     times = np.linspace(0, 1, layout.frames) if layout.frames else np.zeros(1)
-    centres = np.stack([centre_of(ball, time) for time in times])[:, None]
+    centers = np.stack([center_of(ball, time) for time in times])[:, None]
 
     def directions(count: int) -> NDArray[np.float64]:
         raw = rng.standard_normal((count, 3))
         return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
     normals = np.broadcast_to(directions(layout.points - 100), (len(times), layout.points - 100, 3))
-    points = centres + radius_of(ball) * normals
+    points = centers + radius_of(ball) * normals
     uniform = rng.uniform(-0.55, 0.55, (len(times), layout.uniform_queries, 3)).astype(np.float32)
-    near = centres + radius_of(ball) * directions(layout.near_queries)
+    near = centers + radius_of(ball) * directions(layout.near_queries)
     near = (near + rng.normal(0, 0.02, near.shape)).astype(np.float32)
 
     def distance(queries: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(np.linalg.norm(queries - centres, axis=-1) - radius_of(ball))
+        return np.asarray(np.linalg.norm(queries - centers, axis=-1) - radius_of(ball))
 
     def inside(queries: NDArray[np.float32]) -> NDArray[np.bool_]:
         return distance(queries) < 0

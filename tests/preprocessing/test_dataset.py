@@ -47,7 +47,7 @@ RADIUS = 0.3
 
 
 def ball(number: int) -> ShapeSamples:
-    """A ball of radius 0.3 in the unit cube, exactly labelled."""
+    """A ball of radius 0.3 in the unit cube, exactly labeled."""
     rng = np.random.default_rng(number)
     directions = rng.standard_normal((LAYOUT.points - 7, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -446,16 +446,16 @@ def test_points_queries_and_labels_of_a_crop_belong_together(store: Path) -> Non
         solution, *_ = np.linalg.lstsq(
             np.c_[2 * points, np.ones(len(points))], (points**2).sum(axis=1), rcond=None
         )
-        centre = solution[:3]
-        radius = np.sqrt(solution[3] + centre @ centre)
-        distance = np.linalg.norm(batch.queries - centre, axis=1)
+        center = solution[:3]
+        radius = np.sqrt(solution[3] + center @ center)
+        distance = np.linalg.norm(batch.queries - center, axis=1)
         near = batch.distances < 3  # beyond, what nobody saw is free however far it is
         # The sampler shakes scanned points by up to 0.15 voxel, the fit of a cap by more.
         assert np.median(np.abs(distance - radius - batch.distances)[near]) < 0.2
         clear = near & (np.abs(distance - radius) > 0.6)
         assert ((distance < radius) == (batch.distances < 0))[clear].mean() > 0.999
         known = np.abs(batch.directions).any(axis=1)
-        outward = (batch.points[known] - centre) / radius
+        outward = (batch.points[known] - center) / radius
         assert ((outward * batch.directions[known]).sum(axis=1) > 0.9).all()
         checked += 1
     assert checked >= 4

@@ -80,7 +80,7 @@ def closed_grid(surface: NDArray[np.float64]) -> Mesh:
 def tube(curve: Callable[[NDArray[np.float64]], list[NDArray[np.float64]]], radius: float) -> Mesh:
     """A tube around a closed plane-like curve of period 2 pi."""
     turn = np.linspace(0, 2 * np.pi, 96, endpoint=False)
-    centre = np.stack(curve(turn), axis=1)
+    center = np.stack(curve(turn), axis=1)
     along = np.stack(curve(turn + 1e-4), axis=1) - np.stack(curve(turn - 1e-4), axis=1)
     across = np.cross(along, [0.0, 0.0, 1.0])
     across /= np.linalg.norm(across, axis=1, keepdims=True)
@@ -88,7 +88,7 @@ def tube(curve: Callable[[NDArray[np.float64]], list[NDArray[np.float64]]], radi
     upward /= np.linalg.norm(upward, axis=1, keepdims=True)
     angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)[:, None]
     rings = np.cos(angle) * across[:, None] + np.sin(angle) * upward[:, None]
-    return closed_grid(centre[:, None] + radius * rings)
+    return closed_grid(center[:, None] + radius * rings)
 
 
 def superellipsoid(exponent: float, other: float) -> Mesh:
@@ -216,7 +216,7 @@ def test_fifty_meshes_are_compared() -> None:
 
 
 def test_solid_angles_of_a_cube_are_whole_inside_out_and_on_paper() -> None:
-    """Inside 1, outside 0, twice the cube 2, inside out -1, and one face seen from the centre a sixth."""
+    """Inside 1, outside 0, twice the cube 2, inside out -1, and one face seen from the center a sixth."""
     vertices, faces = arrays(trimesh.creation.box())
     queries = np.array([[0.0, 0, 0], [0.4, -0.3, 0.2], [0.7, 0, 0], [5, 5, 5]])
     np.testing.assert_allclose(winding_numbers(vertices, faces, queries), [1, 1, 0, 0], atol=1e-12)

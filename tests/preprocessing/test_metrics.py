@@ -80,7 +80,7 @@ def test_overlapping_reference_parts_count_as_their_union() -> None:
     union = trimesh.boolean.union([a, b], engine="manifold")
     metrics = measure(union, trimesh.util.concatenate([a, b]))
     assert metrics.iou > 0.999
-    assert metrics.chamfer_l1 < 1e-4  # buried faces would add centimetres
+    assert metrics.chamfer_l1 < 1e-4  # buried faces would add centimeters
     assert metrics.f_score == 1.0
 
 

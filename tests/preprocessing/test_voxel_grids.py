@@ -10,7 +10,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from preprocessing.errors import MeshError
-from preprocessing.voxel_grids import read_binvox, voxelise
+from preprocessing.voxel_grids import read_binvox, voxelize
 from tests.references.winding_number import winding_numbers
 
 SIDE = 12
@@ -41,7 +41,7 @@ MESHES = {
 }
 
 
-def centres(side: int) -> NDArray[np.float64]:
+def centers(side: int) -> NDArray[np.float64]:
     """(side, side, side, 3) of the voxels of the unit cube."""
     axis = np.linspace(-0.5, 0.5, side, endpoint=False) + 0.5 / side
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
@@ -81,9 +81,9 @@ def touched(mesh: trimesh.Trimesh, side: int) -> NDArray[np.bool_]:
 def test_voxels_are_those_that_are_filled_or_touched(name: str) -> None:
     mesh = MESHES[name]
     vertices, faces = arrays(mesh)
-    inside = winding_numbers(vertices, faces, centres(SIDE).reshape(-1, 3)).round() > 0
+    inside = winding_numbers(vertices, faces, centers(SIDE).reshape(-1, 3)).round() > 0
     expected = inside.reshape((SIDE,) * 3) | touched(mesh, SIDE)
-    voxels = voxelise(vertices, faces, SIDE)
+    voxels = voxelize(vertices, faces, SIDE)
     assert voxels.dtype == np.bool_
     assert 0 < voxels.sum() < voxels.size
     np.testing.assert_array_equal(voxels, expected)
@@ -94,18 +94,18 @@ def test_every_sample_of_the_surface_lies_in_a_voxel(name: str) -> None:
     mesh = MESHES[name]
     samples = trimesh.sample.sample_surface(mesh, 100_000, seed=1)[0]
     cells = np.floor((samples + 0.5) * 32).astype(int)
-    assert voxelise(*arrays(mesh))[tuple(cells.T)].all()
+    assert voxelize(*arrays(mesh))[tuple(cells.T)].all()
 
 
 @pytest.mark.parametrize("side", [8, 32])
 def test_a_full_cube_fills_every_voxel(side: int) -> None:
-    assert voxelise(*arrays(trimesh.creation.box()), side).all()
+    assert voxelize(*arrays(trimesh.creation.box()), side).all()
 
 
 def test_axes_are_x_y_z() -> None:
     low, high = np.array([-0.4, 0.1, -0.3]), np.array([0.4, 0.3, 0.2])
-    voxels = voxelise(*arrays(trimesh.creation.box(bounds=[low, high])), 16)
-    cells = centres(16)
+    voxels = voxelize(*arrays(trimesh.creation.box(bounds=[low, high])), 16)
+    cells = centers(16)
     reach = 0.5 / 16
     expected = ((cells + reach > low) & (cells - reach < high)).all(axis=-1)
     np.testing.assert_array_equal(voxels, expected)

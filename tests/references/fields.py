@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 Field = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
-def spheres(centres: list[tuple[float, float, float]], radii: list[float]) -> Field:
+def spheres(centers: list[tuple[float, float, float]], radii: list[float]) -> Field:
     """Union of balls; the value is the signed distance to the nearest of them."""
 
     def value(points: NDArray[np.int64]) -> NDArray[np.float32]:
         distances = [
-            r - np.linalg.norm(points - np.array(c), axis=1) for c, r in zip(centres, radii, strict=True)
+            r - np.linalg.norm(points - np.array(c), axis=1) for c, r in zip(centers, radii, strict=True)
         ]
         return np.max(distances, axis=0).astype(np.float32)
 

@@ -26,7 +26,7 @@ def crop_side(query_voxels: int, levels: int) -> int:
 
 
 def trilinear(volume: Tensor, where: NDArray[np.float64]) -> Tensor:
-    """(C, R, R, R) indexed z, y, x at (Q, 3) in [0, 1]; 0 and 1 are the centres of the outermost cells."""
+    """(C, R, R, R) indexed z, y, x at (Q, 3) in [0, 1]; 0 and 1 are the centers of the outermost cells."""
     cells = np.clip(where, 0, 1) * (volume.shape[-1] - 1)
     low = np.minimum(np.floor(cells), volume.shape[-1] - 2).astype(int)
     up = cells - low

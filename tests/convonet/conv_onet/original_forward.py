@@ -143,7 +143,7 @@ def unet3d(volume: Tensor, state: State) -> Tensor:
 
 
 def sample_linear(grid: Tensor, coordinate: np.ndarray) -> Tensor:
-    """Interpolate (C, R, ..., R) at one scaled position; 0 and 1 are the centres of the outermost cells."""
+    """Interpolate (C, R, ..., R) at one scaled position; 0 and 1 are the centers of the outermost cells."""
     side = grid.shape[-1]
     result = torch.zeros(len(grid))
     along = [min(max(float(c), 0.0), 1.0) * (side - 1) for c in reversed(coordinate)]
@@ -256,16 +256,16 @@ def farthest(points: Tensor, count: int) -> list[int]:
 
 
 def set_abstraction(
-    points: Tensor, features: Tensor, count: int, radius: float, neighbours: int, state: State, name: str
+    points: Tensor, features: Tensor, count: int, radius: float, neighbors: int, state: State, name: str
 ) -> tuple[Tensor, Tensor]:
-    centres = points[farthest(points, count)]
+    centers = points[farthest(points, count)]
     pooled = []
-    for centre in centres:
-        distance = torch.sqrt(((points - centre) ** 2).sum(dim=1))
-        members = (distance <= radius).nonzero()[:neighbours, 0]
-        rows = torch.cat([points[members] - centre, features[members]], dim=1)
+    for center in centers:
+        distance = torch.sqrt(((points - center) ** 2).sum(dim=1))
+        members = (distance <= radius).nonzero()[:neighbors, 0]
+        rows = torch.cat([points[members] - center, features[members]], dim=1)
         pooled.append(shared_layers(rows, state, name).max(dim=0).values)
-    return centres, torch.stack(pooled)
+    return centers, torch.stack(pooled)
 
 
 def propagate(queries: Tensor, points: Tensor, features: Tensor) -> Tensor:

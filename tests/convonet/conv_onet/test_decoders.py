@@ -27,7 +27,7 @@ def test_linear_sampling_agrees_with_a_sum_over_corners(dims: int) -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_nearest_sampling_takes_the_nearest_centre(dims: int) -> None:
+def test_nearest_sampling_takes_the_nearest_center(dims: int) -> None:
     grid = grid_of(dims)
     where = torch.rand(2, 40, dims, generator=torch.Generator().manual_seed(2))
     sampled = sample_grid(grid, where, "nearest")

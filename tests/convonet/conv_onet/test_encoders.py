@@ -80,7 +80,7 @@ def test_shifting_points_by_whole_cells_shifts_the_scattered_features_exactly(pr
     side, axes = SIDES[projection], AXES[projection]
     cell = (1.1 + (1e-3 if projection == "grid" else 1e-5)) / side
     generator = torch.Generator().manual_seed(2)
-    # inside the cells 1 to 3, off their faces, so that rounding cannot move a point into a neighbour
+    # inside the cells 1 to 3, off their faces, so that rounding cannot move a point into a neighbor
     cells = torch.randint(1, 4, (2, 60, 3), generator=generator)
     points = (cells + 0.1 + 0.8 * torch.rand(2, 60, 3, generator=generator) - side / 2) * cell
     features = torch.randn(120, 5, generator=generator)
@@ -146,7 +146,7 @@ def test_crops_without_cells_for_a_projection_are_refused() -> None:
 
 
 def test_voxels_lie_on_the_corners_of_the_unit_cube() -> None:
-    """One occupied voxel lights its neighbourhood, and only the cells those voxels fall into."""
+    """One occupied voxel lights its neighborhood, and only the cells those voxels fall into."""
     encoder = LocalVoxelEncoder(4, 1, bare_sizes(("grid",)), 0.1).requires_grad_(False)
     encoder.conv_in.weight.fill_(1.0)
     encoder.conv_in.bias.zero_()

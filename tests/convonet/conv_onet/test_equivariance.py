@@ -110,7 +110,7 @@ def test_logits_of_a_crop_that_moves_with_its_points_stay(
 
 
 def test_logits_inside_a_crop_shift_only_nearly() -> None:
-    """Sampling puts the outermost cells' centres on the box's faces, as trained weights expect.
+    """Sampling puts the outermost cells' centers on the box's faces, as trained weights expect.
 
     So a query that moves by k voxels moves by k (R - 1) / R cells of features.
     """

@@ -34,8 +34,8 @@ def small(preset: str) -> ConvOnetConfig:
         unet2d_channels=4,
         unet3d_channels=8,
         pointnetpp_width=8,
-        fine_centres=16,
-        coarse_centres=8,
+        fine_centers=16,
+        coarse_centers=8,
     )
 
 

@@ -66,10 +66,10 @@ def reduced(config: ConvOnetConfig) -> ConvOnetConfig:
         decoder_blocks=3,
         unit_size=1.2 / 16,
         pointnetpp_width=16,
-        fine_centres=64,
-        fine_neighbours=8,
-        coarse_centres=16,
-        coarse_neighbours=8,
+        fine_centers=64,
+        fine_neighbors=8,
+        coarse_centers=16,
+        coarse_neighbors=8,
         gaussian_width=0.15,
     )
 
@@ -103,19 +103,19 @@ def test_three_shapes_are_learned_from_their_points(preset: str) -> None:
     network = config.build()
     inputs = network_inputs(preset, config, generator)
     held_out, final = torch.rand(2, BATCH, 8000, 3, generator=generator) - 0.5
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2 if config.family == "pointconv" else 5e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2 if config.family == "pointconv" else 5e-3)
     for step in range(1, 501):
         anywhere = torch.rand(BATCH, 350, 3, generator=generator) - 0.5
         nearby = surface_points(200, generator) + 0.05 * torch.randn(BATCH, 200, 3, generator=generator)
         queries = torch.cat([anywhere, nearby], dim=1)
         loss = F.binary_cross_entropy_with_logits(network(inputs, queries), occupancy(queries).float())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         if step % 25 == 0:
             if intersection_over_union(network, inputs, held_out).min() > 0.915:
                 break
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] *= 0.9
     assert intersection_over_union(network, inputs, final).min() > 0.9
 

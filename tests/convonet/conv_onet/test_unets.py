@@ -40,16 +40,16 @@ def test_a_block_of_the_planes_is_convolve_rectify_twice() -> None:
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(4, 1), (16, 8)])
-def test_a_block_of_the_volume_is_normalise_convolve_rectify(channels: int, groups: int) -> None:
+def test_a_block_of_the_volume_is_normalize_convolve_rectify(channels: int, groups: int) -> None:
     block = randomised(NormConv(channels, 3))
     x = torch.randn(2, channels, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for item, computed in zip(x, block(x), strict=True):
         parts = item.view(groups, -1)
-        centred = parts - parts.mean(dim=1, keepdim=True)
-        scaled = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
-        normalised = scaled.view_as(item) * block.norm.weight[:, None, None, None]
-        normalised = normalised + block.norm.bias[:, None, None, None]
-        torch.testing.assert_close(computed, convolve(normalised, block.conv.weight).clamp(min=0))
+        centered = parts - parts.mean(dim=1, keepdim=True)
+        scaled = centered / (centered.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
+        normalized = scaled.view_as(item) * block.norm.weight[:, None, None, None]
+        normalized = normalized + block.norm.bias[:, None, None, None]
+        torch.testing.assert_close(computed, convolve(normalized, block.conv.weight).clamp(min=0))
 
 
 def test_channels_that_do_not_divide_into_groups_are_refused() -> None:

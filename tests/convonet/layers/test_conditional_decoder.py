@@ -1,4 +1,4 @@
-"""Conditional and plain batch normalisation against a recomputation in numpy, in both modes."""
+"""Conditional and plain batch normalization against a recomputation in numpy, in both modes."""
 
 from __future__ import annotations
 

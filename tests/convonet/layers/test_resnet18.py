@@ -132,7 +132,7 @@ def test_damaged_missing_and_foreign_files_are_refused(
             loaded(tmp_path / name)
 
 
-def test_the_encoder_normalises_in_its_own_precision_and_stores_no_constants() -> None:
+def test_the_encoder_normalizes_in_its_own_precision_and_stores_no_constants() -> None:
     encoder = ImageEncoder(8)
     assert not {"mean", "std"} & set(encoder.state_dict())
     assert encoder.double().eval()(images().double()).dtype == torch.float64

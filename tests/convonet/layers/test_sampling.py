@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from convonet.layers.sampling import sample_trilinear
 
 
-def test_equals_grid_sample_with_cell_centres_and_border_values() -> None:
+def test_equals_grid_sample_with_cell_centers_and_border_values() -> None:
     generator = torch.Generator().manual_seed(1)
     depth, height, width = 5, 6, 7
     volume = torch.randn(2, 4, depth, height, width, generator=generator)
@@ -23,7 +23,7 @@ def test_equals_grid_sample_with_cell_centres_and_border_values() -> None:
         torch.testing.assert_close(sampled[batch == number], expected[0, :, 0, 0].T, atol=2e-5, rtol=1e-5)
 
 
-def test_a_cell_centre_takes_exactly_the_cell_value() -> None:
+def test_a_cell_center_takes_exactly_the_cell_value() -> None:
     volume = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 2, 3, 4, 5)).astype(np.float32))
     sampled = sample_trilinear(volume, torch.tensor([[3.5, 2.5, 1.5]]), torch.zeros(1, dtype=torch.int64))
     assert torch.equal(sampled[0], volume[0, :, 1, 2, 3])

@@ -19,30 +19,30 @@ class RigidMotion:
     """x(t) = c + u t + R(w t) (x(0) - c).
 
     Attributes:
-        centre: (3,) c, the centre at t = 0.
+        center: (3,) c, the center at t = 0.
         shift: (3,) u, per unit of time.
         axis: (3,) unit axis of the rotation.
         angle: w, radians per unit of time.
     """
 
-    centre: Tensor
+    center: Tensor
     shift: Tensor
     axis: Tensor
     angle: float
 
     def positions(self, first: Tensor, times: Tensor) -> Tensor:
         """(T, N, 3) positions at (T,) times of points (N, 3) of t = 0."""
-        turned = (first - self.centre) @ rotation(self.axis, times * self.angle).transpose(1, 2)
-        return self.centre + times[:, None, None] * self.shift + turned
+        turned = (first - self.center) @ rotation(self.axis, times * self.angle).transpose(1, 2)
+        return self.center + times[:, None, None] * self.shift + turned
 
     def velocities(self, points: Tensor, time: float) -> Tensor:
         """(N, 3) velocities at positions (N, 3) of the given time: u + w x (x - c - u t)."""
-        arm = points - self.centre - time * self.shift
+        arm = points - self.center - time * self.shift
         return self.shift + self.angle * torch.linalg.cross(self.axis.expand_as(arm), arm)
 
 
 def box_surface(half: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """(count, 3) points on the surface of a box centred at 0."""
+    """(count, 3) points on the surface of a box centered at 0."""
     points = (2 * torch.rand(count, 3, generator=generator) - 1) * half
     face = torch.randint(3, (count,), generator=generator)
     side = torch.randint(2, (count,), generator=generator) * 2.0 - 1
@@ -60,14 +60,14 @@ class BendingEllipsoids:
     trajectories are exact.
 
     Attributes:
-        centres: (B, 2, 3) of the ellipsoids at t = 0.
+        centers: (B, 2, 3) of the ellipsoids at t = 0.
         radii: (B, 2, 3) half axes.
         bend: (B,) k.
         turn: (B,) w, radians.
         shift: (B, 3) u.
     """
 
-    centres: Tensor
+    centers: Tensor
     radii: Tensor
     bend: Tensor
     turn: Tensor
@@ -80,7 +80,7 @@ class BendingEllipsoids:
 
         offset = torch.stack([uniform(0.15, 0.2), uniform(-0.03, 0.03), uniform(-0.05, 0.05)], dim=-1)
         return cls(
-            centres=torch.stack([offset, -offset], dim=1),
+            centers=torch.stack([offset, -offset], dim=1),
             radii=uniform(0.1, 0.16, 2, 3),
             bend=uniform(0.5, 2.0),
             turn=uniform(0.6, 1.4),
@@ -107,7 +107,7 @@ class BendingEllipsoids:
     def occupancy(self, points: Tensor, times: Tensor) -> Tensor:
         """(B, N) 0 or 1 at (B, N, 3) points and (B,) times."""
         first = self.backward(points, times)
-        scaled = (first[:, None] - self.centres[:, :, None]) / self.radii[:, :, None]
+        scaled = (first[:, None] - self.centers[:, :, None]) / self.radii[:, :, None]
         return (scaled.square().sum(-1) < 1).any(dim=1).float()
 
     def surface(self, count: int, generator: torch.Generator) -> Tensor:
@@ -117,7 +117,7 @@ class BendingEllipsoids:
         direction = direction / direction.norm(dim=-1, keepdim=True)
         which = torch.randint(2, (batch, count), generator=generator)
         rows = torch.arange(batch)[:, None]
-        return self.centres[rows, which] + direction * self.radii[rows, which]
+        return self.centers[rows, which] + direction * self.radii[rows, which]
 
     def trajectories(self, first: Tensor, frames: int) -> Tensor:
         """(B, frames, N, 3) positions at equally spaced times from 0 to 1."""

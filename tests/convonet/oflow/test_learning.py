@@ -45,7 +45,7 @@ def test_trajectories_of_a_rigid_box_teach_its_true_velocity() -> None:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     motion = RigidMotion(
-        centre=torch.tensor([-0.1, 0.0, 0.0]),
+        center=torch.tensor([-0.1, 0.0, 0.0]),
         shift=torch.tensor([0.3, 0.1, -0.2]),
         axis=torch.tensor([0.0, 0.6, 0.8]),
         angle=1.2,
@@ -62,12 +62,12 @@ def test_trajectories_of_a_rigid_box_teach_its_true_velocity() -> None:
     config = FlowLossConfig(reconstruction=False, correspondence=True)
 
     def loss() -> Tensor:
-        first = box_surface(half, 256, generator) + motion.centre
+        first = box_surface(half, 256, generator) + motion.center
         tracks = motion.positions(first, torch.linspace(0, 1, 9))[None]
         return flow_loss(network, FlowBatch(nothing, trajectories=tracks), config).total
 
     train(network, loss, steps=400, rate=1e-2)
-    codes, first = network.encode(nothing), box_surface(half, 2000, generator) + motion.centre
+    codes, first = network.encode(nothing), box_surface(half, 2000, generator) + motion.center
     for time in (0.0, 0.31, 0.5, 1.0):
         points = motion.positions(first, torch.tensor([time]))[0]
         true = motion.velocities(points, time)
@@ -86,7 +86,7 @@ class Contest:
 
 
 def training_batch(batch: int, generator: torch.Generator) -> tuple[BendingEllipsoids, FlowBatch]:
-    """Random sequences: noisy tracked clouds, labelled points in space and near the surface, trajectories."""
+    """Random sequences: noisy tracked clouds, labeled points in space and near the surface, trajectories."""
     shapes = BendingEllipsoids.random(batch, generator)
     tracks = shapes.trajectories(shapes.surface(64, generator), FRAMES)
 

@@ -23,7 +23,7 @@ def conv1(state: State, name: str, x: Tensor) -> Tensor:
     return torch.einsum("oi,bip->bop", state[f"{name}.weight"][..., 0], x) + state[f"{name}.bias"][:, None]
 
 
-def normalised(state: State, name: str, x: Tensor) -> Tensor:
+def normalized(state: State, name: str, x: Tensor) -> Tensor:
     """(B, channels, ...) with running statistics."""
     shape = (-1,) + (1,) * (x.ndim - 2)
     mean, variance = state[f"{name}.running_mean"].view(shape), state[f"{name}.running_var"].view(shape)
@@ -33,14 +33,14 @@ def normalised(state: State, name: str, x: Tensor) -> Tensor:
 def batch_norm(state: State, name: str, x: Tensor) -> Tensor:
     shape = (-1,) + (1,) * (x.ndim - 2)
     weight, bias = state[f"{name}.weight"].view(shape), state[f"{name}.bias"].view(shape)
-    return weight * normalised(state, name, x) + bias
+    return weight * normalized(state, name, x) + bias
 
 
 def conditional_norm(state: State, name: str, x: Tensor, c: Tensor) -> Tensor:
     kind = "fc" if f"{name}.fc_gamma.weight" in state else "conv"
     gamma = affine(state, f"{name}.{kind}_gamma", c)[:, :, None]
     beta = affine(state, f"{name}.{kind}_beta", c)[:, :, None]
-    return gamma * normalised(state, f"{name}.bn", x) + beta
+    return gamma * normalized(state, f"{name}.bn", x) + beta
 
 
 def conditional_block(state: State, name: str, x: Tensor, c: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def surface_clouds(count: int, generator: torch.Generator) -> Tensor:
     return torch.stack([on_ball, on_box, on_torus])
 
 
-def labelled(shapes: list[Shape], count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def labeled(shapes: list[Shape], count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(S, Q, 3) uniform queries in the padded cube and their exact occupancy, one row for each shape."""
     queries = 1.1 * (torch.rand(len(shapes), count, 3, generator=generator) - 0.5)
     inside = [shape(positions) for shape, positions in zip(shapes, queries, strict=True)]
@@ -70,14 +70,14 @@ def fit(
 ) -> None:
     """Train on 512 fresh queries of each shape a step, `inputs` in turn."""
     generator = torch.Generator().manual_seed(2)
-    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
     network.train()
     for step in range(steps):
-        queries, occupancy = labelled(shapes, 512, generator)
-        optimiser.zero_grad()
+        queries, occupancy = labeled(shapes, 512, generator)
+        optimizer.zero_grad()
         network.elbo(inputs[step % len(inputs)], queries, occupancy, generator).loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     network.eval().requires_grad_(False)
 
@@ -89,7 +89,7 @@ def test_the_point_cloud_network_learns_three_shapes() -> None:
     generator = torch.Generator().manual_seed(1)
     clouds, shapes = [surface_clouds(100, generator) for _ in range(200)], [ball, box, torus]
     fit(network, clouds, shapes, steps=700, rate=5e-3)
-    queries, occupancy = labelled(shapes, 20_000, generator)
+    queries, occupancy = labeled(shapes, 20_000, generator)
     unseen = surface_clouds(100, generator)  # other points of the same surfaces
     quality = iou(network(unseen, queries), occupancy)
     assert quality.min() > 0.9, quality
@@ -119,8 +119,8 @@ def test_the_unconditional_network_reconstructs_two_shapes_from_their_latents() 
     fit(network, [nothing], shapes, steps=600, rate=4e-3)
 
     generator = torch.Generator().manual_seed(4)
-    latents = network.infer_latent(nothing, *labelled(shapes, 512, generator)).mean
-    queries, occupancy = labelled(shapes, 20_000, generator)
+    latents = network.infer_latent(nothing, *labeled(shapes, 512, generator)).mean
+    queries, occupancy = labeled(shapes, 20_000, generator)
     quality = iou(network.decode(nothing, queries, latents), occupancy)
     assert quality.min() > 0.9, quality
     swapped = iou(network.decode(nothing, queries, latents.flip(0)), occupancy)  # latents decide the shape

@@ -53,7 +53,7 @@ def test_pack_takes_no_points():
     assert pack(np.zeros((0, 3), dtype=np.int64)).shape == (0,)
 
 
-def test_lattice_world_keeps_millimetres_at_map_coordinates():
+def test_lattice_world_keeps_millimeters_at_map_coordinates():
     lattice = Lattice((652_000.123, 5_100_000.456, 210.0), 0.025)
     ijk = np.array([[0, 0, 0], [40, -80, 1], [400_000, 0, 0]])
     expected = [[652_000.123, 5_100_000.456, 210.0], [652_001.123, 5_099_998.456, 210.025]]

@@ -24,7 +24,7 @@ def tabulated(values, low=ORIGIN):
 
 
 def noise(seed, size, smooth):
-    """Random values of a closed box of `size` cells; averaging `smooth` times joins neighbours."""
+    """Random values of a closed box of `size` cells; averaging `smooth` times joins neighbors."""
     values = np.random.default_rng(seed).normal(size=[size + 1 + smooth] * 3)
     for _ in range(smooth):
         values = values[1:, 1:, 1:] + values[:-1, :-1, :-1] + values[1:, :-1, 1:] + values[:-1, 1:, :-1]

@@ -25,8 +25,8 @@ def logits_of(distance, threshold=CONFIG.threshold):
     return lambda queries: SHARPNESS * distance(queries) + shift
 
 
-def ball(radius, centre=(0.0, 0.0, 0.0)):
-    return lambda queries: radius - torch.linalg.vector_norm(queries - torch.tensor(centre), dim=1)
+def ball(radius, center=(0.0, 0.0, 0.0)):
+    return lambda queries: radius - torch.linalg.vector_norm(queries - torch.tensor(center), dim=1)
 
 
 def two_balls(queries):
@@ -122,8 +122,8 @@ def test_normals_are_those_of_the_closed_form():
     mesh = extract_mesh(logits_of(torus), CONFIG)
     assert mesh.normals.dtype == np.float32
     planar = mesh.vertices * (1, 1, 0)
-    centre_line = 0.31 * planar / np.linalg.norm(planar, axis=1, keepdims=True)
-    exact = mesh.vertices - centre_line
+    center_line = 0.31 * planar / np.linalg.norm(planar, axis=1, keepdims=True)
+    exact = mesh.vertices - center_line
     exact /= np.linalg.norm(exact, axis=1, keepdims=True)
     assert np.linalg.norm(mesh.normals - exact, axis=1).max() < 1e-4
     mesh = extract_mesh(logits_of(ball(0.4)), CONFIG)

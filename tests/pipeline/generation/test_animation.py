@@ -193,12 +193,12 @@ def test_correspondence_colors_tell_points_apart_and_run_along_the_longest_side(
 
 def test_all_frames_come_from_one_camera():
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.1)
-    centres = np.array([[-0.5, 0, 0], [0, 0.3, 0.2], [0.5, -0.2, 0.4]])
-    vertices = np.array(ball.vertices)[None] + centres[:, None]
+    centers = np.array([[-0.5, 0, 0], [0, 0.3, 0.2], [0.5, -0.2, 0.4]])
+    vertices = np.array(ball.vertices)[None] + centers[:, None]
     faces = np.array(ball.faces, np.int64)
     frames = list(animation_frames(vertices, faces, np.full((len(ball.vertices), 3), (255, 0, 0), np.uint8)))
     camera = camera_of_all(vertices, (480, 360))
-    places, _, is_seen = camera.project(centres, 480, 360)
+    places, _, is_seen = camera.project(centers, 480, 360)
     assert is_seen.all()
     for frame, place in zip(frames, places, strict=True):
         assert frame.shape == (360, 480, 3)
@@ -217,8 +217,8 @@ def test_the_camera_sees_all_moments_and_little_more(size):
     assert 0.88 < reach.max() < 0.96
 
 
-def test_colours_stay_with_their_points():
-    """A ball turned by half a turn shows, from the other side, the colours it had."""
+def test_colors_stay_with_their_points():
+    """A ball turned by half a turn shows, from the other side, the colors it had."""
     ball = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
     first = np.array(ball.vertices)
     camera = orbit_camera(first.min(0), first.max(0), 0, 10)
@@ -238,7 +238,7 @@ def test_colours_stay_with_their_points():
     assert np.abs(chroma(frames[1]) - chroma(frames[0]))[middle].mean() > 0.05
 
 
-def test_a_gif_holds_the_frames_their_colours_and_the_time(tmp_path):
+def test_a_gif_holds_the_frames_their_colors_and_the_time(tmp_path):
     vertices, faces = bending_ball(6)
     frames = list(animation_frames(vertices, faces, None, (120, 90)))
     write_gif(tmp_path / "a.gif", frames, seconds=0.6)
@@ -287,7 +287,7 @@ def test_what_cannot_be_animated_is_refused_and_leaves_no_file(tmp_path):
         write_animation(tmp_path / "a.gltf", vertices, faces)
     with pytest.raises(MeshError, match="duration"):
         write_animation(tmp_path / "a.glb", vertices, faces, seconds=0)
-    with pytest.raises(ValueError, match="colour"):
+    with pytest.raises(ValueError, match="color"):
         write_animation(tmp_path / "a.glb", vertices, faces, np.zeros((3, 3), np.uint8))
     with pytest.raises(ValueError, match="not there"):
         write_animation(tmp_path / "a.glb", vertices[:, :10], faces)

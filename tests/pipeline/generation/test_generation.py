@@ -51,7 +51,7 @@ CONFIGS: dict[str, Any] = {
         unet2d_levels=2, unet2d_channels=8, decoder_hidden=32, decoder_blocks=2,
     ),
     "pointconv": ConvOnetConfig(
-        "pointconv", feature_size=8, pointnetpp_width=8, fine_centres=32, coarse_centres=8, decoder_hidden=32
+        "pointconv", feature_size=8, pointnetpp_width=8, fine_centers=32, coarse_centers=8, decoder_hidden=32
     ),
     "conv voxels": ConvOnetConfig(
         "voxels", ("grid",), volume_resolution=8, feature_size=8, decoder_hidden=32, decoder_blocks=2
@@ -175,8 +175,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scan_ply(folder / "cloud.ply", points)
     np.savetxt(folder / "cloud.xyz", points)
     np.savez(folder / "cloud.npz", points=points)
-    centres = (np.arange(32) + 0.5) / 32 - 0.5
-    grid = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1)
+    centers = (np.arange(32) + 0.5) / 32 - 0.5
+    grid = np.stack(np.meshgrid(centers, centers, centers, indexing="ij"), -1)
     voxels = np.linalg.norm(grid / HALF_AXES, axis=-1) < 1
     np.save(folder / "voxels.npy", voxels)
     (folder / "voxels.binvox").write_bytes(binvox(voxels, PLACE, SIZE))

@@ -176,7 +176,7 @@ def reconstruct_as_the_original(scan: Path, out: Path, model: Path, *more: str) 
     main([*files, *scheme, *more])
 
 
-def centred(state: dict[str, Tensor], logits: np.ndarray) -> np.ndarray:
+def centered(state: dict[str, Tensor], logits: np.ndarray) -> np.ndarray:
     """Shift and scale the last layer so that half of the lattice is occupied, by logits about 1, and these with it."""
     middle, spread = float(np.nanmedian(logits)), float(np.nanstd(logits))
     state["decoder.fc_out.bias"] = (state["decoder.fc_out.bias"] - middle) / spread
@@ -190,7 +190,7 @@ def test_imported_weights_of_the_published_size_give_the_original_s_window(tmp_p
     points = scene((3.3, 3.7, 9.6), 150)
     lowest, logits = window_logits(state, points, VOXEL, 8, levels=4, cells_per_voxel=1)
     assert logits.shape == (9, 9, 17)
-    logits = centred(state, logits)
+    logits = centered(state, logits)
     torch.save({"model": state, "epoch_it": 3}, tmp_path / "room.pt")
     import_original(tmp_path / "room.pt", "crop_room_grid64", tmp_path / "room.safetensors")
     write_scan_ply(tmp_path / "s.ply", points)
@@ -225,7 +225,7 @@ def test_without_blending_the_window_is_the_original_s(tmp_path: Path) -> None:
     points = scene((19.3, 18.7, 11.6), 500)
     lowest, logits = window_logits(state, points, VOXEL, 8, levels=2, cells_per_voxel=2)
     assert logits.shape == (49, 49, 33)
-    logits = centred(state, logits)
+    logits = centered(state, logits)
     network = config.build()
     network.load_state_dict(from_original(state, config))
     save_network(tmp_path / "w.safetensors", network, network.state_dict(), {})

@@ -71,7 +71,7 @@ def test_several_files_become_one_mesh_with_notes(parts: Path, tmp_path: Path) -
     assert torch.get_num_threads() == threads
 
 
-def test_the_same_files_in_millimetres_make_the_same_mesh_in_metres(parts: Path, tmp_path: Path) -> None:
+def test_the_same_files_in_millimeters_make_the_same_mesh_in_meters(parts: Path, tmp_path: Path) -> None:
     points = scan_points(seed=5, count=4_000)
     np.savetxt(tmp_path / "a.xyz", points)
     np.savetxt(tmp_path / "b.xyz", points * 1000)

@@ -93,7 +93,7 @@ def test_every_mesh_format_holds_the_same_surface(suffix: str, run: Path, scan: 
     assert loaded.volume == pytest.approx(trimesh.load(run / "mesh.ply", process=False).volume, rel=1e-4)
 
 
-def test_five_thousand_kilometres_away_the_mesh_is_the_same(
+def test_five_thousand_kilometers_away_the_mesh_is_the_same(
     run: Path, scene_points: np.ndarray, tmp_path: Path
 ) -> None:
     offset = np.array([5_000_000.0, 4_000_000.0, 100.0])  # whole voxels, so that the lattices coincide
@@ -106,7 +106,7 @@ def test_five_thousand_kilometres_away_the_mesh_is_the_same(
     assert check_mesh(there.vertices, there.faces).is_clean
 
 
-def test_colours_come_from_the_nearest_points(scene_points: np.ndarray, tmp_path: Path) -> None:
+def test_colors_come_from_the_nearest_points(scene_points: np.ndarray, tmp_path: Path) -> None:
     colors = np.zeros((len(scene_points), 3), np.uint8)
     colors[scene_points[:, 0] < 3] = (255, 0, 0)
     colors[scene_points[:, 0] >= 3] = (0, 0, 255)

@@ -78,11 +78,11 @@ def test_the_faces_of_a_wall_of_half_a_voxel_do_not_pull_at_each_other() -> None
 
 
 def test_normals_are_the_gradient_of_the_networks_distance() -> None:
-    centre, radius = np.array([11.3, 12.1, 11.8]), 6.0
-    network = (np.linalg.norm(lattice() - centre, axis=1) - radius).astype(np.float32).reshape(SHAPE)
+    center, radius = np.array([11.3, 12.1, 11.8]), 6.0
+    network = (np.linalg.norm(lattice() - center, axis=1) - radius).astype(np.float32).reshape(SHAPE)
     outwards = np.random.default_rng(9).standard_normal((2_000, 3))
     outwards /= np.linalg.norm(outwards, axis=1, keepdims=True)
-    points = (centre + radius * outwards) * CELLS
+    points = (center + radius * outwards) * CELLS
     normals, is_usable = _normals(network, points, np.floor(points).astype(np.int64))
     assert is_usable.all()
     # Differences over a voxel are good to its square: 1 / (24 * 6^2), the mean over a cell to about as much.

@@ -16,7 +16,7 @@ from pipeline.reconstruction.scan_summary import (
     finite_chunks,
     guess_unit,
     scan_granularity,
-    summarise_scan,
+    summarize_scan,
 )
 from pipeline.reconstruction.spacing import Granularity, measure_granularity
 from pipeline.reconstruction.store import RunStore
@@ -38,7 +38,7 @@ def scan(path: Path, points: np.ndarray, **options: object) -> ScanSet:
 def test_zeros_among_map_coordinates_are_left_out_with_one_line(tmp_path: Path) -> None:
     points = np.concatenate([BALL + MAP, np.zeros((1, 3))])
     given = scan(tmp_path / "a.ply", points)
-    summary = summarise_scan(given, drop_invalid=False)
+    summary = summarize_scan(given, drop_invalid=False)
     assert (summary.points, summary.drop_origin) == (600, True)
     np.testing.assert_array_equal(summary.low, (BALL + MAP).min(axis=0))
     assert summary.notes == ("1 points left out: exactly at (0, 0, 0), where nothing came back",)
@@ -50,7 +50,7 @@ def test_zeros_among_map_coordinates_are_left_out_with_one_line(tmp_path: Path) 
 def test_one_point_at_the_origin_of_a_cloud_around_it_is_kept(
     zeros: int, is_dropped: bool, tmp_path: Path
 ) -> None:
-    summary = summarise_scan(
+    summary = summarize_scan(
         scan(tmp_path / "a.ply", np.concatenate([BALL, np.zeros((zeros, 3))])), drop_invalid=False
     )
     assert summary.drop_origin == is_dropped
@@ -63,7 +63,7 @@ def test_several_files_and_patterns_are_one_scan(tmp_path: Path) -> None:
     given = scan_set([str(tmp_path / "part*.ply"), tmp_path / "part1.ply"])
     assert [file.name for file in given.files] == ["part0.ply", "part1.ply", "part2.ply"]
     assert given.name == "part0.ply and 2 more files"
-    summary = summarise_scan(given, drop_invalid=False)
+    summary = summarize_scan(given, drop_invalid=False)
     assert summary.points == 600
     assert [file.points for file in summary.files] == [200, 200, 200]
     np.testing.assert_array_equal(summary.low, BALL.min(axis=0))
@@ -78,16 +78,16 @@ def test_files_of_another_place_or_unit_are_noticed(tmp_path: Path) -> None:
     write_scan_ply(tmp_path / "a.ply", BALL)
     write_scan_ply(tmp_path / "b.ply", BALL + MAP)
     write_scan_ply(tmp_path / "c.ply", BALL * 1000)
-    far = summarise_scan(scan_set([tmp_path / "a.ply", tmp_path / "b.ply"]), drop_invalid=False)
+    far = summarize_scan(scan_set([tmp_path / "a.ply", tmp_path / "b.ply"]), drop_invalid=False)
     assert any("from the other files; check that all are in one frame" in note for note in far.notes)
-    unit = summarise_scan(scan_set([tmp_path / "a.ply", tmp_path / "c.ply"]), drop_invalid=False)
+    unit = summarize_scan(scan_set([tmp_path / "a.ply", tmp_path / "c.ply"]), drop_invalid=False)
     assert any("check that all are in one unit" in note for note in unit.notes)
 
 
 def test_colors_of_some_files_only_are_left_out_and_told(tmp_path: Path) -> None:
     write_scan_ply(tmp_path / "a.ply", BALL)
     write_scan_ply(tmp_path / "b.ply", BALL, colors=np.full((600, 3), 9, np.uint8))
-    summary = summarise_scan(scan_set([tmp_path / "b.ply", tmp_path / "a.ply"]), drop_invalid=False)
+    summary = summarize_scan(scan_set([tmp_path / "b.ply", tmp_path / "a.ply"]), drop_invalid=False)
     assert not summary.has_colors
     assert summary.notes == ("colors are left out: not all files have them",)
 
@@ -106,21 +106,21 @@ def las(path: Path, epsg: int, **columns: np.ndarray) -> None:
 def test_reference_systems_are_carried_and_may_not_be_mixed(tmp_path: Path) -> None:
     las(tmp_path / "a.las", 32632)
     las(tmp_path / "b.las", 32633)
-    assert summarise_scan(scan_set(tmp_path / "a.las"), drop_invalid=False).crs == "EPSG:32632"
+    assert summarize_scan(scan_set(tmp_path / "a.las"), drop_invalid=False).crs == "EPSG:32632"
     turned = scan_set(tmp_path / "a.las", ScanOptions(unit="ft"))
-    assert summarise_scan(turned, drop_invalid=False).crs is None
+    assert summarize_scan(turned, drop_invalid=False).crs is None
     with pytest.raises(ScanError, match="different coordinate reference systems"):
-        summarise_scan(scan_set([tmp_path / "a.las", tmp_path / "b.las"]), drop_invalid=False)
+        summarize_scan(scan_set([tmp_path / "a.las", tmp_path / "b.las"]), drop_invalid=False)
 
 
 def test_noise_is_left_out_with_one_line_and_classes_are_counted(tmp_path: Path) -> None:
     las(tmp_path / "a.las", 32632, classification=np.repeat([2, 6, 7], 200))
-    summary = summarise_scan(scan_set(tmp_path / "a.las"), drop_invalid=False)
+    summary = summarize_scan(scan_set(tmp_path / "a.las"), drop_invalid=False)
     assert (summary.points, summary.classes) == (400, {2: 200, 6: 200})
     assert summary.notes == ("200 points left out: of class 7 (noise)",)
     las(tmp_path / "b.las", 32632, classification=np.full(600, 18))
     with pytest.raises(ScanError, match=r"holds no points.*600 were of class 18.*--keep-classes"):
-        summarise_scan(scan_set(tmp_path / "b.las"), drop_invalid=False)
+        summarize_scan(scan_set(tmp_path / "b.las"), drop_invalid=False)
 
 
 def test_repeated_points_do_not_change_the_default_voxel_size(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_repeated_points_do_not_change_the_default_voxel_size(tmp_path: Path) ->
         ("c.ply", np.repeat(BALL, 8, axis=0)),
     ):
         given = scan(tmp_path / name, points)
-        sizes.append(scan_granularity(given, summarise_scan(given, drop_invalid=False)).voxel_size)
+        sizes.append(scan_granularity(given, summarize_scan(given, drop_invalid=False)).voxel_size)
     assert sizes[0] == sizes[1] == sizes[2]
 
 
@@ -139,20 +139,20 @@ def test_repeated_points_do_not_change_the_default_voxel_size(tmp_path: Path) ->
 def test_points_that_other_files_repeat_do_not_change_the_default_voxel_size(
     cloud: str, tmp_path: Path
 ) -> None:
-    steps = np.arange(25) / 8.0  # many neighbours of a grid lie at one distance without being one point
+    steps = np.arange(25) / 8.0  # many neighbors of a grid lie at one distance without being one point
     grid = np.stack(np.meshgrid(steps, steps, [0.0, 1.0]), axis=-1).reshape(-1, 3)
     points = BALL if cloud == "ball" else grid
     for number in range(8):
         write_scan_ply(tmp_path / f"{number}.ply", points[RNG.permutation(len(points))])
     once, all_eight = (scan_set(files) for files in (tmp_path / "0.ply", sorted(tmp_path.glob("*.ply"))))
     sizes = [
-        scan_granularity(given, summarise_scan(given, drop_invalid=False)).voxel_size
+        scan_granularity(given, summarize_scan(given, drop_invalid=False)).voxel_size
         for given in (once, all_eight)
     ]
     assert sizes[0] == sizes[1]
     spacing = measure_granularity([points[::2], points[1::2], points[::3]], points).spacing
-    neighbours = np.sort(np.linalg.norm(points[:, None] - points[None], axis=2), axis=1)[:, 8]
-    assert spacing == pytest.approx(float(np.median(neighbours)) * np.sqrt(np.pi / 8))
+    neighbors = np.sort(np.linalg.norm(points[:, None] - points[None], axis=2), axis=1)[:, 8]
+    assert spacing == pytest.approx(float(np.median(neighbors)) * np.sqrt(np.pi / 8))
 
 
 def corner(count: int, noise: float) -> np.ndarray:
@@ -171,7 +171,7 @@ def test_spacing_and_noise_of_a_room_are_found(count: int, noise_per_spacing: fl
     points = corner(count, noise_per_spacing * spacing)
     found = measure_granularity(np.array_split(points, 3), points[::5][:2000])
     assert found.noise == pytest.approx(noise_per_spacing * spacing, rel=0.2, abs=1e-9)
-    if noise_per_spacing < 0.5:  # with more, the nearest points are no neighbours along the wall
+    if noise_per_spacing < 0.5:  # with more, the nearest points are no neighbors along the wall
         assert found.spacing == pytest.approx(spacing, rel=0.06)
 
 
@@ -180,7 +180,7 @@ def test_a_denser_scan_of_the_same_noise_never_gets_a_voxel_below_the_noise(tmp_
     sizes = []
     for count in (3_000, 30_000, 300_000):
         given = scan(tmp_path / f"{count}.ply", corner(count, noise))
-        sizes.append(scan_granularity(given, summarise_scan(given, drop_invalid=False)).voxel_size)
+        sizes.append(scan_granularity(given, summarize_scan(given, drop_invalid=False)).voxel_size)
     assert sizes[0] > sizes[1] >= sizes[2] > 4 * noise
 
 
@@ -199,27 +199,27 @@ def test_a_voxel_finer_than_the_scan_is_told() -> None:
 def test_points_on_a_line_are_no_surface(noise: float, tmp_path: Path) -> None:
     along = np.linspace(0, 10, 5000)[:, None] * [0.6, 0.8, 0.0] + noise * RNG.normal(size=(5000, 3))
     given = scan(tmp_path / "a.ply", along)
-    summary = summarise_scan(given, drop_invalid=False)
+    summary = summarize_scan(given, drop_invalid=False)
     with pytest.raises(ScanError, match=r"a\.ply: its points lie on a line .*no surface"):
         check_voxel_size(given, summary, scan_granularity(given, summary).voxel_size)
     plane = scan(tmp_path / "b.ply", np.c_[RNG.random((5000, 2)), np.zeros(5000)])
-    summary = summarise_scan(plane, drop_invalid=False)
+    summary = summarize_scan(plane, drop_invalid=False)
     assert check_voxel_size(plane, summary, scan_granularity(plane, summary).voxel_size) == []
 
 
-def test_millimetres_are_guessed_and_given_units_help(tmp_path: Path) -> None:
+def test_millimeters_are_guessed_and_given_units_help(tmp_path: Path) -> None:
     given = scan(tmp_path / "a.ply", BALL * 3000)
-    summary = summarise_scan(given, drop_invalid=False)
+    summary = summarize_scan(given, drop_invalid=False)
     (warning,) = check_voxel_size(given, summary, scan_granularity(given, summary).voxel_size)
     assert "pass --unit mm" in warning
     given = scan(tmp_path / "a.ply", BALL * 3000, unit="mm")
-    summary = summarise_scan(given, drop_invalid=False)
+    summary = summarize_scan(given, drop_invalid=False)
     np.testing.assert_allclose(summary.high, 3 * BALL.max(axis=0))
     assert check_voxel_size(given, summary, scan_granularity(given, summary).voxel_size) == []
     assert [guess_unit(size) for size in (0.05, 30.0, 1e9)] == ["m", "mm", None]
 
 
-def test_feet_of_the_reference_system_are_not_guessed_to_be_millimetres(tmp_path: Path) -> None:
+def test_feet_of_the_reference_system_are_not_guessed_to_be_millimeters(tmp_path: Path) -> None:
     cloud = laspy.create(point_format=6, file_version="1.4")
     cloud.x, cloud.y, cloud.z = (BALL * 500).T
     wkt = 'PROJCS["x",GEOGCS["y"],UNIT["foot",0.3048]]'
@@ -232,7 +232,7 @@ def test_feet_of_the_reference_system_are_not_guessed_to_be_millimetres(tmp_path
 
 
 def test_one_side_a_thousand_times_the_others_is_told(tmp_path: Path) -> None:
-    summary = summarise_scan(scan(tmp_path / "a.ply", BALL * [1, 1, 5000]), drop_invalid=False)
+    summary = summarize_scan(scan(tmp_path / "a.ply", BALL * [1, 1, 5000]), drop_invalid=False)
     assert "its z side of" in summary.notes[0]
 
 
@@ -253,7 +253,7 @@ def test_directions_are_stored_in_the_order_of_the_points(told: str | None, tmp_
     write_scan_ply(tmp_path / "a.ply", BALL, 3 * BALL if told == "normals" else None)
     options = ScanOptions(stations=(tuple(station.tolist()),)) if told == "stations" else ScanOptions()
     given = scan_set(tmp_path / "a.ply", options)
-    summary = summarise_scan(given, drop_invalid=False)
+    summary = summarize_scan(given, drop_invalid=False)
     assert summary.sides == told
     store = RunStore(str(tmp_path / "run"))
     bucket_points(given, (PLAN,), store, BucketContents(False, summary.sides))

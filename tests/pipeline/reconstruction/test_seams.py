@@ -54,7 +54,7 @@ def test_the_joined_mesh_is_a_closed_manifold(name: str, whole: dict[str, Joined
 def test_crops_that_disagree_still_join_into_a_closed_manifold(
     blend_voxels: int, grid: tuple[int, int, int]
 ) -> None:
-    """Each crop sees its own field, as planes or global normalisation would make it; some see nothing."""
+    """Each crop sees its own field, as planes or global normalization would make it; some see nothing."""
     plan = replace(tiled(grid), blend_voxels=blend_voxels)
     fields: dict[int, SampledField] = {}
     for tile in range(plan.tile_count):

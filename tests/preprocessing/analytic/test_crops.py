@@ -1,4 +1,4 @@
-"""Analytic training crops: decided by (seed, step, rank), labelled by the rule, made by numpy alone."""
+"""Analytic training crops: decided by (seed, step, rank), labeled by the rule, made by numpy alone."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_labels_of_scenes_follow_the_rule(seed: int) -> None:
     queries = rng.uniform(-16, 16, (4_000, 3)).astype(np.float32)
     scene = sheets(np.random.default_rng(seed))
     depth = -scene.solid.distance(queries)
-    labelled = scene.label.distance(queries) < 0
-    assert not labelled[depth < 0].any()
+    labeled = scene.label.distance(queries) < 0
+    assert not labeled[depth < 0].any()
     plain = ~np.asarray([depth > 0]).ravel() | (depth > 0)
     deep = plain & (depth > scene.sheet + 9)  # below whatever stands on it, too
-    assert not labelled[deep].any()
+    assert not labeled[deep].any()
     everywhere = random_scene(np.random.default_rng(seed + 100))
     if everywhere.seen is Seen.ALL:
         np.testing.assert_array_equal(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from preprocessing.batches.training_sequences import SequenceConfig, SequenceSource
 from preprocessing.errors import DatasetError
-from tests.preprocessing.ball_datasets import BALLS, FRAMES, MOVING, PIXELS, centre_of, radius_of, write_balls
+from tests.preprocessing.ball_datasets import BALLS, FRAMES, MOVING, PIXELS, center_of, radius_of, write_balls
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def test_sequences_keep_their_correspondence_and_labels_hold_at_their_time(movin
         assert ball in (0, 1, 2) and ball == ball_of(batch.trajectories[row])
         for clouds in (batch.inputs[row], batch.trajectories[row]):
             for frame, time in enumerate(np.linspace(0, 1, FRAMES)):
-                np.testing.assert_allclose(clouds[frame], clouds[0] + centre_of(ball, time), atol=1e-6)
+                np.testing.assert_allclose(clouds[frame], clouds[0] + center_of(ball, time), atol=1e-6)
         for asked in (batch.first, batch.later):
-            distance = np.linalg.norm(asked.queries[row] - centre_of(ball, asked.times[row]), axis=1)
+            distance = np.linalg.norm(asked.queries[row] - center_of(ball, asked.times[row]), axis=1)
             np.testing.assert_array_equal(asked.occupancy[row], distance < radius_of(ball))
 
 
@@ -50,7 +50,7 @@ def test_ends_alone_without_correspondence_and_nothing(moving: Path) -> None:
     )
     batch = SequenceSource(moving, "val", ends, seed=0).batch(0, 2)
     assert batch.inputs.shape == (2, 2, 2000, 3) and batch.first is None and batch.later is None
-    shifted = batch.inputs[0] - np.stack([centre_of(3, 0.0), centre_of(3, 1.0)])[:, None]
+    shifted = batch.inputs[0] - np.stack([center_of(3, 0.0), center_of(3, 1.0)])[:, None]
     np.testing.assert_allclose(np.linalg.norm(shifted, axis=-1), radius_of(3), atol=1e-5)
     assert np.abs(shifted[0] - shifted[1]).max() > 0.1
     only = SequenceSource(moving, "train", SequenceConfig(FRAMES, "nothing", sequences=1), seed=0)

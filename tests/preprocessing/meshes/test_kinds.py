@@ -258,7 +258,7 @@ def test_obj_colors_and_agreeing_normals_are_kept(tmp_path: Path) -> None:
 
 
 WKT = """PROJCS["WGS 84 / UTM zone 32N", GEOGCS["WGS 84", AUTHORITY["EPSG","4326"]],
-    UNIT["metre",1], AUTHORITY["EPSG","32632"]]"""
+    UNIT["meter",1], AUTHORITY["EPSG","32632"]]"""
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb"])

@@ -19,7 +19,7 @@ def is_object(picture: np.ndarray) -> np.ndarray:
     return picture[..., 2].astype(int) <= picture[..., 0]
 
 
-def test_a_ball_is_a_centred_disc_inside_the_frame() -> None:
+def test_a_ball_is_a_centered_disc_inside_the_frame() -> None:
     pictures = MeshPictures(np.asarray(BALL.vertices), np.asarray(BALL.faces))
     picture = pictures.picture(orbit_camera(pictures.low, pictures.high, 30, 20), 120, 100)
     assert picture.shape == (100, 120, 3)

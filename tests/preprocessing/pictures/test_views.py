@@ -26,7 +26,7 @@ def render(mesh: trimesh.Trimesh, count: int = 4, seed: int = 0, up: str = "z", 
 
 
 def pixel_rays(matrix: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """(size, size, 3) directions in the camera, z = 1, through the pixels' centres."""
+    """(size, size, 3) directions in the camera, z = 1, through the pixels' centers."""
     rows, columns = np.mgrid[:size, :size] + 0.5
     x = (columns - matrix[0, 2]) / matrix[0, 0]
     y = (rows - matrix[1, 2]) / matrix[1, 1]
@@ -34,9 +34,9 @@ def pixel_rays(matrix: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def sphere_depth(pose: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the ball around the origin: the smaller root of |depth * ray - centre| = radius; NaN where missed."""
-    centre = pose[:, 3]  # of the world, in the camera
-    a, b, c = (rays**2).sum(-1), rays @ centre, centre @ centre - RADIUS**2
+    """Of the ball around the origin: the smaller root of |depth * ray - center| = radius; NaN where missed."""
+    center = pose[:, 3]  # of the world, in the camera
+    a, b, c = (rays**2).sum(-1), rays @ center, center @ center - RADIUS**2
     with np.errstate(invalid="ignore"):
         return (b - np.sqrt(b * b - a * c)) / a
 
@@ -112,7 +112,7 @@ def test_the_whole_cube_is_in_every_picture(up: Up) -> None:
 
 
 @pytest.mark.parametrize("up", ["y", "z"])
-def test_cameras_look_at_the_centre_from_above(up: Up) -> None:
+def test_cameras_look_at_the_center_from_above(up: Up) -> None:
     poses = np.stack([camera.pose() for camera in cameras_around(24, np.random.default_rng(2), up)])
     rotation, translation = poses[:, :, :3], poses[:, :, 3]
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""Buildings: closed, exactly labelled, furnished, every room reachable."""
+"""Buildings: closed, exactly labeled, furnished, every room reachable."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_union_is_watertight_and_labels_agree(default_building):
         [rng.uniform(low, high, (100_000, 3)), surface + rng.normal(size=surface.shape) * 0.02]
     )
     differs = (label_mesh(vertices, faces, queries) != default_building.occupancy(queries)).sum()
-    # Solids grow by 3 micrometres before the union; queries that close to a face may differ.
+    # Solids grow by 3 micrometers before the union; queries that close to a face may differ.
     assert differs <= 20, f"{differs} of 150,000 labels differ"
     assert default_building.occupancy(surface - 1e-4 * normals).mean() > 0.999
     assert default_building.occupancy(surface + 1e-4 * normals).mean() < 0.001

@@ -18,7 +18,7 @@ SEEDS = range(5)
 
 
 @pytest.mark.parametrize("kind", FURNITURE_KINDS)
-def test_pieces_stand_centred_and_have_plausible_sizes(kind):
+def test_pieces_stand_centered_and_have_plausible_sizes(kind):
     for seed in SEEDS:
         low, high = bounds_of(make_furniture(kind, np.random.default_rng(seed)))
         assert (high if kind in CEILING_KINDS else low)[2] == pytest.approx(0.0, abs=1e-12)
@@ -35,7 +35,7 @@ def test_union_closes_and_agrees_with_the_half_spaces(kind):
         low, high = bounds_of(solids)
         queries = np.random.default_rng(seed).uniform(low - 0.01, high + 0.01, (10_000, 3))
         differs = label_mesh(vertices, faces, queries) != union_occupancy(solids, queries)
-        # Queries within a micrometre of a face; 10,000 draws hit that shell once in a while.
+        # Queries within a micrometer of a face; 10,000 draws hit that shell once in a while.
         assert differs.sum() <= 3, f"seed {seed}: {differs.sum()} labels differ"
 
 

@@ -233,11 +233,11 @@ def test_points_are_uniform_by_area_at_time_0(kind):
     area = 0.5 * np.linalg.norm(
         np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
     )
-    centres = corners.mean(axis=1)
+    centers = corners.mean(axis=1)
     for number, other in enumerate(body.parts):
-        area[(part != number) & (other.gauge(centres, 0.0) < 1)] = 0
+        area[(part != number) & (other.gauge(centers, 0.0) < 1)] = 0
     _, rotation = np.linalg.eigh(np.cov(points[0].T))
-    cells = [(np.floor(place @ rotation / 0.12) @ (1, 1000, 1_000_000)) for place in (points[0], centres)]
+    cells = [(np.floor(place @ rotation / 0.12) @ (1, 1000, 1_000_000)) for place in (points[0], centers)]
     names = np.unique(np.concatenate(cells))
     found = np.bincount(np.searchsorted(names, cells[0]), minlength=len(names))
     expected = np.bincount(np.searchsorted(names, cells[1]), area, minlength=len(names))
@@ -290,7 +290,7 @@ def test_motion_is_smooth(kind):
     points, _ = body.surface(50, times, np.random.default_rng(0))
     speed = np.linalg.norm(np.diff(points, axis=0), axis=2) * 200
     change = np.linalg.norm(np.diff(points, 2, axis=0), axis=2) * 200
-    assert speed.max() < 30  # metres in the whole time: nothing jumps
+    assert speed.max() < 30  # meters in the whole time: nothing jumps
     assert change.max() < 0.1 * speed.max()  # nor does a velocity
 
 
@@ -324,7 +324,7 @@ def test_seeds_draw_every_kind():
 def test_a_body_that_folds_is_refused():
     shape = Superellipsoid((0.2, 0.3, 0.7))
     with pytest.raises(ValueError, match="folds"):
-        MovingBody("bending", 0, (BodyPart(shape, (Bend(Swing(5.5)),)),))  # the arc's centre is inside
+        MovingBody("bending", 0, (BodyPart(shape, (Bend(Swing(5.5)),)),))  # the arc's center is inside
     with pytest.raises(ValueError, match="folds"):
         MovingBody(
             "bending", 0, (BodyPart(Superellipsoid((0.05, 0.05, 0.7)), (Bend(Swing(0.0, 5.0, 0.25)),)),)

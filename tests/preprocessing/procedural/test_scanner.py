@@ -18,7 +18,7 @@ ROOM = tuple(
 CLEAN = ScannerConfig(
     rays_per_station=20_000,
     noise_base_m=0.0,
-    noise_per_metre=0.0,
+    noise_per_meter=0.0,
     dropout=0.0,
     grazing_dropout=0.0,
     outlier_fraction=0.0,
@@ -37,7 +37,7 @@ def test_without_noise_every_ray_ends_on_the_wall(offset):
         MESH[0] + offset, MESH[1], station + offset, CLEAN, np.random.default_rng(0)
     )
     local = points - offset
-    # float32 rays about the centre: 1e-6 of metres, plus the growth of the solids before their union.
+    # float32 rays about the center: 1e-6 of meters, plus the growth of the solids before their union.
     assert np.abs(np.abs(local).max(axis=1) - 3.0).max() < 1e-5
     assert len(points) == ray_grid(CLEAN, np.random.default_rng(0)).reshape(-1, 3).shape[0]
     assert (np.einsum("ni,ni->n", normals, station[0] - local) > 0).all()
@@ -46,7 +46,7 @@ def test_without_noise_every_ray_ends_on_the_wall(offset):
 
 
 def test_noise_stays_on_the_ray_and_grows_with_the_range():
-    config = changed(noise_base_m=0.01, noise_per_metre=0.02)
+    config = changed(noise_base_m=0.01, noise_per_meter=0.02)
     station = np.zeros((1, 3))
     points, _, _ = scan(*MESH, station, config, np.random.default_rng(1))
     directions = ray_grid(config, np.random.default_rng(1)).reshape(-1, 3)

@@ -153,7 +153,7 @@ PLAIN: dict[str, tuple[str, bytes]] = {
             COLUMNS="x y z"),
     ),
     "pcd: without points": ("a.pcd", pcd("x y z", "4 4 4", "F F F", packed(**xyz()), POINTS="")),
-    "pcd: organised": (
+    "pcd: organized": (
         "a.pcd",
         pcd("x y z", "4 4 4", "F F F", packed(**xyz()), WIDTH="24", HEIGHT=str(COUNT // 24)),
     ),
@@ -167,7 +167,7 @@ PLAIN: dict[str, tuple[str, bytes]] = {
         "a.npy",
         npy(STRUCTURED.astype([("Intensity", "<u2"), ("X", "<f8"), ("Y", "<f8"), ("Z", "<f8")])),
     ),
-    "npy: organised": ("a.npy", npy(POINTS.reshape(24, -1, 3))),
+    "npy: organized": ("a.npy", npy(POINTS.reshape(24, -1, 3))),
     "npy: (3, N)": ("a.npy", npy(POINTS.T.copy())),
     "npy: (3, N) in Fortran order": ("a.npy", npy(np.asfortranarray(POINTS.T))),
     "npy: Fortran order": ("a.npy", npy(np.asfortranarray(np.c_[POINTS, POINTS[:, :1]]))),
@@ -489,9 +489,9 @@ def test_a_reference_system_behind_the_points_is_read(suffix: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("unit", ["mm", "cm", "ft", "us-ft"])
-def test_units_are_brought_to_metres(unit: str, tmp_path: Path) -> None:
-    metres = {"mm": 0.001, "cm": 0.01, "ft": 0.3048, "us-ft": 1200 / 3937}[unit]
-    np.save(tmp_path / "a.npy", POINTS / metres)
+def test_units_are_brought_to_meters(unit: str, tmp_path: Path) -> None:
+    meters = {"mm": 0.001, "cm": 0.01, "ft": 0.3048, "us-ft": 1200 / 3937}[unit]
+    np.save(tmp_path / "a.npy", POINTS / meters)
     found = read(tmp_path / "a.npy", ScanOptions(unit=unit))
     np.testing.assert_allclose(found.points, POINTS, rtol=1e-12)
 

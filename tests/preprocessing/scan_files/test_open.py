@@ -128,7 +128,7 @@ def test_a_damaged_archive_is_told_in_few_words(tmp_path: Path) -> None:
     assert len(str(error.value)) < 300 + len(str(tmp_path))
 
 
-def test_pcd_colours_of_another_size_are_left_out(tmp_path: Path) -> None:
+def test_pcd_colors_of_another_size_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.pcd").write_bytes(pcd("x y z rgb", "4 4 4 8", "F F F F", 2, b"1 2 3 4\n5 6 7 8\n"))
     reader = open_scan(tmp_path / "a.pcd")
     (chunk,) = reader.chunks()

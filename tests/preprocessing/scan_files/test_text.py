@@ -73,12 +73,12 @@ def test_a_dark_chunk_keeps_the_scale_of_the_file(tmp_path: Path) -> None:
     ]
 
 
-def test_other_columns_do_not_scale_the_colours(tmp_path: Path) -> None:
+def test_other_columns_do_not_scale_the_colors(tmp_path: Path) -> None:
     (found,) = read(tmp_path / "a.csv", "x,y,z,red,green,blue,intensity\n1,2,3,0.5,0.25,1.0,50\n")
     np.testing.assert_array_equal(found.colors, [[128, 64, 255]])
 
 
-def test_colours_of_16_bits_by_name(tmp_path: Path) -> None:
+def test_colors_of_16_bits_by_name(tmp_path: Path) -> None:
     (found,) = read(tmp_path / "a.csv", "x,y,z,r,g,b\n1,2,3,65535,256,0\n")
     np.testing.assert_array_equal(found.colors, [[255, 1, 0]])
 

@@ -23,7 +23,7 @@ SEEN_BALLS = dataclasses.replace(SEEN, categories=("still", "rolling"))
 
 
 def pixel_rays(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(SIZE, SIZE, 3) directions in the camera, z = 1, through the pixels' centres."""
+    """(SIZE, SIZE, 3) directions in the camera, z = 1, through the pixels' centers."""
     rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
     return np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ np.linalg.inv(matrix).T
 
@@ -103,11 +103,11 @@ def test_a_ball_that_stays_gives_equal_pictures_and_one_that_rolls_its_own_at_ea
     rolling = humans_collection(record(tmp_path / "rolling", 1), FRAMES, SIZE).units[0].make(SEEN_BALLS)[0]
     views = checked_views(rolling)
     for frame in range(FRAMES):
-        centre = (np.array([0.2 * frame, 1.0, -2.0]) - rolling.location) / rolling.scale
+        center = (np.array([0.2 * frame, 1.0, -2.0]) - rolling.location) / rolling.scale
         radius = 0.5 * 1.05**frame / rolling.scale
         for view in range(4):
             rays, depth = pixel_rays(views.intrinsics[view]), views.depth[frame, view]
-            local = views.extrinsics[view, :, :3] @ centre + views.extrinsics[view, :, 3]
+            local = views.extrinsics[view, :, :3] @ center + views.extrinsics[view, :, 3]
             a, b, c = (rays**2).sum(-1), rays @ local, local @ local - radius**2
             with np.errstate(invalid="ignore"):
                 expected = (b - np.sqrt(b * b - a * c)) / a

@@ -29,7 +29,7 @@ def moving_ball(frame: int) -> trimesh.Trimesh:
 
 
 def check_ball(points: NDArray[np.float64], frame: int) -> NDArray[np.float64]:
-    """World points on that ball's mesh (0.6% inside the sphere at most); their directions from its centre."""
+    """World points on that ball's mesh (0.6% inside the sphere at most); their directions from its center."""
     local = points - [0.2 * frame, 1.0, -2.0]
     radius = np.linalg.norm(local, axis=1)
     assert radius.min() > 0.5 * 1.05**frame * 0.99
@@ -38,7 +38,7 @@ def check_ball(points: NDArray[np.float64], frame: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_bodies_are_labelled_exactly_and_their_points_correspond(seed: int) -> None:
+def test_bodies_are_labeled_exactly_and_their_points_correspond(seed: int) -> None:
     (samples,) = BodyUnit(seed).make(SMALL)
     samples.row(SMALL)
     assert samples.points.shape == (FRAMES, BLOCK, 3)
@@ -137,9 +137,9 @@ def test_the_files_of_occupancy_flow_move_to_the_first_frames_scale(tmp_path: Pa
     for name in ("pcl_seq", "points_seq"):
         (folder / name).mkdir(parents=True)
     for frame in range(6):
-        centre, scale = np.array([0.2 * frame, 1.0, -2.0]), 1.2 + 0.1 * frame
+        center, scale = np.array([0.2 * frame, 1.0, -2.0]), 1.2 + 0.1 * frame
         radius = 0.5 * 1.05**frame
-        facts = {"loc": centre.astype(np.float32), "scale": np.float32(scale)}
+        facts = {"loc": center.astype(np.float32), "scale": np.float32(scale)}
         np.savez(
             folder / "pcl_seq" / f"{frame:08d}.npz",
             points=(radius * directions / scale).astype(np.float32),
@@ -168,7 +168,7 @@ def test_the_files_of_occupancy_flow_move_to_the_first_frames_scale(tmp_path: Pa
         np.testing.assert_array_equal(samples.uniform_occupancy[number][clear], distance[clear] < 1)
 
 
-def test_a_real_walk_is_labelled_as_summed_solid_angles_say() -> None:
+def test_a_real_walk_is_labeled_as_summed_solid_angles_say() -> None:
     from tests.references.winding_number import winding_numbers
 
     folder = shared_data("sequences/seq_cesiumman_walk")

@@ -11,7 +11,7 @@ import trimesh
 from preprocessing.errors import DatasetError
 from preprocessing.sources import matterport_collection, scannet_collection
 
-SIZE = np.array([4.0, 3.0, 2.5])  # metres
+SIZE = np.array([4.0, 3.0, 2.5])  # meters
 
 
 def write_room(path: Path, shift: tuple[float, float, float] = (0, 0, 0), turn: float = 0.0) -> None:
@@ -22,7 +22,7 @@ def write_room(path: Path, shift: tuple[float, float, float] = (0, 0, 0), turn: 
     mesh.export(path)
 
 
-def test_a_scannet_scene_is_upright_aligned_and_in_metres(tmp_path: Path) -> None:
+def test_a_scannet_scene_is_upright_aligned_and_in_meters(tmp_path: Path) -> None:
     """The room stands turned by 0.7 rad at (3, 1, 0); its alignment turns and shifts it back."""
     scene = tmp_path / "scans" / "scene0001_00"
     write_room(scene / "scene0001_00_vh_clean.ply", (3, 1, 0), 0.7)

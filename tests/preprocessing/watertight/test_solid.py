@@ -48,7 +48,7 @@ def in_l(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     return inside & ((x < 0.4) | (y < 0.4))
 
 
-# Each in the unit cube already: longest side 1, centred at 0; the wall lies inside of it.
+# Each in the unit cube already: longest side 1, centered at 0; the wall lies inside of it.
 SOLIDS: dict[
     str, tuple[trimesh.Trimesh, Occupancy, tuple[float, float, float], tuple[float, float, float]]
 ] = {
@@ -126,8 +126,8 @@ def unmerge(mesh: trimesh.Trimesh, rng: np.random.Generator) -> trimesh.Trimesh:
 
 def shell_inside(mesh: trimesh.Trimesh, rng: np.random.Generator) -> trimesh.Trimesh:
     """The same surface smaller, around a point inside."""
-    centre = next(place for solid, _, place, _ in SOLIDS.values() if solid is mesh)
-    inner = trimesh.creation.icosphere(2, 0.1).apply_translation(centre)
+    center = next(place for solid, _, place, _ in SOLIDS.values() if solid is mesh)
+    inner = trimesh.creation.icosphere(2, 0.1).apply_translation(center)
     return trimesh.util.concatenate([mesh, inner])
 
 
@@ -145,9 +145,9 @@ def pierce(mesh: trimesh.Trimesh, rng: np.random.Generator) -> trimesh.Trimesh:
 
 def wall_inside(mesh: trimesh.Trimesh, rng: np.random.Generator) -> trimesh.Trimesh:
     """With a sheet inside, which has two sides and a rim."""
-    _, _, centre, size = next(entry for entry in SOLIDS.values() if entry[0] is mesh)
+    _, _, center, size = next(entry for entry in SOLIDS.values() if entry[0] is mesh)
     x, _, z = np.array(size) / 2
-    corners = np.array([[-x, 0, -z], [x, 0, -z], [x, 0, z], [-x, 0, z]]) + centre
+    corners = np.array([[-x, 0, -z], [x, 0, -z], [x, 0, z], [-x, 0, z]]) + center
     wall = trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]])
     return trimesh.util.concatenate([mesh, wall])
 

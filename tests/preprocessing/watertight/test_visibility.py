@@ -97,10 +97,10 @@ def test_a_sheet_becomes_a_plate_of_a_lattice_spacing(height: float, tolerance: 
 def test_the_smallest_crack_is_no_window_with_two_rays_needed() -> None:
     ball = trimesh.creation.icosphere(4, 0.5)
     cracked = trimesh.Trimesh(ball.vertices, ball.faces[1:], process=False)
-    centre = np.random.default_rng(1).uniform(-0.2, 0.2, (2000, 3))
-    assert not Surroundings(*arrays(cracked), COARSE).is_seen(centre).any()
+    center = np.random.default_rng(1).uniform(-0.2, 0.2, (2000, 3))
+    assert not Surroundings(*arrays(cracked), COARSE).is_seen(center).any()
     single = VisibilityConfig(resolution=32, needed=1)
-    assert Surroundings(*arrays(cracked), single).is_seen(centre).any()
+    assert Surroundings(*arrays(cracked), single).is_seen(center).any()
 
 
 def test_what_falls_between_lattice_points_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Neighbourhoods of points in plain torch: farthest points, balls, nearest three."""
+"""Neighborhoods of points in plain torch: farthest points, balls, nearest three."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def farthest_points(points: Tensor, count: int, start: Tensor | None = None) -> 
     return torch.stack(chosen, dim=1)
 
 
-def points_in_ball(points: Tensor, centres: Tensor, radius: float, count: int) -> Tensor:
-    """The first points, in order of index, within a radius of each centre.
+def points_in_ball(points: Tensor, centers: Tensor, radius: float, count: int) -> Tensor:
+    """The first points, in order of index, within a radius of each center.
 
     Args:
         points: (B, N, 3).
-        centres: (B, S, 3), each within `radius` of some point.
+        centers: (B, S, 3), each within `radius` of some point.
         radius: of the ball, its surface included.
         count: how many indices; where the ball holds fewer, its first repeats.
 
@@ -57,8 +57,8 @@ def points_in_ball(points: Tensor, centres: Tensor, radius: float, count: int) -
         (B, S, min(count, N)) int64 indices.
     """
     total = points.shape[1]
-    order = torch.arange(total, device=points.device).expand(len(points), centres.shape[1], -1)
-    outside = distances(centres, points) > radius
+    order = torch.arange(total, device=points.device).expand(len(points), centers.shape[1], -1)
+    outside = distances(centers, points) > radius
     first = order.masked_fill(outside, total).topk(min(count, total), dim=-1, largest=False).values
     return torch.where(first == total, first[..., :1], first)
 

@@ -1,8 +1,7 @@
 """Farthest points, balls and nearest three, against brute force."""
 
 import torch
-
-from convonet.conv_onet.neighbourhoods import (
+from convonet.conv_onet.neighborhoods import (
     distances,
     farthest_points,
     interpolate_three,
@@ -40,11 +39,11 @@ def test_few_points_are_chosen_again() -> None:
 
 def test_a_ball_holds_its_first_points_by_index_and_repeats_the_first() -> None:
     points = cloud(80)
-    centres = points[:, 10:20]
-    members = points_in_ball(points, centres, 0.3, 6)
+    centers = points[:, 10:20]
+    members = points_in_ball(points, centers, 0.3, 6)
     for item in (0, 1):
-        for centre, found in zip(centres[item], members[item].tolist(), strict=True):
-            inside = [i for i, p in enumerate(points[item]) if float((p - centre).norm()) <= 0.3][:6]
+        for center, found in zip(centers[item], members[item].tolist(), strict=True):
+            inside = [i for i, p in enumerate(points[item]) if float((p - center).norm()) <= 0.3][:6]
             assert found == inside + [inside[0]] * (6 - len(inside))
 
 
