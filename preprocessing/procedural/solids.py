@@ -242,8 +242,8 @@ def _unit_sphere(detail: int) -> ConvexSolid:
     points = np.array([p for a, b in signs for p in ((0, a, b), (a, b, 0), (b, 0, a))])
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     for _ in range(detail):
-        faces = convex_hull(points)
-        corners = faces.vertices[faces.faces]
+        hull = convex_hull(points)
+        corners = hull.vertices[hull.faces]
         middles = (corners + np.roll(corners, 1, axis=1)).reshape(-1, 3)
         middles = np.unique(np.round(middles, 12), axis=0)
         points = np.concatenate([points, middles / np.linalg.norm(middles, axis=1, keepdims=True)])

@@ -19,4 +19,4 @@ def test_faults_of_a_reconstruction_heal() -> None:
     command = [sys.executable, "-m", "benchmarks.faults", "--reconstruct", "3", "--seed", str(seed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, f"seed {seed}\n{done.stderr[-4000:]}\n{done.stdout[-4000:]}"
-    assert sum(json.loads(done.stdout)["cases"]["reconstruct"]["faults"].values()) == 3
+    assert sum(json.loads(done.stdout)["cases"]["reconstruct"]["faults"].values()) >= 3

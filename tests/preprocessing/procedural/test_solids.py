@@ -72,7 +72,7 @@ def test_half_spaces_equal_the_hull_of_the_vertices(name):
     queries = queries_around((solid,), 4000)
     # Trimesh's hull of the vertices, tested by its own planes.
     hull = trimesh.convex.convex_hull(solid.vertices)
-    sides = np.einsum("qfi,fi->qf", queries[:, None] - hull.faces[:, 0], hull.face_normals)
+    sides = np.einsum("qfi,fi->qf", queries[:, None] - hull.triangles[:, 0], hull.face_normals)
     truth = (sides <= 0).all(axis=1)
     clear = distance_to_planes(solid, queries) > 1e-7
     assert np.array_equal(solid.contains(queries)[clear], truth[clear])
