@@ -67,7 +67,7 @@ def reaches_into(corners: NDArray[np.float64], low: NDArray[np.float64], high: N
 
 def touched(mesh: trimesh.Trimesh, side: int) -> NDArray[np.bool_]:
     result = np.zeros((side,) * 3, np.bool_)
-    for corners in mesh.faces:
+    for corners in mesh.triangles:
         first = np.clip(np.floor((corners.min(axis=0) + 0.5) * side).astype(int), 0, side - 1)
         last = np.clip(np.floor((corners.max(axis=0) + 0.5) * side).astype(int), 0, side - 1)
         for cell in np.ndindex(*(last - first + 1)):
