@@ -208,15 +208,21 @@ class _LocalLease:
             touched.unlink()
 
     def put_aside(self, expired: bytes | None) -> None:
-        aside = self._aside()
+        # Nobody may take away what another has claimed since: one at a time looks and removes.
+        turn = self.path.with_name(f"{self.path.name}.turn")
         try:
-            self.path.rename(aside)
-        except FileNotFoundError:
+            turn.open("x").close()
+        except FileExistsError:
+            age_s = _LocalLease(turn).age_s()
+            if age_s is not None and age_s > EXPIRES_S:  # its owner died in between
+                turn.unlink(missing_ok=True)
+            time.sleep(0.01)
             return
-        if _content(_LocalLease(aside)) != expired:  # taken meanwhile: it comes back
-            with suppress(FileExistsError):
-                os.link(aside, self.path)
-        aside.unlink()
+        try:
+            if _content(self) == expired:
+                self.path.unlink(missing_ok=True)
+        finally:
+            turn.unlink(missing_ok=True)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -18,7 +18,8 @@ from pipeline.lease import LEASE_FILE, lease
 from pipeline.ray_folder import abandoned_ray_folders
 
 HALF_WRITTEN = re.compile(r"\.partial-[0-9a-f]{32}$|^config\.partial$")
-LEASE_ASIDE = re.compile(rf"^{re.escape(LEASE_FILE)}\.[0-9a-f]{{32}}$")  # a waiting command's, for a moment
+# A waiting command's, for a moment.
+LEASE_ASIDE = re.compile(rf"^{re.escape(LEASE_FILE)}\.([0-9a-f]{{32}}|turn)(\.[0-9a-f]{{32}})?$")
 UNTOUCHED_S = 600.0  # several commands may work on one dataset: what was written to lately may be one's
 INTERMEDIATE = ("fields", "levels")  # folders of a run that nobody needs once all surfaces are there
 
