@@ -1,6 +1,7 @@
 """Farthest points, balls and nearest three, against brute force."""
 
 import torch
+
 from convonet.conv_onet.neighborhoods import (
     distances,
     farthest_points,
