@@ -76,6 +76,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _end_by_signal(number: int) -> None:
+    # A KeyboardInterrupt that has passed through an `exec` of text, as imports of dataclasses have it, makes Python
+    # end by SIGINT whatever became of it; the next `exec` makes it forget.
+    exec("")
     print(f"tessera: {describe(number)}", file=sys.stderr)
     sys.exit(exit_code(number))
 

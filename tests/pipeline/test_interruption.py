@@ -97,6 +97,22 @@ def test_a_signal_while_a_command_starts_is_one_line_too(
     assert alive(family) == []
 
 
+def test_a_signal_in_a_piece_of_text_that_is_executed_has_the_same_exit_code(tmp_path: Path) -> None:
+    """As when dataclasses are being imported: Python itself would then end by SIGINT."""
+    (tmp_path / "program.py").write_text(
+        "from pipeline import cli\n"
+        "def command_of(words):\n"
+        "    exec('import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)')\n"
+        "cli.command_of = command_of\n"
+        "cli.main(['any'])\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-m", "program"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines() == [ENDS[1][2]]
+    assert done.returncode == 143
+
+
 def test_a_second_interrupt_ends_at_once_and_the_next_run_removes_what_is_left(
     tmp_path: Path, temporary: Path, scene_points: np.ndarray
 ) -> None:
