@@ -74,7 +74,8 @@ def test_the_faces_of_a_wall_of_half_a_voxel_do_not_pull_at_each_other() -> None
     middle = SHAPE[0] // 2
     inside, outside = result[middle], result[middle + 1]  # half a voxel apart, the face in between
     crossing = 0.5 * inside / (inside - outside)
-    np.testing.assert_allclose(crossing, 0.25, rtol=0, atol=0.05)
+    # Points of the other face disagree with the network by 0.5 voxel: if they counted in full, 0.026 would be added.
+    np.testing.assert_allclose(crossing, 0.25, rtol=0, atol=0.02)
 
 
 def test_normals_are_the_gradient_of_the_networks_distance() -> None:
