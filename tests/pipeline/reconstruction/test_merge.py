@@ -21,7 +21,7 @@ from pipeline.reconstruction.parts import tile_parts
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
-from pipeline.reconstruction.tile_surface import TileSurface
+from pipeline.reconstruction.tile_surface import TileSurface, owner_of
 from preprocessing.meshes.files import Mesh, read_mesh
 from tests.references.fields import Field, spheres, union
 from tests.references.tiled_scene import WHOLE, sample_fields, surfaces, tiled
@@ -92,3 +92,18 @@ def test_areas_are_those_of_the_ball_and_of_its_cap(tmp_path: Path) -> None:
     outwards = mesh.vertices - (np.array(WHOLE.origin) + 24.0 * WHOLE.voxel_size)
     cosines = (outwards * mesh.normals).sum(axis=1) / np.linalg.norm(outwards, axis=1)
     assert cosines.min() > 0.99
+
+
+def test_a_voxel_counts_for_each_tile_that_owns_an_observed_vertex_in_it() -> None:
+    ball = spheres([(47.3, 48.9, 46.1)], [30.2])
+    plan = tiled((2, 2, 2))
+    (one,) = surfaces(WHOLE, sample_fields(WHOLE, ball)).values()
+    observed = scattered(one) <= TRIM
+    voxels = np.floor(one.positions / plan.cells_per_voxel)
+    expected = np.unique(np.column_stack([voxels, owner_of(one.keys, plan)])[observed], axis=0)
+    counted = 0
+    for part in surfaces(plan, sample_fields(plan, ball)).values():
+        away = scattered(part).astype(np.float32)
+        support = VertexSupport(away, np.ones_like(away), None)
+        counted += sum(tile_parts(part, support, plan.cells_per_voxel, TRIM).sums.observed_voxels)
+    assert counted == len(expected)
