@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from convonet.precision import cpu_has_bf16_units
 from pipeline.reconstruction.plan import ScenePlan
 
 # Measured as the largest resident size of a worker, with the packaged network: docs/reconstruction.md.
 PROCESS_BYTES = 420 * 2**20
-BYTES_PER_VOXEL = 620  # of the crop, where the network runs in bfloat16
-FLOAT32_BYTES_PER_VOXEL = 900
+BYTES_PER_VOXEL = 620  # of the crop
 
 
 def tile_memory(plans: Sequence[ScenePlan]) -> int:
     """Bytes of resident memory of a worker at its peak, for the largest crop of any level."""
-    per_voxel = BYTES_PER_VOXEL if cpu_has_bf16_units() else FLOAT32_BYTES_PER_VOXEL
-    return PROCESS_BYTES + per_voxel * max(math.prod(plan.crop_shape) for plan in plans)
+    return PROCESS_BYTES + BYTES_PER_VOXEL * max(math.prod(plan.crop_shape) for plan in plans)
