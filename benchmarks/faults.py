@@ -380,9 +380,8 @@ def main() -> None:
     given = parser.parse_args()
     seed = random.randrange(1 << 32) if given.seed is None else given.seed
     print(f"seed {seed}", file=sys.stderr)
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # ignored in the background, and so by what is started
+    # In the background it is ignored, and would be by the commands that are started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     disk = folder / "disk"
     has_disk = mounted(disk)

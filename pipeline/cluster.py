@@ -137,11 +137,9 @@ def _start(**options: Any) -> None:
                 **options,
             )
     except Exception as error:
-        if type(error) is not Exception:
-            raise
-        raise RuntimeError(
-            str(error)
-        ) from error  # what Ray raises where one of its processes dies at the start
+        if type(error) is Exception:  # what Ray raises where one of its processes dies at the start
+            raise RuntimeError(str(error)) from error
+        raise
     finally:
         if is_kept:  # native code has put one of its own in its place
             signal.signal(signal.SIGTERM, handler)

@@ -80,7 +80,7 @@ class LeaseFile(Protocol):
     def age_s(self) -> float | None:
         """Seconds since it was claimed or renewed, by the clock of the place; None if nobody holds it."""
 
-    def put_aside(self, expired: bytes | None) -> None:
+    def remove_expired(self, expired: bytes | None) -> None:
         """Remove it if these are its bytes; of several that try, one succeeds."""
 
     def remove(self) -> None:
@@ -151,7 +151,7 @@ def _take(file: LeaseFile, data: bytes) -> None:
                 f"{file.place}: another command{who} works on it and was alive {age_s:.0f} s ago; wait for it, or "
                 f"end it. A dead one's hold ends after {EXPIRES_S:.0f} s"
             ) from None
-        file.put_aside(held)
+        file.remove_expired(held)
 
 
 def _content(file: LeaseFile) -> bytes | None:
@@ -198,7 +198,7 @@ class _LocalLease:
         os.utime(self.path)
 
     def age_s(self) -> float | None:
-        touched = self._aside()
+        touched = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}")
         touched.touch()
         try:
             return max(0.0, touched.stat().st_mtime - self.path.stat().st_mtime)
@@ -207,7 +207,7 @@ class _LocalLease:
         finally:
             touched.unlink()
 
-    def put_aside(self, expired: bytes | None) -> None:
+    def remove_expired(self, expired: bytes | None) -> None:
         # Nobody may take away what another has claimed since: one at a time looks and removes.
         turn = self.path.with_name(f"{self.path.name}.turn")
         try:
@@ -226,9 +226,6 @@ class _LocalLease:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
-
-    def _aside(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}")
 
 
 @dataclass(frozen=True)
@@ -271,7 +268,7 @@ class _StoredLease:
             self.storage.delete(probe)
         return None if now is None or renewed is None else max(0.0, now - renewed)
 
-    def put_aside(self, expired: bytes | None) -> None:
+    def remove_expired(self, expired: bytes | None) -> None:
         if self.read() == expired:
             self.storage.delete(LEASE_FILE)
 

@@ -95,6 +95,6 @@ def orbit_camera(
 ) -> Camera:
     """A camera that sees a whole bounding box from a direction."""
     center, radius = 0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low))
-    distance = radius / np.sin(np.radians(35.0) / 2)
+    distance = radius / np.sin(np.radians(Camera.field_of_view_deg) / 2)
     towards = direction(np.radians(azimuth_deg), np.radians(elevation_deg))
     return Camera(center + towards * distance, center, is_orthographic=is_orthographic)

@@ -29,8 +29,9 @@ from tests.references.tiled_scene import WHOLE, sample_fields, surfaces, tiled
 Distances = Callable[[TileSurface], NDArray[np.float64]]
 TRIM = 1.5
 SLANTED = np.array([0.3, 0.5, 0.8])
-# Two balls across the tiles' borders, and a crumb in one of them.
-BALLS = union(spheres([(47.3, 48.9, 46.1)], [30.2]), spheres([(84.2, 84.9, 84.4)], [2.1]))
+# A ball across the tiles' borders, and a crumb in one of them.
+BALL = spheres([(47.3, 48.9, 46.1)], [30.2])
+BALLS = union(BALL, spheres([(84.2, 84.9, 84.4)], [2.1]))
 
 
 def below_a_plane(part: TileSurface) -> NDArray[np.float64]:
@@ -43,14 +44,19 @@ def scattered(part: TileSurface) -> NDArray[np.float64]:
     return (part.keys * 2_654_435_761 % 1_000_003) % 19 / 10
 
 
+def supported(part: TileSurface, distances: Distances) -> VertexSupport:
+    """What a scan at these distances says of a tile's vertices."""
+    away = distances(part).astype(np.float32)
+    return VertexSupport(away, np.ones_like(away), None)
+
+
 def merged(
     plan: ScenePlan, field: Field, folder: Path, choice: SurfaceChoice, distances: Distances = below_a_plane
 ) -> tuple[MeshSummary, Mesh]:
     """The mesh of a field of which some was observed."""
     store = RunStore(str(folder / "run"))
     for tile, part in surfaces(plan, sample_fields(plan, field)).items():
-        away = distances(part).astype(np.float32)
-        support = VertexSupport(away, np.ones_like(away), None)
+        support = supported(part, distances)
         write_tile(store, tile, part, support, tile_parts(part, support, plan.cells_per_voxel, TRIM), {})
     summary = merge_tiles(TileReader(store, plan, range(plan.tile_count), choice), folder / "mesh.ply", False)
     return summary, read_mesh(folder / "mesh.ply")
@@ -95,15 +101,14 @@ def test_areas_are_those_of_the_ball_and_of_its_cap(tmp_path: Path) -> None:
 
 
 def test_a_voxel_counts_for_each_tile_that_owns_an_observed_vertex_in_it() -> None:
-    ball = spheres([(47.3, 48.9, 46.1)], [30.2])
     plan = tiled((2, 2, 2))
-    (one,) = surfaces(WHOLE, sample_fields(WHOLE, ball)).values()
+    (one,) = surfaces(WHOLE, sample_fields(WHOLE, BALL)).values()
     observed = scattered(one) <= TRIM
     voxels = np.floor(one.positions / plan.cells_per_voxel)
     expected = np.unique(np.column_stack([voxels, owner_of(one.keys, plan)])[observed], axis=0)
     counted = 0
-    for part in surfaces(plan, sample_fields(plan, ball)).values():
-        away = scattered(part).astype(np.float32)
-        support = VertexSupport(away, np.ones_like(away), None)
-        counted += sum(tile_parts(part, support, plan.cells_per_voxel, TRIM).sums.observed_voxels)
+    for part in surfaces(plan, sample_fields(plan, BALL)).values():
+        counted += sum(
+            tile_parts(part, supported(part, scattered), plan.cells_per_voxel, TRIM).sums.observed_voxels
+        )
     assert counted == len(expected)
