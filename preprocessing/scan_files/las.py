@@ -37,6 +37,13 @@ _USER_DEFINED = 32767  # GeoTIFF: no code, the citation says it in words
 _EXTENDED = struct.Struct("<2x16sHQ32x")  # user, number and size of an extended record
 _EXTENDED_START = struct.Struct("<25xB209xQI")  # minor version, place and number of the extended records
 _PROJECTION_USER = "LASF_Projection"
+_LASZIP_USER, _LASZIP_LAYERED = b"laszip encoded", 3
+_LAYERS = {
+    10: 9,
+    11: 1,
+    12: 2,
+    13: 1,
+}  # of the items of a point in LAZ of LAS 1.4; of extra bytes (14), one each
 MOST_EXTENDED, LARGEST_EXTENDED = 1000, 1 << 20  # looked at; bytes of one that can be a reference system
 
 
@@ -49,6 +56,7 @@ class _Facts:
     row_bytes: int
     is_compressed: bool
     names: frozenset[str]
+    layers: int  # of a compressed chunk whose sizes stand before it; 0 where there are none
     crs: str | None
     crs_unit: str | None
 
@@ -82,7 +90,9 @@ def open_las(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
         raise ScanError(
             f"{path}: is not a readable LAS/LAZ file ({_reason(error)}); copy or export it again"
         ) from error
-    if not facts.is_compressed:
+    if facts.layers:
+        _check_layers(path, facts)
+    elif not facts.is_compressed:
         present = max(0, path.stat().st_size - facts.start) // max(1, facts.row_bytes)
         if present < facts.count:
             raise truncated(path, facts.count, present)
@@ -118,6 +128,29 @@ def _check_records(path: Path) -> None:
             )
 
 
+def _check_layers(path: Path, facts: _Facts) -> None:
+    """Refuse compressed chunks with layers that pass the end of the file: the decoder would make room for them.
+
+    A chunk is one plain point, the number of its points, the sizes of its layers, and these.
+    """
+    sizes = struct.Struct(f"<{facts.row_bytes}xI{facts.layers}I")
+    end = path.stat().st_size
+    done, place = 0, facts.start + 8
+    with path.open("rb") as file:
+        file.seek(facts.start)
+        table = int.from_bytes(file.read(8), "little", signed=True)
+        if place <= table < end:
+            end = table
+        while place < end and done < facts.count:
+            file.seek(place)
+            head = file.read(sizes.size)
+            points, *layers = sizes.unpack(head) if len(head) == sizes.size else (0, end)
+            place += sizes.size + sum(layers)
+            if place > end:
+                raise _damaged(path, facts.count, done, "the data ends early")
+            done += points
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """laspy's reader, with the number of points that the header really means: some writers of version 1.4 leave
@@ -141,9 +174,23 @@ def _facts(file: Any, path: Path) -> _Facts:
         int(header.point_format.size),
         bool(header.are_points_compressed),
         frozenset(header.point_format.dimension_names),
+        _layers(header),
         crs,
         unit,
     )
+
+
+def _layers(header: Any) -> int:
+    """Layers of each compressed chunk, from the record of the compressor: number and list of a point's items."""
+    for record in header.vlrs:
+        if record.user_id.encode() == _LASZIP_USER:
+            data = record.record_data_bytes()
+            compressor, items = (int.from_bytes(data[at : at + 2], "little") for at in (0, 32))
+            if compressor != _LASZIP_LAYERED:
+                return 0
+            parts = struct.iter_unpack("<3H", data[34 : 34 + 6 * items])
+            return sum(size if kind == 14 else _LAYERS.get(kind, 0) for kind, size, _ in parts)
+    return 0
 
 
 def _extended_records(path: Path) -> list[Any]:

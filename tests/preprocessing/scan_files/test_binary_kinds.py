@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import trimesh
 from laspy.vlrs.vlrlist import VLRList
+from numpy.typing import NDArray
 
+from preprocessing.errors import ScanError
 from preprocessing.meshes.files import write_mesh
 from preprocessing.scan_files import ScanOptions, open_scan
 from tests.preprocessing.scan_files.clouds import (
@@ -585,3 +587,39 @@ def test_a_las_header_with_more_records_than_bytes_is_refused(tmp_path: Path) ->
     struct.pack_into("<II", data, 96, 2**32 - 1, 79_000_000)
     (tmp_path / "a.las").write_bytes(data)
     assert "promises 79,000,000 records before the points" in refusal(tmp_path / "a.las")
+
+
+def layered_laz(path: Path, kind: int, count: int) -> NDArray[np.float64]:
+    """Points of LAS 1.4 with extra bytes, compressed in chunks of 50,000."""
+    header = laspy.LasHeader(version="1.4", point_format=kind)
+    header.add_extra_dims([laspy.ExtraBytesParams("height", "f4"), laspy.ExtraBytesParams("flag", "u1")])
+    header.scales = np.full(3, 0.001)
+    points = np.random.default_rng(kind).uniform(-50, 50, (count, 3)).round(3)
+    cloud = laspy.LasData(header)
+    cloud.xyz = points
+    cloud.write(path)
+    return points
+
+
+@pytest.mark.parametrize("kind", [6, 7, 8])
+def test_compressed_layers_of_many_chunks_and_extra_bytes(kind: int, tmp_path: Path) -> None:
+    points = layered_laz(tmp_path / "many.laz", kind, 120_001)
+    np.testing.assert_allclose(read(tmp_path / "many.laz").points, points, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", range(10))
+def test_a_compressed_layer_larger_than_the_file_is_refused_before_it_is_decoded(
+    layer: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "claim.laz"
+    layered_laz(path, 7, 60)
+    with laspy.open(path) as file:
+        start, row = file.header.offset_to_point_data, file.header.point_format.size
+    data = bytearray(path.read_bytes())
+    place = start + 8 + row + 4 + 4 * layer  # behind the table's place, a point, and the number of points
+    data[place : place + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    with pytest.raises(
+        ScanError, match=r"claim.laz: is truncated or damaged after point 0 of 60 .*ends early"
+    ):
+        open_scan(path)
