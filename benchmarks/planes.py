@@ -1,21 +1,23 @@
-"""How far the network's zero level lies from exact planes, spheres and cylinders, at any angle and density.
+"""How far the surface lies from exact planes, spheres and cylinders, at any angle and density.
 
-    python -m benchmarks.planes [--model NAME|FILE] [--quick] [--threshold 0.5] [--json FILE]
+    python -m benchmarks.planes [--model NAME|FILE] [--quick] [--directions] [--threshold 0.5] [--json FILE]
 
 Slabs 5 voxels thick with points on both faces, at random phase to the voxels: normals along an axis, turned about z
 by 10, 22 and 37 degrees, of roofs of 8, 20, 30 and 42 degrees, and of any direction. Spheres and cylinders of radius
-3 to 60 voxels, solid with points on the outside, and as shells 5 voxels thick with points on both sides. The
-field is followed along the exact normal at places within 12 voxels of the middle of a crop that holds the whole
-receptive field. Prints JSON, in voxels: root mean square, bias (positive: outwards) and largest distance of the
-crossing from inside to outside nearest to the surface, and the share of the places that have none within 1.5
-voxels ("lost"). Exit code 1 if a bound is missed.
+3 to 60 voxels, solid with points on the outside, and as shells 5 voxels thick with points on both sides. The field of
+a reconstruction, fitted to the points and interpolated on its lattice, is followed along the exact normal at places
+within 12 voxels of the middle of a crop that holds the whole receptive field. Prints JSON, in voxels: root mean square,
+bias (positive: outwards) and largest distance of the crossing from inside to outside nearest to the surface, the share
+of the places that have none within 1.5 voxels ("lost"), and the same of the network alone. With `--directions` the
+network is told the free side of every point, as by a scan with stations or normals. Exit code 1 if a bound is missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,8 +37,10 @@ from benchmarks.probe_surfaces import (
 )
 from convonet import DEFAULT_MODEL
 from convonet.crop_network import CropNetwork
-from convonet.precision import network_precision
 from convonet.weights import load_network
+from pipeline.reconstruction.config import ReconstructConfig
+from pipeline.reconstruction.crop_field import CropField, CropPoints, LatticeField
+from pipeline.reconstruction.plan import ScenePlan, make_plan
 
 SEARCH = 1.5  # voxels to both sides of the exact surface
 STEP = 0.125  # voxels between the places where a normal is followed; crossings are interpolated between them
@@ -51,7 +55,11 @@ SHELL_RADII = (12.0, 25.0, 60.0)
 CURVED_DENSITY, CURVED_NOISE = 4.0, 0.2
 RMS_BOUND, SPARSE_BOUND, CURVED_BOUND = 0.05, 0.10, 0.10
 
+CPU = torch.device("cpu")
+
 Floats = NDArray[np.float64]
+Lattice = NDArray[np.int64]
+Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Row:
         crops, feet: how many were measured.
         rms, bias, largest: of the crossings found.
         lost: share of the feet without a crossing.
+        network_rms, network_bias, network_lost: of the network's own field.
         rms_bound: what `rms` must not exceed.
         lost_bound: what `lost` must not exceed.
     """
@@ -78,6 +87,9 @@ class Row:
     bias: float
     largest: float
     lost: float
+    network_rms: float
+    network_bias: float
+    network_lost: float
     rms_bound: float
     lost_bound: float
 
@@ -87,41 +99,59 @@ class Row:
         return self.rms <= self.rms_bound and self.lost <= self.lost_bound
 
 
-def crop_side(network: CropNetwork) -> int:
-    """Voxels along a crop, so that no answer near the feet depends on what lies beyond its border."""
-    needed = 2 * (FEET_RADIUS + SEARCH + network.receptive_radius) + network.pooling_factor
-    return int(np.ceil(needed / network.pooling_factor)) * network.pooling_factor
+def probe_plan(network: CropNetwork, config: ReconstructConfig) -> ScenePlan:
+    """One tile of voxels of 1 m around the origin, in which every foot is followed, and its crop."""
+    reach = np.full(3, FEET_RADIUS + SEARCH + network.pooling_factor / 2)
+    plan = make_plan(-reach, reach, 1.0, config, network.receptive_radius, network.pooling_factor, "probe")
+    assert plan.tile_count == 1
+    return plan
 
 
 def crossings(
-    network: CropNetwork, level: float, probe: Probe, noise: float, rng: np.random.Generator
+    network: CropNetwork, threshold: float, probe: Probe, noise: float, has_directions: bool, rng: Rng
 ) -> Floats:
-    """Signed distance (K,) of the field's surface from the exact one at each foot; NaN where it has none.
+    """Signed distance (2, K) of the surface from the exact one at each foot; NaN where it has none.
+
+    The first row is that of the field as reconstruction extracts it, the second that of the network alone.
 
     Args:
         network: on the CPU.
-        level: logit at the surface.
+        threshold: occupancy probability at the surface.
         probe: points and feet around the middle.
         noise: standard deviation added to the points, in voxels.
+        has_directions: whether the network is told the points' normals.
         rng: of the noise and of the phase between the middle and the voxels.
     """
-    side = crop_side(network)
-    middle = side / 2 + network.pooling_factor * rng.uniform(-0.5, 0.5, 3)
-    points = probe.points + middle + rng.normal(0, noise, probe.points.shape)
-    points = points[((points >= 0) & (points < side)).all(axis=1)]
+    config = ReconstructConfig(voxel_size=1.0, threshold=threshold).for_network(network, 1.0)
+    plan = probe_plan(network, config)
+    middle = network.pooling_factor * rng.uniform(-0.5, 0.5, 3)
+    points = plan.voxel_position(probe.points + middle + rng.normal(0, noise, probe.points.shape))
+    low = np.asarray(plan.crop_low(0))
+    kept = ((points >= low) & (points < low + plan.crop_shape[::-1])).all(axis=1)
+    directions = probe.point_normals[kept] * has_directions
+    crop = CropPoints(points[kept], directions.astype(np.float32))
+    field = CropField(network, CPU, plan, 0, crop.thinned(plan.cells_per_voxel), None)
+    fitted = LatticeField(field, plan, 0, threshold)
+    fitted.fit(crop.positions, network.logits_per_voxel, config.fit_radius)
+
     offsets = np.arange(-SEARCH, SEARCH + STEP / 2, STEP)
-    queries = (probe.feet + middle)[:, None] + offsets[:, None] * probe.normals[:, None]
+    feet = plan.voxel_position(probe.feet + middle)
+    queries = (feet[:, None] + offsets[:, None] * probe.normals[:, None]).reshape(-1, 3)
+    level = float(np.log(threshold / (1 - threshold)))
+    values = interpolated(fitted, queries * plan.cells_per_voxel), field.at(queries) - level
+    rows = [outward_crossings(found.reshape(len(feet), len(offsets)), offsets) for found in values]
+    return np.stack(rows)
 
-    def one_crop(positions: Floats) -> tuple[torch.Tensor, torch.Tensor]:
-        local = torch.from_numpy(positions.reshape(-1, 3).astype(np.float32))
-        return local.clamp_(0, np.nextafter(np.float32(side), np.float32(0))), torch.zeros(
-            len(local), dtype=torch.int64
-        )
 
-    with torch.inference_mode(), network_precision(torch.device("cpu")):
-        volume = network.encode(*one_crop(points), 1, (side, side, side))
-        logits = network.decode(volume, *one_crop(queries)).float().numpy()
-    return outward_crossings(logits.reshape(len(probe.feet), len(offsets)) - level, offsets)
+def interpolated(field: Callable[[Lattice], NDArray[np.float32]], positions: Floats) -> Floats:
+    """A lattice field between its points, trilinear: (N,) at positions (N, 3) in lattice units."""
+    low = np.floor(positions).astype(np.int64)
+    corners = np.array(list(itertools.product((0, 1), repeat=3)))
+    around = (low[:, None] + corners).reshape(-1, 3)
+    points, back = np.unique(around, axis=0, return_inverse=True)
+    shares = np.where(corners, (positions - low)[:, None], 1 - (positions - low)[:, None]).prod(axis=2)
+    mixed: Floats = (field(points)[back].reshape(shares.shape) * shares).sum(axis=1)
+    return mixed
 
 
 def outward_crossings(values: NDArray[np.floating], offsets: Floats) -> Floats:
@@ -140,7 +170,7 @@ def outward_crossings(values: NDArray[np.floating], offsets: Floats) -> Floats:
     return found
 
 
-def slabs(rng: np.random.Generator, repeats: int) -> Iterator[list[ProbeSurface]]:
+def slabs(rng: Rng, repeats: int) -> Iterator[list[ProbeSurface]]:
     """The kinds of planes, each with `repeats` slabs of every angle."""
 
     def named(name: str, normals: list[Floats]) -> list[ProbeSurface]:
@@ -155,7 +185,7 @@ def slabs(rng: np.random.Generator, repeats: int) -> Iterator[list[ProbeSurface]
     yield named("any", [random_direction(rng) for _ in range(6 * repeats)])
 
 
-def curved(rng: np.random.Generator, repeats: int) -> Iterator[list[ProbeSurface]]:
+def curved(rng: Rng, repeats: int) -> Iterator[list[ProbeSurface]]:
     """Solid spheres and cylinders, and their shells, each turned at random."""
     for kind, make in (("sphere", sphere), ("cylinder", cylinder)):
         for wall, radii in ((None, RADII), (WALL, SHELL_RADII)):
@@ -171,36 +201,43 @@ def measure(
     density: float,
     noise: float,
     bounds: tuple[float, float],
-    rng: np.random.Generator,
+    has_directions: bool,
+    rng: Rng,
 ) -> Row:
     """One row: every surface in a crop of its own."""
-    level = float(np.log(threshold / (1 - threshold)))
-    reach = np.sqrt(3) / 2 * (crop_side(network) + network.pooling_factor)
+    config = ReconstructConfig(voxel_size=1.0).for_network(network, 1.0)
+    sides = np.array(probe_plan(network, config).crop_shape)
+    reach = float(np.linalg.norm(sides + network.pooling_factor)) / 2
     found = np.concatenate(
         [
-            crossings(network, level, surface.probe(density, reach, FEET, rng), noise, rng)
+            crossings(
+                network, threshold, surface.probe(density, reach, FEET, rng), noise, has_directions, rng
+            )
             for surface in surfaces
-        ]
+        ],
+        axis=1,
     )
-    kept = found[np.isfinite(found)]
-    if not len(kept):
-        kept = np.array([np.inf])
+    kept, own = (row[np.isfinite(row)] if np.isfinite(row).any() else np.array([np.inf]) for row in found)
     row = Row(
         surface=surfaces[0].name,
         density=density,
         noise=noise,
         crops=len(surfaces),
-        feet=len(found),
+        feet=found.shape[1],
         rms=round(float(np.sqrt((kept**2).mean())), 4),
         bias=round(float(kept.mean()), 4),
         largest=round(float(np.abs(kept).max()), 4),
-        lost=round(float(np.isnan(found).mean()), 5),
+        lost=round(float(np.isnan(found[0]).mean()), 5),
+        network_rms=round(float(np.sqrt((own**2).mean())), 4),
+        network_bias=round(float(own.mean()), 4),
+        network_lost=round(float(np.isnan(found[1]).mean()), 5),
         rms_bound=bounds[0],
         lost_bound=bounds[1],
     )
     print(
         f"{row.surface:32} {density:4g} a face, noise {noise:4g}: rms {row.rms:6.3f} bias {row.bias:+6.3f} "
-        f"lost {row.lost:6.1%}  {'pass' if row.passed else 'FAIL'}",
+        f"lost {row.lost:6.1%} network {row.network_rms:6.3f} {row.network_bias:+6.3f} {row.network_lost:6.1%}  "
+        f"{'pass' if row.passed else 'FAIL'}",
         file=sys.stderr,
         flush=True,
     )
@@ -216,12 +253,13 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.5, help="occupancy probability at the surface")
     parser.add_argument("--repeats", type=int, default=4, help="crops for each angle")
     parser.add_argument("--quick", action="store_true", help="one crop for each angle")
+    parser.add_argument("--directions", action="store_true", help="tell the network the points' normals")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the report")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    network = load_network(given.model)
+    subject = load_network(given.model), given.threshold
     repeats = 1 if given.quick else given.repeats
     rng = np.random.default_rng(given.seed)
     rows = []
@@ -229,16 +267,17 @@ def main() -> None:
         for noise in NOISES:
             for density in DENSITIES:
                 bounds = (RMS_BOUND, 0.0) if density >= 4 else (SPARSE_BOUND, 1.0)
-                rows.append(measure(network, given.threshold, surfaces, density, noise, bounds, rng))
+                rows.append(measure(*subject, surfaces, density, noise, bounds, given.directions, rng))
     for surfaces in curved(rng, repeats):
         bounds = (CURVED_BOUND, 0.0)
-        rows.append(measure(network, given.threshold, surfaces, CURVED_DENSITY, CURVED_NOISE, bounds, rng))
+        rows.append(measure(*subject, surfaces, CURVED_DENSITY, CURVED_NOISE, bounds, given.directions, rng))
     passed = sum(row.passed for row in rows)
     print(f"{passed} of {len(rows)} rows pass", file=sys.stderr)
     report = {
         "machine": machine(),
         "model": given.model,
         "threshold": given.threshold,
+        "directions": given.directions,
         "passed": passed,
         "rows": [asdict(row) | {"passed": row.passed} for row in rows],
     }

@@ -20,11 +20,13 @@ class Probe:
 
     Attributes:
         points: (N, 3) noise-free points spread evenly over the surface.
+        point_normals: (N, 3) unit normals there, out of the solid.
         feet: (K, 3) places on the exact surface, within `FEET_RADIUS` of the middle.
         normals: (K, 3) unit normals there, out of the solid.
     """
 
     points: Floats
+    point_normals: Floats
     feet: Floats
     normals: Floats
 
@@ -51,10 +53,10 @@ class ProbeSurface:
             feet: upper bound of their number.
             rng: of all samples.
         """
-        points, _ = self.sample(density, reach, rng)
+        points, point_normals = self.sample(density, reach, rng)
         places, normals = self.sample(8.0, FEET_RADIUS, rng)
         near = rng.permutation(np.flatnonzero(np.linalg.norm(places, axis=1) < FEET_RADIUS))[:feet]
-        return Probe(points, places[near], normals[near])
+        return Probe(points, point_normals, places[near], normals[near])
 
 
 def slab(name: str, normal: Floats, thickness: float = 5.0) -> ProbeSurface:

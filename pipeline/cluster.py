@@ -285,19 +285,12 @@ def _on_assigned_device(work: Callable[..., Any], device: str, *arguments: Any) 
     return work(assigned_device(device), *arguments)
 
 
-def run_windowed(
-    submit: Callable[[Item], ray.ObjectRef[Any]], items: Iterable[Item], window: int
-) -> Iterator[tuple[Item, Any]]:
-    """Run one task for each item, at most `window` submitted at a time, in order of completion.
+def run_in_lanes(lanes: Sequence[Lane[Item]], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
+    """Run one task for each item in whichever lane has room first, in order of completion.
 
     Yields:
         (item, result); a task's own exception is raised here, after Ray's retries are spent.
     """
-    return run_in_lanes([Lane(submit, lambda: window)], items)
-
-
-def run_in_lanes(lanes: Sequence[Lane[Item]], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
-    """Run one task for each item in whichever lane has room first; see `run_windowed`."""
     waiting: dict[ray.ObjectRef[Any], tuple[int, Item]] = {}
     submitted = [0] * len(lanes)
     queue = iter(items)

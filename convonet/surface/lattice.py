@@ -96,16 +96,6 @@ def key_step(offset: tuple[int, ...]) -> int:
     return (offset[0] << (2 * BITS)) + (offset[1] << BITS) + offset[2]
 
 
-def pack_vertex(lower: NDArray[np.int64], axis: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """Keys (N,) int64 of surface vertices from the lower points (N, 3) and axes (N,) of their edges.
-
-    Raises:
-        ValueError: if a coordinate falls outside the range (see `pack`).
-    """
-    keys: NDArray[np.int64] = (pack(lower) << 2) | axis
-    return keys
-
-
 def unpack_vertex(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lower lattice points (N, 3) int64 and axes (N,) int64 of the edges of vertex keys (N,)."""
     return unpack(keys >> 2), keys & 3

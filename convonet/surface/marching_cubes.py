@@ -50,31 +50,6 @@ class CellSurface:
         return index_faces(self.vertex_keys, self.faces)
 
 
-def extract_cells(
-    cells: NDArray[np.int64], corner_values: NDArray[np.float32] | NDArray[np.float64]
-) -> CellSurface:
-    """Surface within the given cells.
-
-    Args:
-        cells: (M, 3) int64 lower corners, in any order, each cell once.
-        corner_values: (M, 8) values at the corners, in the order of `cell_cases.CORNERS`; > 0 is inside.
-            Cells that share a corner must give the same value for it.
-
-    Returns:
-        The surface; the same bytes for any order and, joined by key, for any grouping of the cells.
-
-    Raises:
-        ValueError: if shapes disagree, a cell comes twice, or a crossed cell has a value that is not finite.
-    """
-    if cells.ndim != 2 or cells.shape[1] != 3 or corner_values.shape != (len(cells), 8):
-        raise ValueError(
-            f"need cells (M, 3) and corner values (M, 8), got {cells.shape} and {corner_values.shape}"
-        )
-    cases = np.packbits(corner_values > 0, axis=1, bitorder="little")[:, 0]
-    active = np.flatnonzero((cases != 0) & (cases != 255))
-    return _triangulate(_cell_keys(cells[active]), corner_values[active], cases[active])
-
-
 def extract_blocks(
     block_origins: NDArray[np.int64], values: NDArray[np.float32] | NDArray[np.float64]
 ) -> CellSurface:
@@ -86,10 +61,10 @@ def extract_blocks(
             Blocks that share a lattice point must give the same value for it.
 
     Returns:
-        The surface, as `extract_cells` gives it for all the blocks' cells.
+        The surface; the same bytes for any order of the blocks and, joined by key, for any grouping of them.
 
     Raises:
-        ValueError: as `extract_cells`.
+        ValueError: if shapes disagree, a cell comes twice, or a crossed cell has a value that is not finite.
     """
     side = values.shape[-1]
     if block_origins.shape != (len(values), 3) or values.shape[1:] != (side, side, side) or side < 2:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.reconstruction.parts import PartSums, SceneParts, TileParts, join_parts
 from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.report import MeshSummary
 from pipeline.reconstruction.sealed_tables import Columns
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
@@ -26,29 +27,6 @@ FEWEST_VOXELS = 24  # observed voxels of a part that is no crumb
 COLOR_NAMES = ("red", "green", "blue")
 TILES_IN_MEMORY = 64
 OWNED_BORDER, OWNED_INSIDE, FOREIGN = range(3)  # row groups of a tile's vertices, present though empty
-
-
-@dataclass(frozen=True)
-class MeshSummary:
-    """What was written.
-
-    Attributes:
-        vertices, faces: counts.
-        is_watertight: every edge had exactly two faces, of opposite direction.
-        open_edges, bad_edges: edges that had not; an observed surface has open edges at its border.
-        parts, removed_parts: connected parts in the mesh, and those left out for having too few observed voxels.
-        observed_area, guessed_area: square meters of the surface with and without points, before any trimming.
-    """
-
-    vertices: int
-    faces: int
-    is_watertight: bool
-    open_edges: int
-    bad_edges: int
-    parts: int
-    removed_parts: int
-    observed_area: float
-    guessed_area: float
 
 
 def vertices_file(tile: int) -> str:
@@ -334,8 +312,8 @@ def merge_tiles(reader: TileReader, path: Path, has_colors: bool, crs: str | Non
         bad_edges,
         reader.parts.count,
         reader.parts.removed,
-        reader.parts.observed_area * square,
-        reader.parts.guessed_area * square,
+        round(reader.parts.observed_area * square, 4),
+        round(reader.parts.guessed_area * square, 4),
     )
 
 

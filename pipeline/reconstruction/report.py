@@ -6,36 +6,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.errors import RunFileError
-from pipeline.reconstruction.manifest import sealed_json, unsealed_json
+from pipeline.reconstruction.manifest import TileCounts, sealed_json, unsealed_json
 from pipeline.reconstruction.store import RunStore
 
 REPORT = "report.json"
 
 
 @dataclass(frozen=True)
-class ReconstructReport:
-    """What a reconstruction ended with; also `RUN/report.json`.
+class MeshSummary:
+    """What was written.
 
     Attributes:
-        mesh: the file written.
-        mesh_checksum: CRC-32 of its bytes.
-        vertices, faces, is_watertight, open_edges, bad_edges: of that mesh.
-        parts, removed_parts: connected parts of the mesh, and floating parts left out as too small.
-        observed_area, guessed_area: square meters of the surface with and without scan points nearby.
-        voxel_size, spacing: meters; of the network's voxels and of the lattice of the surface.
-        point_spacing, noise: of the scan, meters; see `Granularity`.
-        tiles: tiles in the plan that could hold surface.
-        tiles_computed, tiles_kept: of their surfaces, in this run and from earlier ones.
-        fields_computed, fields_kept: likewise of the crops' fields.
-        seconds: wall time of each stage of this run.
-        peak_memory_bytes: driver, workers and Ray together, sampled ten times a second.
-        coverage: share of the scan's points that the mesh passes by within two voxels.
-        crs: coordinate reference system of the mesh, where the scan's files name one and it kept their frame.
-        notes: what the user should know, a line each.
+        vertices, faces: counts.
+        is_watertight: every edge had exactly two faces, of opposite direction.
+        open_edges, bad_edges: edges that had not; an observed surface has open edges at its border.
+        parts, removed_parts: connected parts in the mesh, and those left out for having too few observed voxels.
+        observed_area, guessed_area: square meters of the surface with and without points, before any trimming.
     """
 
-    mesh: str
-    mesh_checksum: int
     vertices: int
     faces: int
     is_watertight: bool
@@ -45,16 +33,34 @@ class ReconstructReport:
     removed_parts: int
     observed_area: float
     guessed_area: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructReport(TileCounts, MeshSummary):
+    """What a reconstruction ended with; also `RUN/report.json`.
+
+    Attributes:
+        mesh: the file written.
+        mesh_checksum: CRC-32 of its bytes.
+        voxel_size, spacing: meters; of the network's voxels and of the lattice of the surface.
+        point_spacing, noise: of the scan, meters; see `Granularity`.
+        points: of the scan.
+        tiles: tiles in the plan that could hold surface.
+        seconds: wall time of each stage of this run.
+        peak_memory_bytes: driver, workers and Ray together, sampled ten times a second.
+        coverage: share of the scan's points that the mesh passes by within two voxels.
+        crs: coordinate reference system of the mesh, where the scan's files name one and it kept their frame.
+        notes: what the user should know, a line each.
+    """
+
+    mesh: str
+    mesh_checksum: int
     voxel_size: float
     spacing: float
     point_spacing: float
     noise: float
     points: int
     tiles: int
-    tiles_computed: int
-    tiles_kept: int
-    fields_computed: int
-    fields_kept: int
     seconds: dict[str, float]
     peak_memory_bytes: int
     coverage: float

@@ -37,14 +37,13 @@ from pipeline.reconstruction.manifest import (
 )
 from pipeline.reconstruction.merge import (
     FEWEST_VOXELS,
-    MeshSummary,
     Surface,
     SurfaceChoice,
     TileReader,
     merge_tiles,
 )
 from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
-from pipeline.reconstruction.report import ReconstructReport, write_report
+from pipeline.reconstruction.report import MeshSummary, ReconstructReport, write_report
 from pipeline.reconstruction.scan_summary import check_voxel_size, scan_granularity, summarize_scan
 from pipeline.reconstruction.schedule import Schedule, is_complete, timed
 from pipeline.reconstruction.spacing import Granularity
@@ -329,15 +328,7 @@ def _report(
     return ReconstructReport(
         mesh=str(path),
         mesh_checksum=file_checksum(path),
-        vertices=merged.vertices,
-        faces=merged.faces,
-        is_watertight=merged.is_watertight,
-        open_edges=merged.open_edges,
-        bad_edges=merged.bad_edges,
-        parts=merged.parts,
-        removed_parts=merged.removed_parts,
-        observed_area=round(merged.observed_area, 4),
-        guessed_area=round(merged.guessed_area, 4),
+        **asdict(merged),
         voxel_size=plan.voxel_size,
         spacing=plan.spacing,
         point_spacing=granularity.spacing,

@@ -36,6 +36,7 @@ class AnalyticConfig:
         uses: crops drawn from one scene, each with another scan of it.
         directions_share: share of the crops whose points carry directions.
         free_turns: share of the scenes turned uniformly over SO(3); the rest stay upright.
+        quarter_turns: share of the upright ones turned by quarters; the others turn about z by any angle.
     """
 
     grid: int = 40
@@ -47,6 +48,7 @@ class AnalyticConfig:
     uses: int = 4
     directions_share: float = 0.5
     free_turns: float = 0.7
+    quarter_turns: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ class AnalyticCrops:
             if scene.up is not None and rng.random() < 0.4:
                 has_directions = False  # the sides of sheets then follow the tie's rule
             is_free = rng.random() < config.free_turns and (scene.turns_freely or has_directions)
-            turn = random_rotation(rng) if is_free else turn_about_z(rng.uniform(0, 2 * np.pi))
+            angle = rng.uniform(0, 2 * np.pi)
+            if rng.random() < config.quarter_turns:
+                angle = rng.integers(4) * np.pi / 2
+            turn = random_rotation(rng) if is_free else turn_about_z(float(angle))
             if scene.up is not None and not has_directions:
                 turn = random_rotation(rng) if rng.random() < 0.5 else turn
                 if float((turn @ scene.up) @ TIE_BREAK) < 0:

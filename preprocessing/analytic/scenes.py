@@ -1,4 +1,4 @@
-"""Families of analytic scenes, in voxels about the origin: closed solids, walls, sheets, thin things, houses.
+"""Families of analytic scenes, in voxels about the origin: closed solids, walls, vaults, sheets, thin things, houses.
 
 What nobody can know follows one rule, in these labels as in results: behind a surface seen from one side the solid
 ends after `SHEET_VOXELS`; space enclosed by seen surfaces is solid; everything else unseen is free.
@@ -133,7 +133,7 @@ def closed_object(rng: np.random.Generator) -> AnalyticScene:
     """One to five overlapping solids, seen from all around; solid inside whatever their size."""
     size = log_uniform(rng, 2.0, 70.0)
     parts: list[Solid] = [primitive(rng, size)]
-    for _ in range(int(rng.integers(0, 5))):
+    for _ in range(int(rng.integers(1, 5)) if rng.random() < 0.5 else 0):
         part = primitive(rng, size * rng.uniform(0.2, 0.8))
         parts.append(_at(part, rng.normal(0, size * 0.25, 3), random_rotation(rng)))
     solid = Union(parts)
@@ -151,7 +151,7 @@ def closed_object(rng: np.random.Generator) -> AnalyticScene:
 def walls(rng: np.random.Generator) -> AnalyticScene:
     """One to four slabs at any angle, seen from both sides: the walls, floors and boards of buildings."""
     parts: list[Solid] = []
-    base = random_rotation(rng)
+    base = random_rotation(rng) if rng.random() < 0.6 else np.eye(3, dtype=np.float32)
     thickness = log_uniform(rng, 0.5, 7.0)
     for _ in range(int(rng.integers(1, 5))):
         half = (
@@ -165,6 +165,20 @@ def walls(rng: np.random.Generator) -> AnalyticScene:
         hole = Box(cast(tuple[float, float, float], tuple(rng.uniform(2, 8, 3).tolist())))
         solid = Carved(solid, _at(hole, rng.uniform(-10, 10, 3), base))
     return AnalyticScene(solid, solid, is_cut=True)
+
+
+def round_things(rng: np.random.Generator) -> AnalyticScene:
+    """A column, pipe, dome or vault through the crop, at any angle; of hollow ones both sides are seen."""
+    radius = log_uniform(rng, 3.0, 60.0)
+    is_ball = rng.random() < 0.4
+    body: Solid = Sphere(radius) if is_ball else Cylinder(radius, 90.0)
+    if radius > 16 or rng.random() < 0.5:
+        body = Shell(body, min(log_uniform(rng, 0.6, 6.0), 0.8 * radius))
+    turn = random_rotation(rng)
+    outwards = np.array([1, 0, 0], np.float32)  # across the axis, where the crop looks at the wall
+    shift = turn @ outwards * -radius + rng.normal(0, 4, 3) if radius > 10 else rng.normal(0, 6, 3)
+    moved = _at(body, shift, turn)
+    return AnalyticScene(moved, moved, is_cut=True)
 
 
 def sheets(rng: np.random.Generator) -> AnalyticScene:
@@ -334,10 +348,11 @@ def house(rng: np.random.Generator) -> AnalyticScene:
 
 FAMILIES: tuple[tuple[float, Callable[[np.random.Generator], AnalyticScene]], ...] = (
     (0.34, closed_object),
-    (0.18, walls),
-    (0.14, sheets),
-    (0.12, thin_things),
-    (0.22, house),
+    (0.17, walls),
+    (0.10, round_things),
+    (0.13, sheets),
+    (0.10, thin_things),
+    (0.16, house),
 )
 
 

@@ -10,7 +10,7 @@ from preprocessing.analytic import AnalyticCrops, analytic_source
 from preprocessing.batches.training_batches import TrainingCrops
 from preprocessing.batches.training_crops import CropSource, training_source
 
-DATASET_SHARE = 0.35
+DATASET_SHARE = 0.4
 
 
 class MixedCrops:

@@ -49,7 +49,7 @@ class CropConfig:
 
     grid: int = 64
     window_grid: int = 40
-    whole_share: float = 0.15
+    whole_share: float = 0.3
     queries: int = 8192
     near_share: float = 0.7
     context: float = 6.0

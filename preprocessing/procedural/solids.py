@@ -339,19 +339,6 @@ def ring(
     return tuple(convex_hull(np.concatenate(pair)) for pair in itertools.pairwise(sections))
 
 
-def arch(span: float, rise: float, depth: float, thickness: float, segments: int = 8) -> Solids:
-    """Elliptic arch over the x axis from -span / 2 to span / 2, `depth` along y, as convex voussoirs."""
-    angles = np.pi * np.arange(segments + 1) / segments
-    inner = np.stack([np.cos(angles) * span / 2, np.sin(angles) * rise], axis=1)
-    outer = np.stack([np.cos(angles) * (span / 2 + thickness), np.sin(angles) * (rise + thickness)], axis=1)
-    pieces = []
-    for i in range(segments):
-        profile = np.concatenate([inner[i : i + 2], outer[i : i + 2]])
-        points = [(x, y, z) for x, z in profile for y in (-depth / 2, depth / 2)]
-        pieces.append(convex_hull(np.array(points)))
-    return tuple(pieces)
-
-
 def l_shape(size_x: float, size_y: float, size_z: float, thickness: float) -> Solids:
     """L in plan: two legs of the given thickness along the -x and -y sides, centered, standing on 0."""
     x, y = size_x / 2, size_y / 2

@@ -10,17 +10,6 @@ LARGEST_RATIO = 90  # three bytes stand for at most 264
 _PIECE = 1 << 16
 
 
-def lzf_decompress(data: bytes, size: int) -> bytes:
-    """Expand LZF data that is in memory.
-
-    Raises:
-        ValueError: if the data does not expand to exactly `size` bytes.
-    """
-    import io
-
-    return b"".join(lzf_stream(io.BytesIO(data), len(data), size))
-
-
 def lzf_stream(file: BinaryIO, packed: int, size: int) -> Iterator[bytes]:
     """Expand LZF data piece by piece, in memory of a few megabytes.
 

@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 
 from foundation.errors import SettingError
 from pipeline import reconstruct
-from pipeline.cluster import ray_session, run_windowed
+from pipeline.cluster import Lane, ray_session, run_in_lanes
 from pipeline.errors import ClusterError
 from pipeline.reconstruction import ReconstructConfig
 from preprocessing.scan_files import write_scan_ply
@@ -71,7 +71,7 @@ def test_submission_is_bounded_by_the_window() -> None:
             return double.remote(number)
 
         results = {}
-        for number, result in run_windowed(submit, range(30), window=4):
+        for number, result in run_in_lanes([Lane(submit, lambda: 4)], range(30)):
             waiting.discard(number)
             results[number] = result
     assert results == {number: 2 * number for number in range(30)}
@@ -84,7 +84,7 @@ def refuse(number: int) -> None:
 
 def test_an_error_of_a_task_is_raised_as_the_task_raised_it() -> None:
     with ray_session("local", cpus=1), pytest.raises(SettingError) as caught:
-        list(run_windowed(ray.remote(refuse).remote, [3], window=1))
+        list(run_in_lanes([Lane(ray.remote(refuse).remote, lambda: 1)], [3]))
     assert type(caught.value) is SettingError
     assert str(caught.value) == "--voxel-size 3 is refused"
 

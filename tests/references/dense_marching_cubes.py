@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convonet.surface.cell_cases import CORNERS
-from convonet.surface.marching_cubes import CellSurface, extract_cells
+from convonet.surface.marching_cubes import CellSurface, extract_blocks
 from tests.references.fields import Field
 
 
@@ -16,6 +16,14 @@ def grid_points(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.i
     """All lattice points (N, 3) of the half-open box, x-major."""
     axes = [np.arange(low[i], high[i], dtype=np.int64) for i in range(3)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+def extract_cells(cells: NDArray[np.int64], corner_values: NDArray[np.floating]) -> CellSurface:
+    """Surface within cells (M, 3), each a block of its own, from values (M, 8) in the order of `CORNERS`."""
+    values = np.empty((*corner_values.shape[:-1], 2, 2, 2), corner_values.dtype)
+    for corner, (x, y, z) in enumerate(CORNERS):
+        values[..., x, y, z] = corner_values[..., corner]
+    return extract_blocks(cells, values)
 
 
 def extract_dense(field: Field, low: NDArray[np.int64], high: NDArray[np.int64]) -> CellSurface:

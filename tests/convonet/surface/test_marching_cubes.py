@@ -10,12 +10,13 @@ from skimage.measure import marching_cubes as skimage_marching_cubes
 
 from convonet.surface import cell_cases as cases_module
 from convonet.surface.cell_cases import CORNERS, EDGES, case_loops, cell_cases, face_cycles, faces_of_edge
-from convonet.surface.lattice import HALF_RANGE, pack_vertex
-from convonet.surface.marching_cubes import MIN_FRACTION, extract_blocks, extract_cells, index_faces
+from convonet.surface.lattice import HALF_RANGE, pack
+from convonet.surface.marching_cubes import MIN_FRACTION, extract_blocks, index_faces
 from tests.references import fields
 from tests.references.dense_marching_cubes import (
     assert_closed_manifold,
     edges_not_shared_by_two,
+    extract_cells,
     extract_dense,
     grid_points,
 )
@@ -199,7 +200,7 @@ def test_zero_counts_as_outside_and_the_vertex_stays_off_the_point():
     values[0, 0] = 1.0
     values[0, 1:] = 0.0
     surface = extract_cells(np.array([[5, 6, 7]]), values)
-    assert surface.vertex_keys.tolist() == [pack_vertex(np.array([[5, 6, 7]]), a)[0] for a in range(3)]
+    assert surface.vertex_keys.tolist() == [(pack(np.array([[5, 6, 7]]))[0] << 2) + a for a in range(3)]
     np.testing.assert_allclose(surface.positions - [5, 6, 7], np.eye(3) * (1 - MIN_FRACTION), atol=1e-12)
 
 
@@ -228,7 +229,7 @@ def test_bad_input_is_refused():
         extract_cells(cells, values)
     with pytest.raises(ValueError, match="not finite"):
         extract_cells(cells[:1], np.array([[1.0, np.nan, *[-1.0] * 6]]))
-    with pytest.raises(ValueError, match="corner values"):
+    with pytest.raises(ValueError, match="block origins"):
         extract_cells(cells, values[:1])
     with pytest.raises(ValueError, match="block origins"):
         extract_blocks(cells, np.zeros((2, 3, 4, 3)))

@@ -7,10 +7,15 @@ from hypothesis import strategies as st
 
 from convonet.surface.cell_cases import CORNERS
 from convonet.surface.lattice import HALF_RANGE, pack, unpack
-from convonet.surface.marching_cubes import extract_blocks, extract_cells
+from convonet.surface.marching_cubes import extract_blocks
 from convonet.surface.mise import MiseConfig, SampledField, refine
 from tests.references import fields
-from tests.references.dense_marching_cubes import assert_closed_manifold, extract_dense, grid_points
+from tests.references.dense_marching_cubes import (
+    assert_closed_manifold,
+    extract_cells,
+    extract_dense,
+    grid_points,
+)
 from tests.references.naive_mise import naive_refine
 
 ORIGIN = np.zeros(3, np.int64)

@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.reconstruction.merge import (
-    MeshSummary,
     Surface,
     SurfaceChoice,
     TileReader,
@@ -19,6 +18,7 @@ from pipeline.reconstruction.merge import (
 )
 from pipeline.reconstruction.parts import tile_parts
 from pipeline.reconstruction.plan import ScenePlan
+from pipeline.reconstruction.report import MeshSummary
 from pipeline.reconstruction.store import RunStore
 from pipeline.reconstruction.support import VertexSupport
 from pipeline.reconstruction.tile_surface import TileSurface, owner_of

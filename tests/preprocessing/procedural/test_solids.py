@@ -9,7 +9,6 @@ from hypothesis.strategies import integers, sampled_from
 from preprocessing.occupancy_labels import label_mesh
 from preprocessing.procedural.solids import (
     Scene,
-    arch,
     block,
     bounds_of,
     box,
@@ -46,7 +45,6 @@ CONVEX = {
 UNIONS = {
     "ring": ring(0.5, 0.1),
     "part of a ring": ring(0.5, 0.1, start=0.2, turn=0.4),
-    "arch": arch(1.0, 0.5, 0.3, 0.15),
     "L": l_shape(0.6, 0.5, 0.4, 0.1),
     "touching boxes": (box((0, 0, 0), (1, 1, 1)), box((1, 0, 0), (2, 1, 1)), box((0, 0, 1), (1, 1, 2))),
     "touching after a turn": placed(

@@ -1,8 +1,14 @@
 """LZF by hand-made streams."""
 
+import io
+
 import pytest
 
-from preprocessing.scan_files.lzf import lzf_decompress
+from preprocessing.scan_files.lzf import lzf_stream
+
+
+def lzf_decompress(data: bytes, size: int) -> bytes:
+    return b"".join(lzf_stream(io.BytesIO(data), len(data), size))
 
 
 def test_literals() -> None:
