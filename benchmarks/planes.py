@@ -3,20 +3,27 @@
     python -m benchmarks.planes [--model NAME|FILE] [--quick] [--directions] [--threshold 0.5] [--json FILE]
 
 Slabs 5 voxels thick with points on both faces, at random phase to the voxels: normals along an axis, turned about z
-by 10, 22 and 37 degrees, of roofs of 8, 20, 30 and 42 degrees, and of any direction. Spheres and cylinders of radius
-3 to 60 voxels, solid with points on the outside, and as shells 5 voxels thick with points on both sides. The field of
-a reconstruction, fitted to the points and interpolated on its lattice, is followed along the exact normal at places
-within 12 voxels of the middle of a crop that holds the whole receptive field. Prints JSON, in voxels: root mean square,
-bias (positive: outwards) and largest distance of the crossing from inside to outside nearest to the surface, the share
-of the places that have none within 1.5 voxels ("lost"), and the same of the network alone. With `--directions` the
-network is told the free side of every point, as by a scan with stations or normals. Exit code 1 if a bound is missed.
+by 10, 22 and 37 degrees, of roofs of 8, 20, 30 and 42 degrees, and of any direction; and hollow balls and pipes of
+radius 12 to 60 voxels whose walls are as thick. The field of a reconstruction's finest level, fitted to the points and
+interpolated on its lattice, is followed along the exact normal at places within 12 voxels of the middle of a crop that
+holds the whole receptive field. Prints JSON, in voxels: root mean square, bias (positive: outwards) and largest
+distance of the crossing from inside to outside nearest to the surface, the share of the places that have none within
+1.5 voxels ("lost"), and the same of the network alone.
+
+Closed balls and cylinders of radius 3 to 60 voxels, with points on the outside, are reconstructed whole: the pyramid
+decides which side is solid. Measured are the vertices of the mesh; lost are places without one within 1.5 voxels.
+
+With `--directions` the network is told the free side of every point, as by a scan with stations or normals. Exit code 1
+if a bound is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,23 +31,30 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from benchmarks.machine import machine, tell
+from benchmarks.probe_solids import EDGE_VOXELS, ProbeSolid
 from benchmarks.probe_surfaces import (
     FEET_RADIUS,
     Probe,
     ProbeSurface,
-    cylinder,
+    pipe,
     random_direction,
     slab,
-    sphere,
+    sphere_shell,
 )
 from convonet import DEFAULT_MODEL
 from convonet.crop_network import CropNetwork
 from convonet.weights import load_network
+from pipeline.cluster import ray_session
+from pipeline.reconstruction import reconstruct
 from pipeline.reconstruction.config import ReconstructConfig
 from pipeline.reconstruction.crop_field import CropField, CropPoints, LatticeField
 from pipeline.reconstruction.plan import ScenePlan, make_plan
+from preprocessing.meshes.files import read_mesh
+from preprocessing.rotations import random_rotation
+from preprocessing.scan_files import write_scan_ply
 
 SEARCH = 1.5  # voxels to both sides of the exact surface
 STEP = 0.125  # voxels between the places where a normal is followed; crossings are interpolated between them
@@ -73,7 +87,7 @@ class Row:
         crops, feet: how many were measured.
         rms, bias, largest: of the crossings found.
         lost: share of the feet without a crossing.
-        network_rms, network_bias, network_lost: of the network's own field.
+        network_rms, network_bias, network_lost: of the network's own field; None of a whole reconstruction.
         rms_bound: what `rms` must not exceed.
         lost_bound: what `lost` must not exceed.
     """
@@ -87,9 +101,9 @@ class Row:
     bias: float
     largest: float
     lost: float
-    network_rms: float
-    network_bias: float
-    network_lost: float
+    network_rms: float | None
+    network_bias: float | None
+    network_lost: float | None
     rms_bound: float
     lost_bound: float
 
@@ -185,13 +199,20 @@ def slabs(rng: Rng, repeats: int) -> Iterator[list[ProbeSurface]]:
     yield named("any", [random_direction(rng) for _ in range(6 * repeats)])
 
 
-def curved(rng: Rng, repeats: int) -> Iterator[list[ProbeSurface]]:
-    """Solid spheres and cylinders, and their shells, each turned at random."""
-    for kind, make in (("sphere", sphere), ("cylinder", cylinder)):
-        for wall, radii in ((None, RADII), (WALL, SHELL_RADII)):
-            for radius in radii:
-                name = f"{kind}{'' if wall is None else ' shell'} of radius {radius:g}"
-                yield [make(name, radius, wall, random_direction(rng)) for _ in range(2 * repeats)]
+def shells(rng: Rng, repeats: int) -> Iterator[list[ProbeSurface]]:
+    """Hollow balls and pipes of each radius, turned at random."""
+    for kind, make in (("hollow ball", sphere_shell), ("pipe", pipe)):
+        for radius in SHELL_RADII:
+            name = f"{kind} of radius {radius:g}"
+            yield [make(name, radius, WALL, random_direction(rng)) for _ in range(2 * repeats)]
+
+
+def solids() -> Iterator[ProbeSolid]:
+    """Closed balls and cylinders of each radius."""
+    for radius in RADII:
+        yield ProbeSolid(f"ball of radius {radius:g}", radius)
+    for radius in RADII:
+        yield ProbeSolid(f"cylinder of radius {radius:g}", radius, max(radius, 2 * EDGE_VOXELS))
 
 
 def measure(
@@ -217,27 +238,71 @@ def measure(
         ],
         axis=1,
     )
-    kept, own = (row[np.isfinite(row)] if np.isfinite(row).any() else np.array([np.inf]) for row in found)
-    row = Row(
-        surface=surfaces[0].name,
-        density=density,
-        noise=noise,
-        crops=len(surfaces),
-        feet=found.shape[1],
-        rms=round(float(np.sqrt((kept**2).mean())), 4),
-        bias=round(float(kept.mean()), 4),
-        largest=round(float(np.abs(kept).max()), 4),
-        lost=round(float(np.isnan(found[0]).mean()), 5),
-        network_rms=round(float(np.sqrt((own**2).mean())), 4),
-        network_bias=round(float(own.mean()), 4),
-        network_lost=round(float(np.isnan(found[1]).mean()), 5),
-        rms_bound=bounds[0],
-        lost_bound=bounds[1],
+    fitted, own = (row[np.isfinite(row)] if np.isfinite(row).any() else np.array([np.inf]) for row in found)
+    return _told(
+        Row(
+            surface=surfaces[0].name,
+            density=density,
+            noise=noise,
+            crops=len(surfaces),
+            feet=found.shape[1],
+            **_figures(fitted),
+            lost=round(float(np.isnan(found[0]).mean()), 5),
+            network_rms=_figures(own)["rms"],
+            network_bias=_figures(own)["bias"],
+            network_lost=round(float(np.isnan(found[1]).mean()), 5),
+            rms_bound=bounds[0],
+            lost_bound=bounds[1],
+        )
     )
+
+
+def measure_solid(
+    model: str, threshold: float, solid: ProbeSolid, has_directions: bool, rng: Rng, folder: Path
+) -> Row:
+    """One row: a closed solid, turned at random, reconstructed whole."""
+    points, normals = solid.sample(CURVED_DENSITY, rng)
+    turn, shift = random_rotation(rng).astype(np.float64), rng.uniform(0, 4, 3)
+    scan = (points + rng.normal(0, CURVED_NOISE, points.shape)) @ turn.T + shift
+    write_scan_ply(folder / "scan.ply", scan, normals @ turn.T if has_directions else None)
+    config = ReconstructConfig(model=model, voxel_size=1.0, threshold=threshold)
+    reconstruct(folder / "scan.ply", folder / "run", config, show_progress=False)
+    vertices = (read_mesh(folder / "run" / "mesh.ply").vertices - shift) @ turn
+    shutil.rmtree(folder / "run")
+    places = solid.sample(1.0, rng)[0]
+    places = places[solid.is_measured(places)]
+    nearest = cKDTree(vertices).query(places)[0]
+    return _told(
+        Row(
+            surface=solid.name,
+            density=CURVED_DENSITY,
+            noise=CURVED_NOISE,
+            crops=1,
+            feet=len(places),
+            **_figures(solid.distance(vertices[solid.is_measured(vertices)])),
+            lost=round(float((nearest > SEARCH).mean()), 5),
+            network_rms=None,
+            network_bias=None,
+            network_lost=None,
+            rms_bound=CURVED_BOUND,
+            lost_bound=0.0,
+        )
+    )
+
+
+def _figures(distances: Floats) -> dict[str, float]:
+    return {
+        "rms": round(float(np.sqrt((distances**2).mean())), 4),
+        "bias": round(float(distances.mean()), 4),
+        "largest": round(float(np.abs(distances).max()), 4),
+    }
+
+
+def _told(row: Row) -> Row:
+    network = "" if row.network_rms is None else f"network {row.network_rms:6.3f} {row.network_bias:+6.3f}  "
     print(
-        f"{row.surface:32} {density:4g} a face, noise {noise:4g}: rms {row.rms:6.3f} bias {row.bias:+6.3f} "
-        f"lost {row.lost:6.1%} network {row.network_rms:6.3f} {row.network_bias:+6.3f} {row.network_lost:6.1%}  "
-        f"{'pass' if row.passed else 'FAIL'}",
+        f"{row.surface:28} {row.density:4g} a face, noise {row.noise:4g}: rms {row.rms:6.3f} bias {row.bias:+6.3f} "
+        f"lost {row.lost:6.1%} {network}{'pass' if row.passed else 'FAIL'}",
         file=sys.stderr,
         flush=True,
     )
@@ -268,9 +333,14 @@ def main() -> None:
             for density in DENSITIES:
                 bounds = (RMS_BOUND, 0.0) if density >= 4 else (SPARSE_BOUND, 1.0)
                 rows.append(measure(*subject, surfaces, density, noise, bounds, given.directions, rng))
-    for surfaces in curved(rng, repeats):
-        bounds = (CURVED_BOUND, 0.0)
+    bounds = (CURVED_BOUND, 0.0)
+    for surfaces in shells(rng, repeats):
         rows.append(measure(*subject, surfaces, CURVED_DENSITY, CURVED_NOISE, bounds, given.directions, rng))
+    with tempfile.TemporaryDirectory() as folder, ray_session("auto"):
+        for solid in solids():
+            rows.append(
+                measure_solid(given.model, given.threshold, solid, given.directions, rng, Path(folder))
+            )
     passed = sum(row.passed for row in rows)
     print(f"{passed} of {len(rows)} rows pass", file=sys.stderr)
     report = {

@@ -1,4 +1,4 @@
-"""Slabs, spheres and cylinders as points, and the places of their exact surface where a field is asked."""
+"""Slabs, hollow balls and pipes as points, and the places of their exact surface where a field is asked."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def slab(name: str, normal: Floats, thickness: float = 5.0) -> ProbeSurface:
     return ProbeSurface(name, sample)
 
 
-def sphere(name: str, radius: float, wall: float | None, normal: Floats) -> ProbeSurface:
-    """A ball, solid or a shell `wall` thick; the middle is the point of its outside in direction `normal`."""
+def sphere_shell(name: str, radius: float, wall: float, normal: Floats) -> ProbeSurface:
+    """A hollow ball; the middle is the point of its outside in direction `normal`."""
 
     def sample(density: float, reach: float, rng: Rng) -> tuple[Floats, Floats]:
         return _layers(radius, wall, normal, density, rng, lambda r: 4 * np.pi * r**2, _directions)
@@ -81,8 +81,8 @@ def sphere(name: str, radius: float, wall: float | None, normal: Floats) -> Prob
     return ProbeSurface(name, sample)
 
 
-def cylinder(name: str, radius: float, wall: float | None, normal: Floats) -> ProbeSurface:
-    """A cylinder without ends, solid or a pipe `wall` thick; the middle is on its outside, `normal` there."""
+def pipe(name: str, radius: float, wall: float, normal: Floats) -> ProbeSurface:
+    """A pipe without ends; the middle is on its outside, `normal` there."""
     across, axis = _tangents(normal)
 
     def sample(density: float, reach: float, rng: Rng) -> tuple[Floats, Floats]:
@@ -107,17 +107,16 @@ def random_direction(rng: Rng) -> Floats:
 
 def _layers(
     radius: float,
-    wall: float | None,
+    wall: float,
     normal: Floats,
     density: float,
     rng: Rng,
     area: Callable[[float], float],
     directions: Callable[[int, Rng], Floats],
 ) -> tuple[Floats, Floats]:
-    """Outside, and the inside of a shell, whose normals point to the center."""
-    layers = [(radius, 1.0)] + ([(radius - wall, -1.0)] if wall is not None else [])
+    """Outside and inside of a shell; the normals inside point to the center."""
     points, normals = [], []
-    for r, sign in layers:
+    for r, sign in ((radius, 1.0), (radius - wall, -1.0)):
         outward = directions(rng.poisson(density * area(r)), rng)
         points.append(r * outward - radius * normal)
         normals.append(sign * outward)
