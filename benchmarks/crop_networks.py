@@ -23,60 +23,18 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import machine, tell
+from benchmarks.short_training import CPU, held_out_batches, quality, train
 from convonet.crop_network import CropNetwork
 from convonet.precision import network_precision
 from convonet.registry import preset
-from convonet.training import (
-    Criterion,
-    CropBatch,
-    CropObjective,
-    TrainingConfig,
-    TrainingState,
-    batch_logits,
-    train_step,
-)
+from convonet.training import CropObjective, TrainingConfig
 from preprocessing.analytic import AnalyticConfig, AnalyticCrops
 
 NETWORKS = ("volume", "crop_3plane", "crop_combine")
-CPU = torch.device("cpu")
 CROPS = AnalyticConfig(queries=3072)
-HELD_OUT_SEED = 1_000_000
 BLEND = 4  # voxels that reconstruction asks beyond a tile
 POINTS_PER_AREA = 9.0  # on a square voxel of surface
 TILE_QUERIES = 400_000
-
-
-def train(name: str, config: TrainingConfig) -> tuple[CropNetwork, list[float]]:
-    """A network with the running average of its weights, and the seconds of each step without its batch."""
-    torch.manual_seed(config.seed)
-    network = preset(name).build()
-    assert isinstance(network, CropNetwork)
-    state, source, objective = (
-        TrainingState.fresh(network, config),
-        AnalyticCrops(CROPS, config.seed),
-        CropObjective(),
-    )
-    seconds = []
-    for step in range(config.steps):
-        batch = objective.load(source.batch(step, config.batch_size), CPU)
-        started = time.perf_counter()
-        train_step(Criterion(network, objective), state, batch, config)
-        seconds.append(time.perf_counter() - started)
-    network.load_state_dict(state.averaged)
-    return network.eval().requires_grad_(False), seconds
-
-
-def quality(network: CropNetwork, batches: list[CropBatch]) -> dict[str, float]:
-    """IoU, and mean error of the distance in voxels, over the queries of held-out crops."""
-    objective = CropObjective()
-    with torch.no_grad():
-        logits = torch.cat([batch_logits(network, batch) for batch in batches])
-    distances = torch.cat([batch.distances for batch in batches])
-    inside, predicted = distances < 0, logits > 0
-    limit = objective.truncation
-    error = (-logits / objective.logits_per_voxel).clamp(-limit, limit) - distances.clamp(-limit, limit)
-    iou = (inside & predicted).sum() / (inside | predicted).sum().clamp_min(1)
-    return {"iou": float(iou), "distance_error_voxels": float(error.abs().mean())}
 
 
 def tile_cost(name: str, threads: int) -> dict[str, Any]:
@@ -158,11 +116,12 @@ def main() -> None:
         batch_size=options.batch_size,
         warmup_steps=min(100, options.steps),
     )
-    source, load = AnalyticCrops(CROPS, HELD_OUT_SEED), CropObjective().load
-    held_out = [load(source.batch(number, options.batch_size), CPU) for number in range(options.held_out)]
+    held_out = held_out_batches(CROPS, options.held_out, options.batch_size)
     figures: dict[str, Any] = {}
     for name in options.networks:
-        network, seconds = train(name, config)
+        torch.manual_seed(config.seed)
+        source = AnalyticCrops(CROPS, config.seed)
+        network, seconds = train(preset(name).build(), source, CropObjective(), config)
         figures[name] = {
             "parameters": sum(value.numel() for value in network.parameters()),
             "training_step_s": float(np.median(seconds)),
