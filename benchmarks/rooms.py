@@ -32,14 +32,14 @@ VOXEL = 1 / 64  # the paper's grid of 64 voxels
 BARS = {"iou": 0.75, "sampled_f_score": 0.90, "normal_consistency": 0.88}
 
 
-def measure(room: int, out: Path, model: str, threshold: float) -> dict[str, float]:
+def measure(room: int, out: Path, model: str, threshold: float | None) -> dict[str, float]:
     """Reconstruct and evaluate one room."""
     seed = FIRST_SEED + room
     vertices, faces = synthetic_room(seed).mesh()
     rng = np.random.default_rng([seed, 1])
     points, _ = sample_surface(vertices, faces, POINTS, rng)
     points = points + rng.normal(0, NOISE, points.shape)
-    folder = out / f"room-{room:02d}-{threshold:g}"
+    folder = out / f"room-{room:02d}-{threshold or 'default'}"
     folder.mkdir(parents=True, exist_ok=True)
     write_scan_ply(folder / "scan.ply", points)
     write_mesh(folder / "truth.ply", vertices, faces)
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/rooms"))
     parser.add_argument("--model", default="volume-default")
     parser.add_argument("--rooms", type=int, default=20)
-    parser.add_argument("--threshold", type=float, default=ReconstructConfig.threshold)
+    parser.add_argument("--threshold", type=float, help="by default the network's own")
     given = parser.parse_args()
     with ray_session("auto"):
         rooms = [measure(room, given.out, given.model, given.threshold) for room in range(given.rooms)]
