@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,8 +10,8 @@ import torch
 
 from convonet.layers.pieces import piece_threads
 from pipeline.reconstruction.crop_field import network_on
-from pipeline.reconstruction.schedule import RunTasks
-from pipeline.reconstruction.stages import TileJob, TileRecord
+from pipeline.reconstruction.schedule import RunTasks, Work
+from pipeline.reconstruction.stages import TileJob
 
 
 @contextmanager
@@ -31,8 +31,6 @@ def tasks_here(model: str, device: str) -> Iterator[RunTasks]:
         network_on.cache_clear()
 
 
-def _run(
-    work: Callable[[TileJob, Any], TileRecord], job: TileJob, items: Sequence[Any], title: str
-) -> Iterator[TileRecord]:
+def _run(work: Work, job: TileJob, items: Sequence[Any], title: str) -> Iterator[bool]:
     for item in items:
         yield work(job, item)

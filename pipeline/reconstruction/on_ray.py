@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,8 @@ import ray
 from pipeline.cluster import device_lanes, run_in_lanes
 from pipeline.errors import ClusterError
 from pipeline.progress import Progress
-from pipeline.reconstruction.stages import TileJob, TileRecord, surface_tile
+from pipeline.reconstruction.schedule import Work
+from pipeline.reconstruction.stages import TileJob, surface_tile
 from pipeline.reconstruction.tile_memory import tile_memory
 
 GPUS_PER_TILE = 0.5
@@ -28,10 +29,8 @@ class TasksOnRay:
 
     show_progress: bool
 
-    def __call__(
-        self, work: Callable[[TileJob, Any], TileRecord], job: TileJob, items: Sequence[Any], title: str
-    ) -> Iterator[TileRecord]:
-        """Records of the items as they come.
+    def __call__(self, work: Work, job: TileJob, items: Sequence[Any], title: str) -> Iterator[bool]:
+        """What the tasks of the items return, as they come.
 
         Raises:
             ClusterError: if workers kept dying.
@@ -41,11 +40,9 @@ class TasksOnRay:
         lanes = device_lanes(_on_device, device, GPUS_PER_TILE, memory, TASK_RETRIES, work, ray.put(job))
         with Progress(title, len(items), "tile", is_shown=self.show_progress) as progress:
             try:
-                for _, record in run_in_lanes(lanes, items):
+                for _, was_finished in run_in_lanes(lanes, items):
                     progress.update()
-                    yield record
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
+                    yield was_finished
             except ray.exceptions.RayError as error:
                 raise ClusterError(
                     f"workers kept dying while computing {title} ({type(error).__name__}); finished tiles are kept: "
@@ -53,7 +50,5 @@ class TasksOnRay:
                 ) from error
 
 
-def _on_device(
-    device: str, work: Callable[[TileJob, Any], TileRecord], job: TileJob, item: Any
-) -> TileRecord:
+def _on_device(device: str, work: Work, job: TileJob, item: Any) -> bool:
     return work(replace(job, device=device), item)

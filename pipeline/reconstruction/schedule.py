@@ -17,14 +17,15 @@ from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.stages import (
     SurfaceRequest,
     TileJob,
-    TileRecord,
     level_tile,
     sample_tile,
     surface_tile,
 )
 
-# Work on a tile, what all tiles share, the tiles, and a title for people, to the records of the tiles.
-RunTasks = Callable[[Callable[[TileJob, Any], TileRecord], TileJob, Sequence[Any], str], Iterable[TileRecord]]
+# What all tiles share, and a tile, to whether that was finished already.
+Work = Callable[[TileJob, Any], bool]
+# Work, what all tiles share, the tiles, and a title for people, to the answers of the tiles.
+RunTasks = Callable[[Work, TileJob, Sequence[Any], str], Iterable[bool]]
 
 
 class timed:  # noqa: N801 (reads as a statement)
@@ -116,11 +117,9 @@ class Schedule:
                 self.job = replace(self.job, believable_levels=self.job.believable_levels | {level})
         return below
 
-    def _each(
-        self, work: Callable[[TileJob, Any], TileRecord], items: Sequence[Any], title: str
-    ) -> tuple[int, int]:
+    def _each(self, work: Work, items: Sequence[Any], title: str) -> tuple[int, int]:
         """Run one task for each item; returns how many computed theirs and how many found it finished."""
-        kept = sum(record.was_finished for record in self.run_tasks(work, self.job, items, title))
+        kept = sum(self.run_tasks(work, self.job, items, title))
         return len(items) - kept, kept
 
 

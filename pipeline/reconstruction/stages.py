@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -90,43 +89,14 @@ class SurfaceRequest:
     fields: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class TileRecord:
-    """What a task returns: small numbers only.
-
-    Attributes:
-        tile: which tile.
-        was_finished: whether its file was there already.
-        seconds: time spent.
-        peak_memory_bytes: largest resident size of the worker process so far.
-    """
-
-    tile: int
-    was_finished: bool
-    seconds: float
-    peak_memory_bytes: int
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far."""
-    info = psutil.Process().memory_info()
-    if hasattr(info, "peak_wset"):
-        return int(info.peak_wset)
-    import resource
-
-    return max(int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024, int(info.rss))
-
-
-def sample_tile(job: TileJob, tile: int) -> TileRecord:
-    """Encode a tile's crop, refine its field, write it. Does nothing if the file is there already."""
+def sample_tile(job: TileJob, tile: int) -> bool:
+    """Encode a tile's crop, refine its field, write it. Does nothing if the file is there already; returns whether."""
     started = time.monotonic()
-    store, plan = job.store, job.plan
-    name = field_file(tile)
-    was_finished = store.exists(name)
-    if not was_finished:
-        sampled = _sample(job, tile)
-        write_field(store, plan, tile, sampled, time.monotonic() - started)
-    return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
+    if job.store.exists(field_file(tile)):
+        return True
+    sampled = _sample(job, tile)
+    write_field(job.store, job.plan, tile, sampled, time.monotonic() - started)
+    return False
 
 
 def _sample(job: TileJob, tile: int) -> SampledField | None:
@@ -169,30 +139,30 @@ def _crop_points(job: TileJob, plan: ScenePlan, tile: int, reach: float) -> Crop
     return CropPoints(positions, directions) if near.all(axis=1).any() else None
 
 
-def level_tile(job: TileJob, place: tuple[int, int]) -> TileRecord:
-    """Compute one tile (level, tile) of a coarser level. Does nothing if the file is there already."""
+def level_tile(job: TileJob, place: tuple[int, int]) -> bool:
+    """Compute one tile (level, tile) of a coarser level; see `sample_tile`."""
     started = time.monotonic()
     level, tile = place
+    if job.store.exists(level_file(level, tile)):
+        return True
     plan = job.plans[level]
-    was_finished = job.store.exists(level_file(level, tile))
-    if not was_finished:
-        coarse = _coarse_block(job, level, tile)
-        points = _crop_points(job, plan, tile, reach=_reach(plan, coarse))
-        network, device = network_on(job.model, job.device)
-        thinned = (points or NO_POINTS).thinned(plan.cells_per_voxel)
-        crop = CropField(network, device, plan, tile, thinned, coarse)
-        first, last = grid_box(plan, tile)
-        shape = tuple((last - first + 1).tolist())
-        values = np.empty(shape, np.float32)
-        corners = np.stack(np.meshgrid(*map(np.arange, shape[1:]), indexing="ij"), axis=-1).reshape(-1, 2)
-        for x in range(shape[0]):  # slab by slab, so that memory stays that of a slab
-            slab = np.column_stack([np.full(len(corners), x), corners]) + first
-            values[x] = crop.at(slab.astype(np.float64)).reshape(shape[1:])
-        below = tiles_below(job.plans[level - 1], plan, tile, values)
-        found = LevelFacts(below, *buried_points(plan, tile, values, thinned.positions))
-        kept = values if (values > 0).any() else None
-        write_level_tile(job.store, plan, tile, kept, found, time.monotonic() - started)
-    return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
+    coarse = _coarse_block(job, level, tile)
+    points = _crop_points(job, plan, tile, reach=_reach(plan, coarse))
+    network, device = network_on(job.model, job.device)
+    thinned = (points or NO_POINTS).thinned(plan.cells_per_voxel)
+    crop = CropField(network, device, plan, tile, thinned, coarse)
+    first, last = grid_box(plan, tile)
+    shape = tuple((last - first + 1).tolist())
+    values = np.empty(shape, np.float32)
+    corners = np.stack(np.meshgrid(*map(np.arange, shape[1:]), indexing="ij"), axis=-1).reshape(-1, 2)
+    for x in range(shape[0]):  # slab by slab, so that memory stays that of a slab
+        slab = np.column_stack([np.full(len(corners), x), corners]) + first
+        values[x] = crop.at(slab.astype(np.float64)).reshape(shape[1:])
+    below = tiles_below(job.plans[level - 1], plan, tile, values)
+    found = LevelFacts(below, *buried_points(plan, tile, values, thinned.positions))
+    kept = values if (values > 0).any() else None
+    write_level_tile(job.store, plan, tile, kept, found, time.monotonic() - started)
+    return False
 
 
 def _reach(plan: ScenePlan, coarse: CoarseBlock | None) -> float:
@@ -216,18 +186,18 @@ def load_fields(job: TileJob, request: SurfaceRequest) -> dict[int, SampledField
     return fields
 
 
-def surface_tile(job: TileJob, request: SurfaceRequest) -> TileRecord:
-    """Blend, extract and write one tile's surface. Does nothing if the file is there already."""
+def surface_tile(job: TileJob, request: SurfaceRequest) -> bool:
+    """Blend, extract and write one tile's surface; see `sample_tile`."""
     started = time.monotonic()
     tile = request.tile
-    was_finished = job.store.exists(vertices_file(tile))
-    if not was_finished:
-        surface = tile_surface(job.plan, tile, load_fields(job, request))
-        support = vertex_support(job, tile, surface.positions)
-        facts = {"seconds": time.monotonic() - started}
-        parts = tile_parts(surface, support, job.plan.cells_per_voxel, job.trim_voxels)
-        write_tile(job.store, tile, surface, support, parts, facts)
-    return TileRecord(tile, was_finished, time.monotonic() - started, peak_memory_bytes())
+    if job.store.exists(vertices_file(tile)):
+        return True
+    surface = tile_surface(job.plan, tile, load_fields(job, request))
+    support = vertex_support(job, tile, surface.positions)
+    facts = {"seconds": time.monotonic() - started}
+    parts = tile_parts(surface, support, job.plan.cells_per_voxel, job.trim_voxels)
+    write_tile(job.store, tile, surface, support, parts, facts)
+    return False
 
 
 def vertex_support(job: TileJob, tile: int, positions: NDArray[np.float64]) -> VertexSupport:
