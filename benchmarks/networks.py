@@ -26,7 +26,8 @@ from torch.nn import functional as F
 from benchmarks.machine import machine, tell
 from convonet import DEFAULT_MODEL
 from convonet.layers.point_encoder import SHEET_VOXELS, PointHints
-from convonet.layers.scatter import cell_max, cell_mean, occupied_cells
+from convonet.layers.pooling import OccupiedVoxels
+from convonet.layers.scatter import pool_cells
 from convonet.precision import cpu_has_bf16_units, network_precision
 from convonet.training import Criterion, CropBatch, CropObjective, TrainingConfig, TrainingState, train_step
 from convonet.volume import VolumeNetwork, VolumeNetworkConfig
@@ -296,7 +297,7 @@ def scatter_figures(repeats: int) -> dict[str, Any]:
     features = torch.randn(count, channels, generator=generator)
     # As crowded as a room: on average about two points to an occupied cell.
     flat = torch.randint(16_277, (count,), generator=generator) * (cells // 16_277)
-    occupied = occupied_cells(flat)
+    occupied = OccupiedVoxels.of_cells(flat)
     index = flat[:, None].expand(-1, channels)
 
     def dense_mean(values: Tensor) -> Tensor:
@@ -313,12 +314,12 @@ def scatter_figures(repeats: int) -> dict[str, Any]:
 
     ways: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
         "mean": {
-            "compact": lambda values: cell_mean(values, occupied),
+            "compact": lambda values: pool_cells(values, occupied, "mean"),
             "scatter_reduce": reduce_with("mean"),
             "index_add": dense_mean,
         },
         "max": {
-            "compact": lambda values: cell_max(values, occupied),
+            "compact": lambda values: pool_cells(values, occupied, "max"),
             "scatter_reduce": reduce_with("amax"),
         },
     }
@@ -327,8 +328,12 @@ def scatter_figures(repeats: int) -> dict[str, Any]:
     except ImportError:
         torch_scatter = None
     if torch_scatter is not None:
-        ways["mean"]["compact_torch_scatter"] = lambda values: cell_mean(values, occupied, "torch_scatter")
-        ways["max"]["compact_torch_scatter"] = lambda values: cell_max(values, occupied, "torch_scatter")
+        ways["mean"]["compact_torch_scatter"] = lambda values: pool_cells(
+            values, occupied, "mean", "torch_scatter"
+        )
+        ways["max"]["compact_torch_scatter"] = lambda values: pool_cells(
+            values, occupied, "max", "torch_scatter"
+        )
         for name in ways:
             ways[name]["torch_scatter"] = lambda values, name=name: torch_scatter.scatter(
                 values, flat, 0, dim_size=cells, reduce=name
@@ -338,7 +343,7 @@ def scatter_figures(repeats: int) -> dict[str, Any]:
         values = features.clone().requires_grad_(True)
         return lambda: torch.autograd.grad(reduce(values).sum(), values)
 
-    unique_s = best_in_turn(repeats, {"unique": lambda: occupied_cells(flat)})["unique"]
+    unique_s = best_in_turn(repeats, {"unique": lambda: OccupiedVoxels.of_cells(flat)})["unique"]
     figures: dict[str, Any] = {"occupied": len(occupied.flat_index), "unique_once_ms": 1000 * unique_s}
     for name, reductions in ways.items():
         expected = reductions["compact"](features)

@@ -12,7 +12,7 @@ from convonet.conv_onet.coordinates import AXES, Projection
 from convonet.conv_onet.unet2d import UNet2D
 from convonet.conv_onet.unet3d import UNet3DGroupNorm
 from convonet.layers.pooling import OccupiedVoxels
-from convonet.layers.scatter import Backend, cell_mean
+from convonet.layers.scatter import Backend, pool_cells
 
 Grids = dict[Projection, Tensor]
 
@@ -56,7 +56,7 @@ class FeatureGrids(nn.Module):
     def __init__(self, channels: int, sizes: GridSizes, backend: Backend = "torch") -> None:
         super().__init__()
         self.sizes = sizes
-        self.backend = backend
+        self.backend: Backend = backend
         has_planes = any(projection != "grid" for projection in sizes.projections)
         has_volume = "grid" in sizes.projections
         self.unet2d = (
@@ -91,7 +91,7 @@ class FeatureGrids(nn.Module):
         grids: Grids = {}
         for projection in self.sizes.projections:
             side = self.sizes.resolution(projection) if resolution is None else resolution
-            pooled = cell_mean(features, cells[projection], self.backend)
+            pooled = pool_cells(features, cells[projection], "mean", self.backend)
             shape = (batch_size, *(len(AXES[projection]) * [side]))
             grid = dense_grid(pooled, cells[projection].flat_index, shape)
             unet = self.unet3d if projection == "grid" else self.unet2d

@@ -19,7 +19,7 @@ from convonet.conv_onet.coordinates import (
 )
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids
 from convonet.layers.pooled_trunk import LocalPoolTrunk
-from convonet.layers.scatter import occupied_cells
+from convonet.layers.pooling import OccupiedVoxels
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class PatchLocalPoolPointnet(nn.Module):
         ).all(dim=0)
         kept = inside.flatten()
         cells = {
-            name: occupied_cells(flat_cell_index(crops.index[name], crops.resolution, name)[kept])
+            name: OccupiedVoxels.of_cells(flat_cell_index(crops.index[name], crops.resolution, name)[kept])
             for name in projections
         }
         positions = crops.points

@@ -8,7 +8,6 @@ from convonet.conv_onet.coordinates import Projection, cell_index, flat_cell_ind
 from convonet.conv_onet.feature_grids import FeatureGrids, Grids, GridSizes
 from convonet.layers.pooled_trunk import LocalPoolTrunk
 from convonet.layers.pooling import OccupiedVoxels
-from convonet.layers.scatter import occupied_cells
 
 
 class LocalPoolPointnet(nn.Module):
@@ -45,5 +44,5 @@ def object_cells(points: Tensor, sizes: GridSizes, padding: float) -> dict[Proje
     for projection in sizes.projections:
         resolution = sizes.resolution(projection)
         index = cell_index(normalize_coordinate(points, projection, padding), resolution)
-        found[projection] = occupied_cells(flat_cell_index(index, resolution, projection))
+        found[projection] = OccupiedVoxels.of_cells(flat_cell_index(index, resolution, projection))
     return found

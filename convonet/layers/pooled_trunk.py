@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from convonet.layers.pooling import OccupiedVoxels
 from convonet.layers.resnet_block import ResnetBlockFC
-from convonet.layers.scatter import Backend, Pooling, cell_max, cell_mean
+from convonet.layers.scatter import Backend, Pooling, pool_cells
 
 
 class LocalPoolTrunk(nn.Module):
@@ -36,8 +36,8 @@ class LocalPoolTrunk(nn.Module):
         backend: Backend,
     ) -> None:
         super().__init__()
-        self.pooling = pooling
-        self.backend = backend
+        self.pooling: Pooling = pooling
+        self.backend: Backend = backend
         self.fc_pos = nn.Linear(position_size, 2 * hidden_size)
         self.blocks = nn.ModuleList(
             ResnetBlockFC(2 * hidden_size, hidden_size, hidden_size) for _ in range(blocks)
@@ -47,11 +47,10 @@ class LocalPoolTrunk(nn.Module):
     def forward(self, positions: Tensor, grids: Iterable[OccupiedVoxels]) -> Tensor:
         """(N, position_size) coordinates and the occupied cells of each grid to (N, feature_size)."""
         every_grid = list(grids)
-        pool = cell_max if self.pooling == "max" else cell_mean
         x = self.blocks[0](self.fc_pos(positions))
         for block in list(self.blocks)[1:]:
             pooled = torch.zeros_like(x)
             for cells in every_grid:
-                pooled = pooled + cells.to_points(pool(x, cells, self.backend))
+                pooled = pooled + cells.to_points(pool_cells(x, cells, self.pooling, self.backend))
             x = block(torch.cat([x, pooled], dim=1))
         return self.fc_c(x)  # type: ignore[no-any-return]

@@ -46,6 +46,11 @@ class OccupiedVoxels:
         if points.numel() and bool(((cells < 0) | (cells >= limits)).any()):
             raise ValueError(f"points outside the crop's grid {grid_shape} (z, y, x)")
         flat = ((batch_index * depth + cells[:, 2]) * height + cells[:, 1]) * width + cells[:, 0]
+        return cls.of_cells(flat)
+
+    @classmethod
+    def of_cells(cls, flat: Tensor) -> OccupiedVoxels:
+        """Find them from the (N,) int64 cell of each point among the cells of all items."""
         flat_index, voxel_of_point, counts = torch.unique(flat, return_inverse=True, return_counts=True)
         return cls(flat_index, voxel_of_point, counts.float())
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from convonet.errors import NetworkError
-from convonet.layers.scatter import Backend, cell_max, cell_mean, occupied_cells
+from convonet.layers.pooling import OccupiedVoxels
+from convonet.layers.scatter import Backend, pool_cells
 
 HAS_TORCH_SCATTER = importlib.util.find_spec("torch_scatter") is not None
 BACKENDS = [
@@ -29,9 +30,9 @@ def features_in_cells(points: int = 300, cells: int = 70) -> tuple[torch.Tensor,
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_reductions_agree_with_a_loop_over_cells(backend: Backend) -> None:
     features, index = features_in_cells()
-    cells = occupied_cells(index)
+    cells = OccupiedVoxels.of_cells(index)
     assert cells.flat_index.tolist() == sorted(set(index.tolist()))
-    means, maxima = cell_mean(features, cells, backend), cell_max(features, cells, backend)
+    means, maxima = (pool_cells(features, cells, pooling, backend) for pooling in ("mean", "max"))
     for row, cell in enumerate(cells.flat_index.tolist()):
         members = [features[i] for i in range(len(index)) if int(index[i]) == cell]
         torch.testing.assert_close(means[row], torch.stack(members).sum(dim=0) / len(members))
@@ -42,20 +43,20 @@ def test_reductions_agree_with_a_loop_over_cells(backend: Backend) -> None:
 def test_gradients_are_those_of_the_reductions(backend: Backend) -> None:
     features, index = features_in_cells(40, 9)
     features = features.double().requires_grad_()
-    cells = occupied_cells(index)
-    assert torch.autograd.gradcheck(lambda x: cell_mean(x, cells, backend), features)
-    assert torch.autograd.gradcheck(lambda x: cell_max(x, cells, backend), features)
+    cells = OccupiedVoxels.of_cells(index)
+    assert torch.autograd.gradcheck(lambda x: pool_cells(x, cells, "mean", backend), features)
+    assert torch.autograd.gradcheck(lambda x: pool_cells(x, cells, "max", backend), features)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_batch_without_points_has_no_cells(backend: Backend) -> None:
-    cells = occupied_cells(torch.zeros(0, dtype=torch.int64))
-    assert cell_mean(torch.zeros(0, 5), cells, backend).shape == (0, 5)
-    assert cell_max(torch.zeros(0, 5), cells, backend).shape == (0, 5)
+    cells = OccupiedVoxels.of_cells(torch.zeros(0, dtype=torch.int64))
+    assert pool_cells(torch.zeros(0, 5), cells, "mean", backend).shape == (0, 5)
+    assert pool_cells(torch.zeros(0, 5), cells, "max", backend).shape == (0, 5)
 
 
 @pytest.mark.skipif(HAS_TORCH_SCATTER, reason="torch-scatter is installed")
 def test_asking_for_torch_scatter_without_it_names_the_cure() -> None:
     features, index = features_in_cells()
     with pytest.raises(NetworkError, match="extra `scatter`"):
-        cell_mean(features, occupied_cells(index), "torch_scatter")
+        pool_cells(features, OccupiedVoxels.of_cells(index), "mean", "torch_scatter")
