@@ -36,7 +36,7 @@ class UpStep(nn.Module):
 
 
 class UNet2D(UNet):
-    """Equivariant to shifts by `pooling_factor` cells away from the border; see nothing beyond its reach.
+    """Equivariant to shifts by 2 ** (levels - 1) cells away from the border; see nothing beyond its reach.
 
     Args:
         channels: of the input and of the output.
@@ -45,7 +45,7 @@ class UNet2D(UNet):
     """
 
     def __init__(self, channels: int, levels: int, base_channels: int) -> None:
-        super().__init__(levels)
+        super().__init__()
         widths = [base_channels * 2**level for level in range(levels)]
         self.down = nn.ModuleList(
             ConvPair(wide_in, wide) for wide_in, wide in zip([channels, *widths], widths, strict=False)

@@ -57,8 +57,6 @@ class NormConvPair(nn.Module):
 class UNet3DGroupNorm(UNet):
     """3D U-Net with max pooling on the way down and nearest-neighbor upsampling on the way up.
 
-    Its `receptive_radius` is that of the convolutions; the group norms' statistics are global.
-
     Args:
         channels: of the input and of the output.
         levels: resolutions; the coarsest has `base_channels * 2 ** (levels - 1)` channels.
@@ -69,7 +67,7 @@ class UNet3DGroupNorm(UNet):
     """
 
     def __init__(self, channels: int, levels: int, base_channels: int) -> None:
-        super().__init__(levels)
+        super().__init__()
         widths = [base_channels * 2**level for level in range(levels)]
         self.down = nn.ModuleList(
             NormConvPair(wide_in, max(wide // 2, wide_in), wide)
