@@ -44,16 +44,5 @@ def original_entry(name: str, shape: Shape) -> tuple[str, Shape]:
 
 
 def from_original(state: Mapping[str, Tensor], config: ConvOnetConfig) -> dict[str, Tensor]:
-    """Map a network of the original repository onto ours.
-
-    Args:
-        state: the `model` entry of one of its checkpoints.
-        config: of the network; a preset for the published weights.
-
-    Returns:
-        A state dict for `config.build()`. Every entry of both sides is used.
-
-    Raises:
-        WeightsError: listing what is missing, unexpected or of another shape, by the original's names.
-    """
+    """Map a network of the original repository onto ours; see `map_original`."""
     return map_original(state, config.build, original_entry)

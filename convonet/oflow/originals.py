@@ -28,19 +28,9 @@ _RENAMES = (
 def from_original(
     state: Mapping[str, Tensor], config: OccupancyFlowConfig | OccupancyNetwork4DConfig
 ) -> dict[str, Tensor]:
-    """Map a state dict of the original onto ours.
+    """Map a state dict of the original onto ours; see `map_original`.
 
     Both generations of its conditional batch norm are understood, as in `convonet.onet.originals`.
-
-    Args:
-        state: the entry "model" of an original checkpoint.
-        config: of the network to fill, as the preset of the original's configuration.
-
-    Returns:
-        A state dict for `config.build().load_state_dict`. Absent step counters are 0.
-
-    Raises:
-        WeightsError: listing every missing, unexpected and wrongly shaped entry.
     """
     legacy = is_legacy(state)
 

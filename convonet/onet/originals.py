@@ -25,20 +25,10 @@ RENAMED = (  # pattern of our names, the original's
 
 
 def from_original(state: Mapping[str, Tensor], config: OccupancyNetworkConfig) -> dict[str, Tensor]:
-    """Map a state dict of the original onto ours: same tensors, our names and shapes.
+    """Map a state dict of the original onto ours; see `map_original`.
 
     Both generations of the original's conditional batch norm are understood: convolutions of width 1
     (`conv_gamma`, `conv_beta`) and, in its legacy decoders, linear maps (`fc_gamma`, `fc_beta`).
-
-    Args:
-        state: entry `model` of one of the original's checkpoints.
-        config: of the network that the weights are for.
-
-    Returns:
-        a complete state dict for `config.build()`, which then computes what the original computed.
-
-    Raises:
-        WeightsError: listing missing, unexpected and wrongly shaped entries by the original's names.
     """
     legacy = is_legacy(state)
 
