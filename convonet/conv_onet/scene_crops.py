@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -19,13 +17,6 @@ from convonet.layers.point_encoder import PointHints
 from convonet.layers.pooling import OccupiedVoxels
 
 BLEND = 4  # voxels of the nominal receptive field that blending may take
-
-
-@dataclass(frozen=True)
-class CropVolume:
-    """The completed feature volume of a batch of crops: (B, C, D, H, W)."""
-
-    volume: Tensor
 
 
 class SceneCrops(CropNetwork):
@@ -93,8 +84,12 @@ class SceneCrops(CropNetwork):
         grid_shape: tuple[int, int, int],
         hints: PointHints | None = None,
         margin: int = 0,
-    ) -> CropVolume:
-        """See `CropNetwork`; the originals take no hints, and their group norm reads the whole crop."""
+    ) -> Tensor:
+        """See `CropNetwork`; the originals take no hints, and their group norm reads the whole crop.
+
+        Returns:
+            The completed feature volume (B, C, D, H, W).
+        """
         self.check_grid(grid_shape)
         encoder = self.network.encoder
         assert isinstance(encoder, PatchLocalPoolPointnet)
@@ -103,20 +98,19 @@ class SceneCrops(CropNetwork):
             features = encoder.trunk(self._within_voxels(points), [cells])
             volume = dense_grid(cells.mean(features), cells.flat_index, (batch_size, *grid_shape))
             unet = encoder.grids.unet3d
-            return CropVolume(volume if unet is None else unet(volume))
+            return volume if unet is None else unet(volume)
 
-    def decode(self, features: CropVolume, queries: Tensor, batch_index: Tensor) -> Tensor:
+    def decode(self, features: Tensor, queries: Tensor, batch_index: Tensor) -> Tensor:
         """See `CropNetwork`."""
         decoder = self.network.decoder
         assert isinstance(decoder, PatchLocalDecoder)
-        volume = features.volume
         logits = queries.new_zeros(len(queries))
         with torch.autocast(queries.device.type, enabled=False):
-            for crop in range(len(volume)):
+            for crop in range(len(features)):
                 rows = (batch_index == crop).nonzero()[:, 0]
                 inside = queries[rows]
-                scaled = inside / queries.new_tensor(volume.shape[:1:-1])
-                sampled = sample_grid(volume[crop : crop + 1], scaled[None], decoder.sampling)
+                scaled = inside / queries.new_tensor(features.shape[:1:-1])
+                sampled = sample_grid(features[crop : crop + 1], scaled[None], decoder.sampling)
                 found = decoder.head(self._within_voxels(inside)[None], sampled)[0]
                 logits = logits.index_copy(0, rows, found)
         return logits

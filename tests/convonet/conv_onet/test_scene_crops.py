@@ -69,8 +69,8 @@ def test_a_crop_may_have_any_sides() -> None:
     points = drawn(16, 300, 1)
     queries = drawn(14, 40, 2) + 1
     one = torch.zeros(300, dtype=torch.int64)
-    volume = network.encode(points, one, 1, (16, 20, 24)).volume
-    cube = network.encode(points, one, 1, (16, 16, 16)).volume
+    volume = network.encode(points, one, 1, (16, 20, 24))
+    cube = network.encode(points, one, 1, (16, 16, 16))
     assert volume.shape == (1, 8, 16, 20, 24)
     assert torch.equal(volume[..., :16, :16], cube)
     assert torch.isfinite(
