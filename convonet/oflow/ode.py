@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from convonet.errors import NetworkError
 from convonet.oflow.velocity import VelocityField
 from foundation.errors import SettingError
-
-METHODS = ("dopri5", "euler", "midpoint", "rk4")
+from foundation.settings import check_choices
 
 
 class IntegrationError(NetworkError):
@@ -43,8 +42,7 @@ class SolverConfig:
     adjoint: bool = True
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise SettingError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
+        check_choices(self)
         if self.rtol <= 0 or self.atol <= 0:
             raise SettingError(f"rtol and atol must be positive, not {self.rtol} and {self.atol}")
         if self.step_size is not None and self.step_size <= 0:

@@ -47,15 +47,6 @@ class Lattice:
         positions: NDArray[np.float64] = np.asarray(self.origin, dtype=np.float64) + self.spacing * ijk
         return positions
 
-    def fractional(self, world: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Lattice positions (N, 3) float64 of world positions (N, 3)."""
-        positions: NDArray[np.float64] = (world - np.asarray(self.origin, dtype=np.float64)) / self.spacing
-        return positions
-
-    def cell_of(self, world: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Lower corner (N, 3) int64 of the half-open cell that holds each world position (N, 3)."""
-        return np.floor(self.fractional(world)).astype(np.int64)
-
 
 def pack(ijk: NDArray[np.int64]) -> NDArray[np.int64]:
     """Keys of lattice points.
@@ -99,3 +90,10 @@ def key_step(offset: tuple[int, ...]) -> int:
 def unpack_vertex(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lower lattice points (N, 3) int64 and axes (N,) int64 of the edges of vertex keys (N,)."""
     return unpack(keys >> 2), keys & 3
+
+
+def is_first(ordered: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """True where a sorted array (N,) shows a value for the first time."""
+    first = np.ones(len(ordered), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return first

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convonet.surface.cell_cases import CORNERS, EDGES, cell_cases
-from convonet.surface.lattice import HALF_RANGE, key_step, pack, unpack_vertex
+from convonet.surface.lattice import HALF_RANGE, is_first, key_step, pack, unpack_vertex
 from foundation.errors import SettingError
 
 MIN_FRACTION = 1e-3
@@ -143,8 +143,8 @@ def _triangulate(
     edge_keys = 4 * keys[cell] + _EDGE_STEPS[edge]
     by_key = np.argsort(edge_keys)
     edge_keys = edge_keys[by_key]
-    by_key = by_key[_is_first(edge_keys)]
-    vertex_keys = edge_keys[_is_first(edge_keys)]
+    by_key = by_key[is_first(edge_keys)]
+    vertex_keys = edge_keys[is_first(edge_keys)]
     cell, edge = order[cell[by_key]], edge[by_key]
     low = corner_values[cell, _EDGE_LOW[edge]].astype(np.float64)
     high = corner_values[cell, _EDGE_HIGH[edge]].astype(np.float64)
@@ -160,10 +160,3 @@ def _triangulate(
     row = np.arange(len(cell)) + (starts - (ends - counts))[cell]
     faces = 4 * keys[cell][:, None] + _EDGE_STEPS[tables.triangles[row]]
     return CellSurface(vertex_keys, positions, faces)
-
-
-def _is_first(ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """True where a sorted array shows a value for the first time."""
-    first = np.ones(len(ordered), dtype=np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    return first

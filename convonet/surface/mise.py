@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convonet.errors import FieldError
-from convonet.surface.lattice import key_step, pack, unpack
+from convonet.surface.lattice import is_first, key_step, pack, unpack
 from foundation.errors import SettingError
 
 Integer = TypeVar("Integer", bound=np.integer[Any])
@@ -349,9 +349,7 @@ class _Refinement:
 def _unique(numbers: NDArray[Integer]) -> NDArray[Integer]:
     """Sorted distinct integers; several times faster than np.unique, which hashes first."""
     ordered = np.sort(numbers)
-    is_first = np.ones(len(ordered), np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
-    return ordered[is_first]
+    return ordered[is_first(ordered)]
 
 
 def _grid(side: int) -> NDArray[np.int64]:
