@@ -141,30 +141,25 @@ class ScenePlan:
 
     def around(self, tile: int) -> list[int]:
         """The tile and its existing neighbors, in ascending order."""
-        x, y, z = self.position(tile)
-        places = itertools.product((-1, 0, 1), repeat=3)
-        tiles = (self.number((x + dx, y + dy, z + dz)) for dx, dy, dz in places)
-        return sorted(tile for tile in tiles if tile is not None)
+        place = np.asarray(self.position(tile))
+        return self._tiles_between(place - 1, place + 1)
 
     def under_crop(self, tile: int) -> list[int]:
         """The existing tiles that a tile's crop reaches, ascending: those around, and more where tiles are small."""
-        place = self.position(tile)
-        reach = [max(1, -(-self.halo_voxels // side)) for side in self.tile_voxels]
-        spans = [
-            range(max(0, at - far), min(count, at + far + 1))
-            for at, far, count in zip(place, reach, self.grid, strict=True)
-        ]
-        tiles = (self.number((x, y, z)) for x, y, z in itertools.product(*spans))
-        return sorted(tile for tile in tiles if tile is not None)
+        place = np.asarray(self.position(tile))
+        reach = np.array([max(1, -(-self.halo_voxels // side)) for side in self.tile_voxels])
+        return self._tiles_between(place - reach, place + reach)
 
     def tiles_touching(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> list[int]:
         """Tiles whose region may hold a point of the closed box from voxel `low` to `high`, ascending."""
         sides, band = np.asarray(self.tile_voxels), self.blend_voxels
-        first = np.maximum(np.floor_divide(low - band, sides), 0)
-        last = np.minimum(np.floor_divide(high + band, sides), np.asarray(self.grid) - 1)
-        ranges = (range(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
-        tiles = (self.number((x, y, z)) for x, y, z in itertools.product(*ranges))
-        return sorted(tile for tile in tiles if tile is not None)
+        return self._tiles_between((low - band) // sides, (high + band) // sides)
+
+    def _tiles_between(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> list[int]:
+        """The existing tiles from one place of the grid to another, both included, in ascending order."""
+        spans = [range(int(a), int(b) + 1) for a, b in zip(low, high, strict=True)]
+        tiles = (self.number((x, y, z)) for z, y, x in itertools.product(*reversed(spans)))
+        return [tile for tile in tiles if tile is not None]
 
     def voxel_position(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """World positions (N, 3) in voxel units of the scene."""
