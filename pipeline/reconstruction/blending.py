@@ -33,24 +33,21 @@ def axis_ramp(coordinates: NDArray[np.int64], face: int, band: int) -> NDArray[n
 
 
 def axis_weight(
-    coordinates: NDArray[np.int64], place: int, count: int, side: int, band: int
+    coordinates: NDArray[np.int64], plan: ScenePlan, tile: int, axis: int, steps: int
 ) -> NDArray[np.float64]:
-    """Weight along one axis of the tile at `place` of `count`, each of `side` steps."""
+    """Weight of a tile along one axis, at coordinates of which a voxel has so many steps."""
+    place, side, band = plan.position(tile)[axis], plan.tile_voxels[axis] * steps, plan.blend_voxels * steps
     weight = np.ones(len(coordinates))
     if place > 0:
         weight = weight * axis_ramp(coordinates, place * side, band)
-    if place < count - 1:
+    if place < plan.grid[axis] - 1:
         weight = weight * (1.0 - axis_ramp(coordinates, (place + 1) * side, band))
     return weight
 
 
 def tile_weight(points: NDArray[np.int64], plan: ScenePlan, tile: int) -> NDArray[np.float64]:
     """Weight (N,) of a tile's crop at lattice points (N, 3)."""
-    places = plan.position(tile)
-    x, y, z = (
-        axis_weight(points[:, axis], places[axis], plan.grid[axis], plan.tile_cells[axis], plan.blend_cells)
-        for axis in range(3)
-    )
+    x, y, z = (axis_weight(points[:, axis], plan, tile, axis, plan.cells_per_voxel) for axis in range(3))
     return np.asarray(x * y * z)
 
 

@@ -207,16 +207,8 @@ def _blended_box(
             continue
         here = tuple(slice(a, b) for a, b in zip(start - first, stop - first, strict=True))
         there = tuple(slice(a, b) for a, b in zip(start - low, stop - low, strict=True))
-        places = plan.position(tile)
         x, y, z = (
-            axis_weight(
-                np.arange(start[axis], stop[axis]),
-                places[axis],
-                plan.grid[axis],
-                plan.tile_voxels[axis],
-                plan.blend_voxels,
-            )
-            for axis in range(3)
+            axis_weight(np.arange(start[axis], stop[axis]), plan, tile, axis, steps=1) for axis in range(3)
         )
         weight = x[:, None, None] * y[:, None] * z
         total[there] += weight * values[here]
