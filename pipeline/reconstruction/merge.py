@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.reconstruction.ingest import COLOR_NAMES
 from pipeline.reconstruction.parts import PartSums, SceneParts, TileParts, join_parts
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.report import MeshSummary
@@ -24,7 +25,6 @@ from preprocessing.meshes.files import open_mesh_writer
 
 Surface = Literal["closed", "observed"]
 FEWEST_VOXELS = 24  # observed voxels of a part that is no crumb
-COLOR_NAMES = ("red", "green", "blue")
 TILES_IN_MEMORY = 64
 OWNED_BORDER, OWNED_INSIDE, FOREIGN = range(3)  # row groups of a tile's vertices, present though empty
 
@@ -293,7 +293,10 @@ def merge_tiles(reader: TileReader, path: Path, has_colors: bool, crs: str | Non
     remaining = np.zeros((0, 2), np.int64)
     counts = reader.vertex_count, reader.face_count
     with open_mesh_writer(path, *counts, has_colors, plan.origin, has_confidence=True, crs=crs) as writer:
-        for vertices in _each(reader):
+        for tile in reader.tiles:
+            if not reader.facts[tile]["owned"]:
+                continue
+            vertices = reader.owned_vertices(tile)
             lengths = np.linalg.norm(vertices.normal_sums, axis=1, keepdims=True)
             normals = (vertices.normal_sums / np.maximum(lengths, 1e-300)).astype(np.float32)
             places = origin + plan.spacing * vertices.positions
@@ -325,9 +328,3 @@ def _unpaired(faces: NDArray[np.int64], vertex_count: int) -> NDArray[np.int64]:
     base = vertex_count + 1
     forward, backward = directed[:, 0] * base + directed[:, 1], directed[:, 1] * base + directed[:, 0]
     return np.asarray(directed[~np.isin(forward, backward)])
-
-
-def _each(reader: TileReader) -> Iterator[_Vertices]:
-    for tile in reader.tiles:
-        if reader.facts[tile]["owned"]:
-            yield reader.owned_vertices(tile)
