@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convonet.errors import FieldError
-from convonet.surface.lattice import is_first, key_step, pack, unpack
+from convonet.surface.lattice import is_first, key_step, pack
 from foundation.errors import SettingError
 
 Integer = TypeVar("Integer", bound=np.integer[Any])
@@ -124,32 +124,6 @@ class SampledField:
         offsets = np.array([key_step(step) for step in itertools.product(range(side), repeat=3)])
         keys = pack(origins)[:, None] + offsets
         return origins, self._evaluated(keys.ravel()).reshape(-1, side, side, side)
-
-    def to_arrays(self) -> dict[str, NDArray[np.int64] | NDArray[np.float32]]:
-        """Flat arrays: `box`, `steps`, `keys`, `values`, and `refined_L` with the packed cells of level L."""
-        arrays: dict[str, NDArray[np.int64] | NDArray[np.float32]] = {
-            "box": np.concatenate([self.low, self.high]),
-            "steps": np.array(self.config.steps, np.int64),
-            "keys": self.keys,
-            "values": self.values,
-        }
-        for level, refined in enumerate(self.refined):
-            arrays[f"refined_{level}"] = pack(np.argwhere(refined))
-        return arrays
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[np.int64] | NDArray[np.float32]]) -> SampledField:
-        """The inverse of `to_arrays`."""
-        low, high = arrays["box"][:3].astype(np.int64), arrays["box"][3:].astype(np.int64)
-        config = MiseConfig(tuple(int(step) for step in arrays["steps"]))
-        refined = []
-        for level, step in enumerate(config.steps[:-1]):
-            cells = np.zeros(tuple((high - low) // step), np.bool_)
-            cells[tuple(unpack(arrays[f"refined_{level}"].astype(np.int64)).T)] = True
-            refined.append(cells)
-        return cls(
-            low, high, config, arrays["keys"].astype(np.int64), arrays["values"].astype(np.float32), refined
-        )
 
 
 def refine(

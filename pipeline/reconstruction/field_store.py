@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convonet.errors import FieldError
-from convonet.surface.lattice import unpack
+from convonet.surface.lattice import pack, unpack
 from convonet.surface.mise import MiseConfig, SampledField
 from pipeline.reconstruction.plan import ScenePlan
 from pipeline.reconstruction.sealed_tables import Columns
@@ -52,14 +52,13 @@ def write_field(
     box, margin = plan.tile_box(tile), field.config.steps[0]
     points = unpack(field.keys)
     inner = ((points > np.add(box.low, margin)) & (points < np.subtract(box.high, margin))).all(axis=1)
-    arrays = field.to_arrays()
     shell = [(SHELL, field.keys[~inner], field.values[~inner])]
-    for level in range(len(field.refined)):
-        cells = arrays[f"refined_{level}"].astype(np.int64)
+    for level, refined in enumerate(field.refined):
+        cells = pack(np.argwhere(refined))
         shell.append((REFINED + level, cells, np.zeros(len(cells), np.float32)))
     facts = {
         "is_empty": False,
-        "box": arrays["box"].tolist(),
+        "box": [*field.low.tolist(), *field.high.tolist()],
         "steps": list(field.config.steps),
         "evaluated": len(field.keys),
         "seconds": seconds,
@@ -85,16 +84,14 @@ def read_field(store: RunStore, tile: int, is_whole: bool) -> SampledField | Non
     if is_whole:
         order = np.argsort(keys, kind="stable")
         keys, values = keys[order], values[order]
+    low, high = np.asarray(facts["box"], np.int64).reshape(2, 3)
     config = MiseConfig(tuple(facts["steps"]))
-    arrays: dict[str, NDArray[np.int64] | NDArray[np.float32]] = {
-        "box": np.asarray(facts["box"], np.int64),
-        "steps": np.asarray(config.steps, np.int64),
-        "keys": keys,
-        "values": values,
-    }
-    for level in range(len(config.steps) - 1):
-        arrays[f"refined_{level}"] = key[kind == REFINED + level]
-    return SampledField.from_arrays(arrays)
+    refined = []
+    for level, step in enumerate(config.steps[:-1]):
+        cells = np.zeros(tuple((high - low) // step), np.bool_)
+        cells[tuple(unpack(key[kind == REFINED + level]).T)] = True
+        refined.append(cells)
+    return SampledField(low, high, config, keys, values, refined)
 
 
 def _rows(parts: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]) -> Columns:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from convonet.surface.cell_cases import CORNERS
 from convonet.surface.lattice import HALF_RANGE, pack, unpack
 from convonet.surface.marching_cubes import extract_blocks
-from convonet.surface.mise import MiseConfig, SampledField, refine
+from convonet.surface.mise import MiseConfig, refine
 from tests.references import fields
 from tests.references.dense_marching_cubes import (
     assert_closed_manifold,
@@ -176,18 +176,6 @@ def test_value_at_reads_evaluated_points_and_interpolates_the_owner_cell():
     np.testing.assert_allclose(sampled.value_at(others), expected, rtol=1e-6)  # float32 result
     order = rng.permutation(len(others))
     np.testing.assert_array_equal(sampled.value_at(others[order]), sampled.value_at(others)[order])
-
-
-def test_arrays_restore_the_sampled_field():
-    field, low = ANALYTIC["waves"], np.array([-16, -8, 0])
-    sampled = refine(field, low, low + 32, NO_SEEDS, MiseConfig((8, 4, 2, 1)))
-    again = SampledField.from_arrays(sampled.to_arrays())
-    points = grid_points(low, low + 33)
-    np.testing.assert_array_equal(again.value_at(points), sampled.value_at(points))
-    for a, b in zip(again.blocks(), sampled.blocks(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    for key, array in sampled.to_arrays().items():
-        np.testing.assert_array_equal(again.to_arrays()[key], array)
 
 
 def test_points_asked_for_follow_the_surface_not_the_volume():
