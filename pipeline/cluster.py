@@ -277,7 +277,7 @@ def device_lanes(
     if (
         device == "auto"
     ):  # no more at a time than run at once, or those that wait would fill the nodes with GPUs
-        lanes.append(lane(0, lambda: room(memory, beside_gpus=False)))
+        lanes.append(lane(0, lambda: room(memory)))
     return lanes
 
 

@@ -15,21 +15,9 @@ from pipeline.errors import ClusterError
 UNLIMITED_NODES = 100  # stands for no limit in what an autoscaler may add
 
 
-def cluster_has(resource: str, beside_gpus: bool = True) -> float:
-    """How much of a resource such as `CPU` or `GPU` there is, or could be with all nodes the autoscaler may add.
-
-    Args:
-        resource: its name.
-        beside_gpus: whether nodes that have GPUs count too.
-    """
-    return max(
-        sum(
-            count * float(sizes[resource])
-            for count, sizes in kind
-            if resource in sizes and (beside_gpus or not sizes.get("GPU", 0))
-        )
-        for kind in _nodes()
-    )
+def cluster_has(resource: str) -> float:
+    """How much of a resource such as `CPU` or `GPU` there is, or could be with all nodes the autoscaler may add."""
+    return max(sum(count * float(sizes.get(resource, 0)) for count, sizes in kind) for kind in _nodes())
 
 
 def _nodes() -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, dict[str, Any]]]]:
@@ -48,13 +36,13 @@ def largest_memory() -> int:
     return int(max((sizes.get("memory", 0) for _, sizes in (*now, *possible)), default=0))
 
 
-def room(memory_each: int, beside_gpus: bool = True) -> int:
-    """How many tasks of one processor and so many bytes run at once; see `cluster_has`."""
+def room(memory_each: int) -> int:
+    """How many tasks of one processor and so many bytes run at once on nodes without GPUs; see `cluster_has`."""
     return max(
         sum(
             count * min(int(sizes.get("CPU", 0)), int(sizes.get("memory", 0) // max(1, memory_each)))
             for count, sizes in kind
-            if beside_gpus or not sizes.get("GPU", 0)
+            if not sizes.get("GPU", 0)
         )
         for kind in _nodes()
     )
@@ -92,7 +80,7 @@ def cpus_for_each(workers: int, use_gpus: bool) -> int:
 
     At least 1, which is also the answer where the nodes are yet to come.
     """
-    nodes: list[dict[str, Any]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [resources for _, resources in _nodes()[0]]
     sizes = sorted({int(node.get("CPU", 0)) // share for node in nodes for share in range(1, workers + 1)})
     for cpus in reversed([size for size in sizes if size > 0]):
         room = [int(node.get("CPU", 0)) // cpus for node in nodes]

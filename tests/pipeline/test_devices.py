@@ -14,7 +14,7 @@ from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
 from pipeline import train
 from pipeline.cluster import device_lanes, ray_session, run_in_lanes
-from pipeline.devices import assigned_device, cluster_has, cpus_for_each, uses_gpus
+from pipeline.devices import assigned_device, cluster_has, cpus_for_each, room, uses_gpus
 from pipeline.errors import ClusterError
 from tests.pipeline.placement import where
 from tests.pipeline.small_runs import ball_training
@@ -32,7 +32,7 @@ def test_without_gpus_auto_is_the_processors_and_cuda_is_refused() -> None:
         client = GcsClient(address=ray.get_runtime_context().gcs_address)
         client.report_cluster_config(nodes.SerializeToString())  # as an autoscaler does
         assert (cluster_has("GPU"), cluster_has("CPU")) == (8, 16)
-        assert cluster_has("CPU", beside_gpus=False) == 1
+        assert room(1) == 1  # nodes without GPUs alone
         assert uses_gpus("auto") and uses_gpus("cuda")
 
 
