@@ -6,7 +6,7 @@ import glob
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -168,14 +168,5 @@ def _read_facts(scan: Path, options: ScanOptions) -> Iterator[ScanFacts | ScanEr
 
 
 def _facts(reader: ScanReader) -> ScanFacts:
-    return ScanFacts(
-        reader.format,
-        reader.count,
-        reader.has_normals,
-        reader.has_colors,
-        reader.has_directions,
-        dict(reader.columns),
-        reader.stations,
-        reader.crs,
-        reader.crs_unit,
-    )
+    said = {field.name: getattr(reader, field.name) for field in fields(ScanFacts)}
+    return ScanFacts(**said | {"columns": dict(reader.columns)})

@@ -22,13 +22,7 @@ def reason_and_cure(error: OSError) -> tuple[str, str]:
     return reason, cure and f"{cure}, then run the same command again"
 
 
-def in_words(error: OSError, place: str = "") -> str:
-    """One line.
-
-    Args:
-        error: what was raised.
-        place: the file, where the error does not name it.
-    """
+def in_words(error: OSError) -> str:
+    """One line."""
     reason, cure = reason_and_cure(error)
-    place = str(error.filename or place)
-    return (f"{place}: " if place else "") + reason + (f"; {cure}" if cure else "")
+    return (f"{error.filename}: " if error.filename else "") + reason + (f"; {cure}" if cure else "")

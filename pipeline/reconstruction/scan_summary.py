@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,8 +97,8 @@ class _Pass:
 
     def __init__(self) -> None:
         self.total = self.zeros = self.dropped = 0
-        self.left_out: dict[str, int] = {}
-        self.classes: dict[int, int] = {}
+        self.left_out: Counter[str] = Counter()
+        self.classes: Counter[int] = Counter()
         self.has_colors: list[bool] = []
         self.has_normals: list[bool] = []
         self.has_directions: list[bool] = []
@@ -119,8 +120,7 @@ class _Pass:
         for whole in chunks:
             chunk, invalid = _finite(whole, drop_origin=False)
             self.dropped += invalid
-            for reason, count in whole.left_out.items():
-                self.left_out[reason] = self.left_out.get(reason, 0) + count
+            self.left_out.update(whole.left_out)
             if not len(chunk.points):
                 continue
             self.has_colors.append(chunk.colors is not None)
@@ -128,7 +128,7 @@ class _Pass:
             self.has_directions.append(chunk.directions is not None)
             if chunk.classes is not None:
                 for number, count in zip(*np.unique(chunk.classes, return_counts=True), strict=True):
-                    self.classes[int(number)] = self.classes.get(int(number), 0) + int(count)
+                    self.classes[int(number)] += int(count)
             points = chunk.points
             elsewhere = points.any(axis=1)
             self.zeros += int(len(points) - elsewhere.sum())

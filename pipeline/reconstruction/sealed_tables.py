@@ -13,7 +13,6 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -190,9 +189,7 @@ class SealedTable:
     def __enter__(self) -> SealedTable:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._table.close()
         self._spans.close()
 
