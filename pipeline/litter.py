@@ -142,14 +142,10 @@ def _litter(path: Path, what: str) -> Litter:
 
 
 def _is_old(path: Path) -> bool:
-    return time.time() - _touched(path) > UNTOUCHED_S
-
-
-def _touched(path: Path) -> float:
-    """When a file, or the latest of a folder, was written to; now if it is gone."""
-    return max(
-        (file.lstat().st_mtime for file in (path, *_files(path)) if file.exists()), default=time.time()
-    )
+    """Whether neither a file nor anything in a folder was written to lately; False if it is gone."""
+    now = time.time()
+    touched = (file.lstat().st_mtime for file in (path, *_files(path)) if file.exists())
+    return now - max(touched, default=now) > UNTOUCHED_S
 
 
 def _files(path: Path) -> list[Path]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 PREFIX = "ray-"  # short: the paths of sockets below it are limited to about 107 bytes
 LOCK = "tessera.lock"
@@ -31,19 +30,13 @@ def ray_folder() -> Iterator[Path]:
     root = _root()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
     try:
-        with _locked(folder):
+        hidden = folder / f".{LOCK}"  # under its name it appears locked
+        with hidden.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            hidden.replace(folder / LOCK)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    hidden = folder / f".{LOCK}"  # under its name it appears locked
-    with hidden.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        hidden.replace(folder / LOCK)
-        yield
 
 
 def _root() -> Path:
@@ -64,17 +57,10 @@ def _is_abandoned(folder: Path) -> bool:
         if status.st_uid != os.getuid() or not folder.is_dir() or folder.is_symlink():
             return False
         with (folder / LOCK).open("rb") as file:
-            return _is_free(file)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
     except FileNotFoundError:  # not locked yet, or not ours
         hidden = folder / f".{LOCK}"
         return hidden.exists() and time.time() - status.st_mtime > UNLOCKED_S
-    except OSError:
+    except OSError:  # such as that of the lock, which another process holds
         return False
-
-
-def _is_free(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
