@@ -300,16 +300,6 @@ def _of_coverage(coverage: float) -> str:
     )
 
 
-def _of_voxel(voxel_size: float, granularity: Granularity) -> list[str]:
-    """A warning where the scan is too coarse or too noisy for the voxel."""
-    if granularity.supports(voxel_size):
-        return []
-    return [
-        f"a voxel of {voxel_size:.4g} m is finer than the scan supports ({granularity}): surfaces will be rough or "
-        f"broken; {granularity.voxel_size:.2g} m suits it"
-    ]
-
-
 def _report(
     manifest: RunManifest,
     counts: TileCounts,
@@ -322,7 +312,12 @@ def _report(
     repairs: Sequence[str],
 ) -> ReconstructReport:
     plan = manifest.plans[0]
-    warnings = [*repairs, *_of_voxel(plan.voxel_size, granularity)]
+    warnings = [*repairs]
+    if not granularity.supports(plan.voxel_size):
+        warnings.append(
+            f"a voxel of {plan.voxel_size:.4g} m is finer than the scan supports ({granularity}): surfaces will be "
+            f"rough or broken; {granularity.voxel_size:.2g} m suits it"
+        )
     if coverage < FEWEST_COVERED:
         warnings.append(_of_coverage(coverage))
     return ReconstructReport(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.interruption import check_interrupted
@@ -28,19 +29,15 @@ Work = Callable[[TileJob, Any], bool]
 RunTasks = Callable[[Work, TileJob, Sequence[Any], str], Iterable[bool]]
 
 
-class timed:  # noqa: N801 (reads as a statement)
-    """Adds the wall time of a block to `seconds[stage]`."""
-
-    def __init__(self, seconds: dict[str, float], stage: str) -> None:
-        self._seconds, self._stage = seconds, stage
-
-    def __enter__(self) -> None:
-        check_interrupted()
-        self._started = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        passed = self._seconds.get(self._stage, 0.0) + time.monotonic() - self._started
-        self._seconds[self._stage] = round(passed, 3)
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the wall time of a block to `seconds[stage]`."""
+    check_interrupted()
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - started, 3)
 
 
 def is_complete(manifest: RunManifest, job: TileJob) -> bool:
@@ -49,25 +46,21 @@ def is_complete(manifest: RunManifest, job: TileJob) -> bool:
     return wanted is not None and set(wanted) <= set(finished_tiles(job.store))
 
 
+@dataclass
 class Schedule:
     """Runs the tasks of one command.
 
-    Args:
+    Attributes:
         job: what they share.
         manifest: of the run.
         seconds: gets the wall time of each stage.
         run_tasks: in this process or on Ray.
     """
 
-    def __init__(
-        self,
-        job: TileJob,
-        manifest: RunManifest,
-        seconds: dict[str, float],
-        run_tasks: RunTasks,
-    ) -> None:
-        self.job, self.manifest, self.seconds = job, manifest, seconds
-        self.run_tasks = run_tasks
+    job: TileJob
+    manifest: RunManifest
+    seconds: dict[str, float]
+    run_tasks: RunTasks
 
     def run(self) -> RunManifest:
         """Compute what is missing and note it in the manifest.
