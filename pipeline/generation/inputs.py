@@ -135,6 +135,15 @@ class Draw:
         """The only source of chance."""
         return np.random.default_rng([self.seed, 224])
 
+    def shown(self, vertices: NDArray[np.float64], faces: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        """Points (N, 3) of a mesh or of a cloud in the unit cube, with the noise, as the network is shown them."""
+        rng = self.rng()
+        if faces is None:
+            points = vertices[rng.permutation(len(vertices))[: self.count]]
+        else:
+            points, _ = sample_surface(vertices, faces, self.count, rng)
+        return points + self.noise_of(faces is not None) * rng.standard_normal(points.shape)
+
 
 def read_points(path: Path, draw: Draw) -> ObjectInput:
     """Points of a cloud, or on a mesh, in the unit cube: (1, N, 3).
@@ -142,23 +151,19 @@ def read_points(path: Path, draw: Draw) -> ObjectInput:
     Raises:
         PipelineError, ScanError, MeshError: if the file is of another kind, damaged or empty.
     """
-    rng = draw.rng()
     notes: tuple[str, ...] = ()
     if reads_as_mesh(path):
         mesh = read_mesh(path, keeps_axes=True)
         frame = Frame.around(path, mesh.vertices[np.unique(mesh.faces)])
-        points, _ = sample_surface(frame.to_unit(mesh.vertices), mesh.faces, draw.count, rng)
-        noise = draw.noise_of(is_mesh=True)
+        points = draw.shown(frame.to_unit(mesh.vertices), mesh.faces)
     elif path.suffix.lower() in SCAN_SUFFIXES:
         cloud = read_cloud(path)
         frame = Frame.around(path, cloud)
-        points = frame.to_unit(cloud)[rng.permutation(len(cloud))[: draw.count]]
-        noise = draw.noise_of(is_mesh=False)
+        points = draw.shown(frame.to_unit(cloud), None)
         if len(cloud) < draw.count:
             notes = (f"{path}: has {len(cloud):,} points where the network saw {draw.count:,} in training",)
     else:
         raise refuse(path, "points")
-    points = points + noise * rng.standard_normal(points.shape)
     return ObjectInput(torch.from_numpy(points.astype(np.float32))[None], frame, notes)
 
 

@@ -22,7 +22,6 @@ from pipeline.generation.results import MovingShape, Series
 from pipeline.generation.sequence_inputs import correspond, read_sequence
 from pipeline.generation.still_shapes import INTERPOLATED, seed_of
 from preprocessing.meshes.files import read_mesh
-from preprocessing.surface_sampling import sample_surface
 
 PADDING_4D = 0.5  # bodies leave the cube of their first frame, and nothing carries them there
 
@@ -119,8 +118,9 @@ def _through_keyframes(generator: Generator, network: OccupancyFlow, path: Path,
         raise PipelineError(f"{path}: holds point clouds; this network moves meshes of one topology")
     frame = Frame.around(path, moving.vertices[0] if generator.by_first else moving.vertices)
     unit = frame.to_unit(moving.vertices)
-    clouds = torch.stack([_cloud_on(generator, vertices, moving.faces) for vertices in unit])
-    walked = interpolate_keyframes(network, clouds, _positions(unit, generator), frames - 1)
+    clouds = np.stack([generator.draw.shown(vertices, moving.faces) for vertices in unit])
+    seen = _positions(clouds, generator)
+    walked = interpolate_keyframes(network, seen, _positions(unit, generator), frames - 1)
     positions = generator.placed(_numbers(walked), frame)
     positions[:: frames - 1] = generator.placed(unit, frame)  # exactly, beyond single precision
     return MovingShape(positions, moving.faces)
@@ -135,14 +135,14 @@ def _between_two(
     both = np.concatenate([first.vertices, ends])
     frame = Frame.around(start, first.vertices if generator.by_first else both)
     begun, ended = frame.to_unit(first.vertices), frame.to_unit(ends)
-    seen = [_cloud_on(generator, begun, first.faces)]
-    seen.append(_cloud_on(generator, ended, None if last is None else last.faces))
+    seen = [generator.draw.shown(begun, first.faces)]
+    seen.append(generator.draw.shown(ended, None if last is None else last.faces))
     if len(seen[1]) != len(seen[0]):
         raise PipelineError(
             f"{end}: has {len(ends):,} points, fewer than the {len(seen[0]):,} that the network is shown; "
             f"pass --points {len(ends)}"
         )
-    codes = network.encode(torch.stack(seen)[None])
+    codes = network.encode(_positions(np.stack(seen), generator)[None])
     times = torch.linspace(0, 1, frames, device=generator.device)
     points = _positions(begun, generator)[None]
     is_met = last is not None and correspond(first, last)
@@ -158,17 +158,6 @@ def _between_two(
     if is_met:
         positions[-1] = generator.placed(ended, frame)
     return MovingShape(positions, first.faces)
-
-
-def _cloud_on(generator: Generator, vertices: NDArray[np.float64], faces: NDArray[np.int64] | None) -> Tensor:
-    """(N, 3) points of a mesh or of a cloud, as the network is shown them."""
-    draw, rng = generator.draw, generator.draw.rng()
-    if faces is None:
-        points = vertices[rng.permutation(len(vertices))[: draw.count]]
-    else:
-        points, _ = sample_surface(vertices, faces, draw.count, rng)
-    points = points + draw.noise_of(faces is not None) * rng.standard_normal(points.shape)
-    return _positions(points, generator)
 
 
 def _positions(points: NDArray[np.float64], generator: Generator) -> Tensor:
