@@ -35,13 +35,8 @@ from numpy.typing import NDArray
 CORNERS = tuple((x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1))
 """Offsets of the eight corners, in the order of `corner_values`."""
 
-
-def _edges() -> tuple[tuple[int, int], ...]:
-    """The twelve edges as (lower corner, axis), by axis and then by corner."""
-    return tuple((c, axis) for axis in range(3) for c in range(8) if CORNERS[c][axis] == 0)
-
-
-EDGES = _edges()
+EDGES = tuple((c, axis) for axis in range(3) for c in range(8) if CORNERS[c][axis] == 0)
+"""The twelve edges as (lower corner, axis), by axis and then by corner."""
 
 Loop = tuple[int, ...]
 Triangle = tuple[int, int, int]
@@ -62,10 +57,6 @@ class CellCases:
     cut_edges: NDArray[np.bool_]
 
 
-def _corner(offset: tuple[int, ...]) -> int:
-    return 4 * offset[0] + 2 * offset[1] + offset[2]
-
-
 def _edge_between(a: int, b: int) -> int:
     axis = next(i for i in range(3) if CORNERS[a][i] != CORNERS[b][i])
     return EDGES.index((min(a, b), axis))
@@ -83,7 +74,7 @@ def face_cycles() -> list[tuple[int, int, int, int]]:
         for a, b in square:
             offset = [0, 0, 0]
             offset[axis], offset[u], offset[v] = side, a, b
-            corners.append(_corner(tuple(offset)))
+            corners.append(4 * offset[0] + 2 * offset[1] + offset[2])
         cycles.append((corners[0], corners[1], corners[2], corners[3]))
     return cycles
 
