@@ -38,17 +38,8 @@ def normalize_coordinate(points: Tensor, projection: Projection, padding: float)
     Returns:
         (B, N, 2) or (B, N, 3); positions outside the padded cube are moved to its border.
     """
-    if projection == "grid":
-        return normalize_3d_coordinate(points, padding)
-    return _clamped(points[..., AXES[projection]] / (1 + padding + PLANE_MARGIN) + 0.5, PLANE_MARGIN)
-
-
-def normalize_3d_coordinate(points: Tensor, padding: float) -> Tensor:
-    """Scale object-level positions (B, N, 3) to [0, 1), clamped to the padded unit cube."""
-    return _clamped(points / (1 + padding + VOLUME_MARGIN) + 0.5, VOLUME_MARGIN)
-
-
-def _clamped(normalized: Tensor, margin: float) -> Tensor:
+    margin = VOLUME_MARGIN if projection == "grid" else PLANE_MARGIN
+    normalized = points[..., AXES[projection]] / (1 + padding + margin) + 0.5
     inside = torch.where(normalized >= 1, 1 - margin, normalized)
     return torch.where(inside < 0, 0.0, inside)
 

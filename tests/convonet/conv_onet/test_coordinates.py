@@ -12,7 +12,6 @@ from convonet.conv_onet.coordinates import (
     cell_index,
     flat_cell_index,
     local_coordinates,
-    normalize_3d_coordinate,
     normalize_coordinate,
     normalize_in_bounds,
     position_size,
@@ -63,7 +62,7 @@ def test_cells_of_a_batch_are_numbered_item_after_item() -> None:
 def test_inputs_are_left_alone() -> None:
     points = torch.rand(2, 30, 3) * 4 - 2
     before = points.clone()
-    normalize_3d_coordinate(points, 0.1)
+    normalize_coordinate(points, "grid", 0.1)
     normalize_coordinate(points, "yz", 0.1)
     normalize_in_bounds(points, torch.zeros(2, 3), torch.ones(2, 3), "xy")
     assert torch.equal(points, before)
