@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -37,12 +36,9 @@ def check_fields(config: Any, but: Collection[str] = ()) -> None:
         SettingError: naming the field and what it may be.
     """
     check_choices(config)
-    hints = get_type_hints(type(config))
-    for name in (
-        field.name for field in fields(config) if field.name not in but and hints[field.name] is int
-    ):
+    for name, hint in get_type_hints(type(config)).items():
         value = getattr(config, name)
-        if type(value) is not int or value < 1:
+        if hint is int and name not in but and (type(value) is not int or value < 1):
             raise SettingError(f"{name} must be a positive whole number, not {value!r}")
 
 
