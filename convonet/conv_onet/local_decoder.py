@@ -16,7 +16,7 @@ from convonet.conv_onet.coordinates import (
 )
 from convonet.conv_onet.feature_grids import Grids
 from convonet.conv_onet.patch_encoder import CropFeatures
-from convonet.layers.resnet_block import ResnetBlockFC
+from convonet.layers.resnet_block import resnet_blocks
 
 Sampling = Literal["linear", "nearest"]
 
@@ -55,9 +55,7 @@ class ConditionedBlocks(nn.Module):
         super().__init__()
         self.fc_p = nn.Linear(position_size, hidden_size)
         self.fc_c = nn.ModuleList(nn.Linear(feature_size, hidden_size) for _ in range(blocks))
-        self.blocks = nn.ModuleList(
-            ResnetBlockFC(hidden_size, hidden_size, hidden_size) for _ in range(blocks)
-        )
+        self.blocks = resnet_blocks(blocks, hidden_size, hidden_size)
         self.fc_out = nn.Linear(hidden_size, 1)
 
     def forward(self, positions: Tensor, features: Tensor) -> Tensor:

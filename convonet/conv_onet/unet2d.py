@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from convonet.conv_onet.unet import UNet
 
@@ -53,18 +52,10 @@ class UNet2D(UNet):
         self.up = nn.ModuleList(
             UpStep(widths[level + 1], widths[level]) for level in reversed(range(levels - 1))
         )
+        self.pool = nn.MaxPool2d(2)
         self.final = nn.Conv2d(widths[0], channels, 1)
-        self._start()
-
-    def _start(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_normal_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-
-    def pool(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, 2)
-
-    def ascend(self, step: nn.Module, coarse: Tensor, skip: Tensor) -> Tensor:
-        return step(coarse, skip)  # type: ignore[no-any-return]

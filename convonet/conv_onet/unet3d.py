@@ -77,10 +77,8 @@ class UNet3DGroupNorm(UNet):
             NormConvPair(widths[level] + widths[level + 1], widths[level], widths[level])
             for level in reversed(range(levels - 1))
         )
+        self.pool = nn.MaxPool3d(2)
         self.final = nn.Conv3d(widths[0], channels, 1)
-
-    def pool(self, x: Tensor) -> Tensor:
-        return F.max_pool3d(x, 2)
 
     def ascend(self, step: nn.Module, coarse: Tensor, skip: Tensor) -> Tensor:
         upsampled = F.interpolate(coarse, size=skip.shape[2:], mode="nearest")

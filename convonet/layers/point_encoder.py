@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convonet.layers.pooling import OccupiedVoxels
-from convonet.layers.resnet_block import ResnetBlockFC
+from convonet.layers.resnet_block import resnet_blocks
 
 SHEET_VOXELS = 3.0  # thickness of the solid behind a surface seen from one side
 
@@ -49,9 +49,7 @@ class VoxelPointNet(nn.Module):
         self.fc_hints = nn.Linear(4, 2 * hidden_size, bias=False) if has_hints else None
         if self.fc_hints is not None:
             nn.init.zeros_(self.fc_hints.weight)
-        self.blocks = nn.ModuleList(
-            ResnetBlockFC(2 * hidden_size, hidden_size, hidden_size) for _ in range(blocks)
-        )
+        self.blocks = resnet_blocks(blocks, 2 * hidden_size, hidden_size)
         self.fc_density = nn.Linear(1, hidden_size)
         self.fc_feature = nn.Linear(hidden_size, feature_size)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convonet.layers.resnet_block import ResnetBlockFC
+from convonet.layers.resnet_block import resnet_blocks
 
 
 def join_pooled(x: Tensor) -> Tensor:
@@ -23,9 +23,7 @@ class ResnetPointnet(nn.Module):
     def __init__(self, feature_size: int, hidden_size: int, point_size: int = 3) -> None:
         super().__init__()
         self.fc_pos = nn.Linear(point_size, 2 * hidden_size)
-        self.blocks = nn.ModuleList(
-            ResnetBlockFC(2 * hidden_size, hidden_size, hidden_size) for _ in range(5)
-        )
+        self.blocks = resnet_blocks(5, 2 * hidden_size, hidden_size)
         self.fc_c = nn.Linear(hidden_size, feature_size)
 
     def forward(self, points: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convonet.layers.pooling import OccupiedVoxels
-from convonet.layers.resnet_block import ResnetBlockFC
+from convonet.layers.resnet_block import resnet_blocks
 from convonet.layers.scatter import Backend, Pooling, pool_cells
 
 
@@ -39,9 +39,7 @@ class LocalPoolTrunk(nn.Module):
         self.pooling: Pooling = pooling
         self.backend: Backend = backend
         self.fc_pos = nn.Linear(position_size, 2 * hidden_size)
-        self.blocks = nn.ModuleList(
-            ResnetBlockFC(2 * hidden_size, hidden_size, hidden_size) for _ in range(blocks)
-        )
+        self.blocks = resnet_blocks(blocks, 2 * hidden_size, hidden_size)
         self.fc_c = nn.Linear(hidden_size, feature_size)
 
     def forward(self, positions: Tensor, grids: Iterable[OccupiedVoxels]) -> Tensor:

@@ -24,3 +24,8 @@ class ResnetBlockFC(nn.Module):
         hidden = self.fc_0(torch.relu(x))
         residual = self.fc_1(torch.relu(hidden))
         return self.shortcut(x) + residual  # type: ignore[no-any-return]
+
+
+def resnet_blocks(count: int, size_in: int, size: int) -> nn.ModuleList:
+    """So many blocks from `size_in` to `size` channels, as wide inside."""
+    return nn.ModuleList(ResnetBlockFC(size_in, size, size) for _ in range(count))

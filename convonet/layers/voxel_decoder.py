@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from convonet.layers.resnet_block import ResnetBlockFC
+from convonet.layers.resnet_block import resnet_blocks
 from convonet.precision import relu_
 
 
@@ -32,9 +32,7 @@ class VoxelDecoder(nn.Module):
         super().__init__()
         self.fc_position = nn.Linear(6, hidden_size)
         self.fc_feature = nn.ModuleList(nn.Linear(feature_size, hidden_size) for _ in range(blocks))
-        self.blocks = nn.ModuleList(
-            ResnetBlockFC(hidden_size, hidden_size, hidden_size) for _ in range(blocks)
-        )
+        self.blocks = resnet_blocks(blocks, hidden_size, hidden_size)
         self.fc_out = nn.Linear(hidden_size, 1)
 
     def forward(self, queries: Tensor, features: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -181,19 +182,13 @@ class VoxelUNet(nn.Module):
         self.levels = levels
         self.step = (1, 2, 2) if is_flat else (2, 2, 2)
         self.encode_finest = ConvBlock(channels, channels, is_flat)
+        steps = list(pairwise(widths))
         self.encode = nn.ModuleList(
-            nn.Sequential(
-                ConvBlock(widths[level - 1], widths[level], is_flat),
-                ConvBlock(widths[level], widths[level], is_flat),
-            )
-            for level in range(1, levels)
+            nn.Sequential(ConvBlock(fine, coarse, is_flat), ConvBlock(coarse, coarse, is_flat))
+            for fine, coarse in steps
         )
-        self.reduce = nn.ModuleList(
-            nn.Conv3d(widths[level], widths[level - 1], 1) for level in range(1, levels)
-        )
-        self.decode = nn.ModuleList(
-            ConvBlock(widths[level - 1], widths[level - 1], is_flat) for level in range(1, levels)
-        )
+        self.reduce = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in steps)
+        self.decode = nn.ModuleList(ConvBlock(fine, fine, is_flat) for fine, _ in steps)
         self.out = nn.Conv3d(channels, channels, 1)
 
     @property

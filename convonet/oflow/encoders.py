@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from convonet.layers.latent_gaussian import LatentGaussian
 from convonet.layers.pointnet import ResnetPointnet, join_pooled
-from convonet.layers.resnet_block import ResnetBlockFC
+from convonet.layers.resnet_block import resnet_blocks
 
 LATENT_BLOCKS = 3
 
@@ -77,7 +77,7 @@ class LatentPointnet(nn.Module):
         super().__init__()
         self.frames = frames
         self.fc_pos = nn.Linear(3 * frames, 2 * hidden)
-        self.blocks = nn.ModuleList(ResnetBlockFC(2 * hidden, hidden, hidden) for _ in range(LATENT_BLOCKS))
+        self.blocks = resnet_blocks(LATENT_BLOCKS, 2 * hidden, hidden)
         self.c_layers = nn.ModuleList(
             nn.Linear(code_size, 2 * hidden) for _ in range(LATENT_BLOCKS if code_size else 0)
         )

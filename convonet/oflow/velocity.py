@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from convonet.layers.resnet_block import ResnetBlockFC
+from convonet.layers.resnet_block import resnet_blocks
 
 
 class VelocityField(nn.Module):
@@ -21,7 +21,7 @@ class VelocityField(nn.Module):
         self.fc_p = nn.Linear(4, hidden)
         self.fc_c = nn.ModuleList(nn.Linear(code_size, hidden) for _ in range(blocks if code_size else 0))
         self.fc_z = nn.ModuleList(nn.Linear(latent_size, hidden) for _ in range(blocks if latent_size else 0))
-        self.blocks = nn.ModuleList(ResnetBlockFC(hidden, hidden, hidden) for _ in range(blocks))
+        self.blocks = resnet_blocks(blocks, hidden, hidden)
         self.fc_out = nn.Linear(hidden, 3)
 
     def forward(self, points: Tensor, times: Tensor, code: Tensor, latent: Tensor) -> Tensor:
