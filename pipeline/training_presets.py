@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from convonet.registry import family_of, preset
 from convonet.training import TrainingConfig
@@ -21,12 +22,9 @@ def preset_training(
         SettingError: if there is no such preset.
     """
     config = preset(name)
-    usual = family_of(config).schedule(config)
-    return replace(
-        usual,
-        batch_size=usual.batch_size if batch_size is None else batch_size,
-        learning_rate=usual.learning_rate if learning_rate is None else learning_rate,
-    )
+    asked: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return replace(family_of(config).schedule(config), **given)
 
 
 def preset_config(

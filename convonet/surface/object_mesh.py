@@ -96,9 +96,7 @@ class ObjectMesh:
     normals: NDArray[np.float32]
 
 
-def extract_mesh(
-    field: Field, config: ExtractionConfig | None = None, device: torch.device | str = "cpu"
-) -> ObjectMesh:
+def extract_mesh(field: Field, config: ExtractionConfig, device: torch.device | str = "cpu") -> ObjectMesh:
     """Extract the closed surface of a field.
 
     Args:
@@ -113,7 +111,6 @@ def extract_mesh(
     Raises:
         FieldError: if the field gives a value that is not finite.
     """
-    config = config or ExtractionConfig()
     surface = extract_blocks(*_sampled_blocks(field, config, torch.device(device)))
     faces = surface.indexed_faces()
     vertices = config.lattice.world(surface.positions)
@@ -128,7 +125,7 @@ def refine(
     mesh: ObjectMesh,
     field: Field,
     steps: int,
-    config: ExtractionConfig | None = None,
+    config: ExtractionConfig,
     *,
     learning_rate: float = 1e-4,
     normal_weight: float = 0.01,
@@ -154,7 +151,6 @@ def refine(
     Returns:
         The same faces at new positions, with new normals.
     """
-    config, device = config or ExtractionConfig(), torch.device(device)
     if not steps or not len(mesh.faces):
         return mesh
     free = ~_is_closing(mesh.vertices, config)

@@ -64,10 +64,9 @@ class ReconstructConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.voxel_size is not None and not (0 < self.voxel_size < float("inf")):
-            raise SettingError(f"voxel size must be a positive number of meters, not {self.voxel_size}")
-        if self.scene_size is not None and not (0 < self.scene_size < float("inf")):
-            raise SettingError(f"scene size must be a positive number of meters, not {self.scene_size}")
+        for name, size in (("voxel", self.voxel_size), ("scene", self.scene_size)):
+            if size is not None and not (0 < size < float("inf")):
+                raise SettingError(f"{name} size must be a positive number of meters, not {size}")
         if self.scene_size is not None and self.voxel_size is not None:
             raise SettingError(
                 "the voxel size follows from the scene size; pass --voxel-size or --scene-size"
