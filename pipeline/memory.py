@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import psutil
 
@@ -28,9 +29,7 @@ class MemoryWatch:
             total = 0
             me = psutil.Process()
             for process in [me, *me.children(recursive=True)]:
-                try:
+                with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                     info = process.memory_info()
-                except (psutil.NoSuchProcess, psutil.AccessDenied):
-                    continue
-                total += info.rss - getattr(info, "shared", 0)
+                    total += info.rss - getattr(info, "shared", 0)
             self.peak_bytes = max(self.peak_bytes, total)

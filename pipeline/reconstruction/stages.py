@@ -178,12 +178,8 @@ def load_fields(job: TileJob, request: SurfaceRequest) -> dict[int, SampledField
     Raises:
         RunFileError: if one is missing or damaged.
     """
-    fields = {}
-    for number in request.fields:
-        sampled = read_field(job.store, number, is_whole=number == request.tile)
-        if sampled is not None:
-            fields[number] = sampled
-    return fields
+    read = ((tile, read_field(job.store, tile, is_whole=tile == request.tile)) for tile in request.fields)
+    return {tile: sampled for tile, sampled in read if sampled is not None}
 
 
 def surface_tile(job: TileJob, request: SurfaceRequest) -> bool:
