@@ -82,7 +82,7 @@ SUBJECTS = (
         (
             ("t * t * (3.0 - 2.0 * t)", "t * t"),
             ("(1.0 - axis_ramp(coordinates, (place + 1)", "(axis_ramp(coordinates, (place + 1)"),
-            ("if place < count - 1:", "if place < count:"),
+            ("if place < plan.grid[axis] - 1:", "if place < plan.grid[axis]:"),
             ("(points <= 0) | (points >= limits)", "(points < 0) | (points > limits)"),
             ("(face - band)) / (2.0 * band)", "(face - band)) / (1.0 * band)"),
         ),
