@@ -109,7 +109,7 @@ def check(path: Path) -> str:
     if is_run(path):
         return _check_run(path)
     if (path / "zarr.json").is_file():
-        return f"{_check_dataset(path)} shards agree with their checksums"
+        return _check_dataset(path)
     raise PipelineError(f"{path}: only datasets and run directories can be checked")
 
 
@@ -158,12 +158,7 @@ def _dataset(path: Path) -> list[str]:
     ]
 
 
-def _check_dataset(path: Path) -> int:
-    """Verify every shard of a dataset against its record; the number of shards.
-
-    Raises:
-        DatasetError: if shards are missing or damaged; names them and the cure.
-    """
+def _check_dataset(path: Path) -> str:
     from preprocessing.dataset import check_shard, finished_shards, read_layout, record_path
     from preprocessing.errors import DatasetError
 
@@ -182,7 +177,7 @@ def _check_dataset(path: Path) -> int:
             f"{path}: {len(damaged)} shards differ from their checksums ({told}); delete their records "
             f"({first}) and run the command that made it again"
         )
-    return len(finished)
+    return f"{len(finished)} shards agree with their checksums"
 
 
 def _scan(path: Path, options: ScanOptions) -> list[str]:

@@ -56,7 +56,6 @@ def band_around(cells: NDArray[np.int64], shape: tuple[int, int, int]) -> NDArra
         cells: (C, 3) occupied cells, relative to the array's first point; those outside are left out.
         shape: of the array of lattice points.
     """
-    band = np.zeros(shape, np.bool_)
     reach = REACH_CELLS - 1
     inside = ((cells >= -reach - 1) & (cells < np.asarray(shape) + reach)).all(axis=1)
     padded = np.zeros([side + 2 * (reach + 1) for side in shape], np.bool_)
@@ -69,8 +68,7 @@ def band_around(cells: NDArray[np.int64], shape: tuple[int, int, int]) -> NDArra
         for step in range(1, reach + 2):
             target[step:] |= source[:-step]
     inner = slice(reach + 1, -(reach + 1))
-    band |= padded[inner, inner, inner]
-    return band
+    return padded[inner, inner, inner]
 
 
 def fit_distances(
