@@ -34,6 +34,7 @@ from preprocessing.scan_files.guessing import WIDEST, UnclearColumnsError, guess
 from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES, column_roles
 from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.source import LARGEST_ROW, is_gzipped, open_bytes, rows_at_once
+from preprocessing.scan_files.tables import pass_over, read_exactly
 
 # What NumPy's header parser (which reads a Python literal) and the archive's decoders raise on damage.
 _DAMAGE = (
@@ -53,7 +54,6 @@ _DAMAGE = (
     lzma.LZMAError,
 )
 _ZIP, _NPY = b"PK", b"\x93N"
-_SKIPPED_AT_ONCE = 1 << 16
 MOST_COLUMNS = 64  # of points; more are features, or points in a row
 LONGEST_REASON = 200
 _HEADERS = {
@@ -343,18 +343,14 @@ def _rows(
 
 def _part(stream: IO[bytes], place: int, size: int) -> bytes:
     if isinstance(stream, zipfile.ZipExtFile) and stream.tell() < place:
-        while stream.tell() < place:  # its own seek would hold megabytes
-            if not stream.read(min(_SKIPPED_AT_ONCE, place - stream.tell())):
-                raise EOFError("it is truncated")
+        if not pass_over(stream, place - stream.tell()):  # its own seek would hold more
+            raise EOFError("it is truncated")
     elif stream.tell() != place:
         stream.seek(place)
-    parts, left = [], size
-    while left and (part := stream.read(left)):
-        parts.append(part)
-        left -= len(part)
-    if left:
-        raise EOFError(f"{size - left:,} bytes instead of {size:,}: it is truncated")
-    return b"".join(parts)
+    data = read_exactly(stream, size)
+    if len(data) < size:
+        raise EOFError(f"{len(data):,} bytes instead of {size:,}: it is truncated")
+    return data
 
 
 def _blocks(

@@ -77,7 +77,7 @@ def column_roles(names: Sequence[str]) -> dict[str, int]:
         or _matching(bare, _PREFIX)
         or _matching(plain, _SUFFIX)
         or _matching(bare, _SUFFIX)
-        or _indexed(plain, _INDEXED)
+        or _matching(plain, _INDEXED, "012")
         or next(
             filter(None, (_one_of(words, sets) for sets in _OTHER_AXES for words in (plain, bare, short))),
             None,
@@ -85,10 +85,14 @@ def column_roles(names: Sequence[str]) -> dict[str, int]:
     )
     if axes:
         roles |= dict(zip(AXES, axes, strict=True))
-    normals = _matching(plain, _NORMAL) or _indexed(plain, _NORMAL_INDEXED)
+    normals = _matching(plain, _NORMAL) or _matching(plain, _NORMAL_INDEXED, "012")
     if normals:
         roles |= dict(zip(NORMAL_NAMES, normals, strict=True))
-    colors = _exact(plain, COLOR_NAMES) or _colors(plain) or _indexed(plain, _COLOR_INDEXED)
+    colors = (
+        _exact(plain, COLOR_NAMES)
+        or _matching(plain, _COLOR, "rgb")
+        or _matching(plain, _COLOR_INDEXED, "012")
+    )
     if colors:
         roles |= dict(zip(COLOR_NAMES, colors, strict=True))
     return roles
@@ -117,32 +121,13 @@ def _exact(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
     return [names.index(name) for name in wanted] if all(name in names for name in wanted) else None
 
 
-def _found(places: dict[str, int], keys: Sequence[str]) -> list[int] | None:
+def _matching(names: Sequence[str], pattern: re.Pattern[str], keys: Sequence[str] = AXES) -> list[int] | None:
+    """The first column for each key, which is the first letter of what the pattern finds in its name."""
+    places: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if match := pattern.match(name):
+            places.setdefault(next(filter(None, match.groups()))[0], number)
     return [places[key] for key in keys] if all(key in places for key in keys) else None
-
-
-def _matching(names: Sequence[str], pattern: re.Pattern[str]) -> list[int] | None:
-    places: dict[str, int] = {}
-    for number, name in enumerate(names):
-        if match := pattern.match(name):
-            places.setdefault(next(filter(None, match.groups())), number)
-    return _found(places, AXES)
-
-
-def _indexed(names: Sequence[str], pattern: re.Pattern[str]) -> list[int] | None:
-    places: dict[str, int] = {}
-    for number, name in enumerate(names):
-        if match := pattern.match(name):
-            places.setdefault(match.group(1), number)
-    return _found(places, "012")
-
-
-def _colors(names: Sequence[str]) -> list[int] | None:
-    places: dict[str, int] = {}
-    for number, name in enumerate(names):
-        if match := _COLOR.match(name):
-            places.setdefault(match.group(1)[0], number)
-    return _found(places, "rgb")
 
 
 def _one_of(names: Sequence[str], sets: tuple[tuple[str, ...], ...]) -> list[int] | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from preprocessing.scan_files.colors import (
 from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES, column_roles, repeated_axis
 from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.source import check_row, head_of, open_bytes, size_in_bytes, truncated
-from preprocessing.scan_files.tables import Column, binary_rows, skip_rows, text_rows
+from preprocessing.scan_files.tables import Column, binary_rows, pass_over, skip_rows, text_rows
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
@@ -248,7 +248,7 @@ def _sample(path: Path, layout: _Layout) -> dict[str, NDArray[Any]]:
 
 def _tables(path: Path, layout: _Layout, chunk_points: int) -> Iterator[dict[int, NDArray[Any]]]:
     with open_bytes(path) as file:
-        _pass_over(file, layout.header.data_start)
+        pass_over(file, layout.header.data_start)
         before = layout.header.elements[: layout.header.elements.index(layout.vertex)]
         columns, rows = layout.vertex.columns, layout.vertex.rows
         if layout.header.is_ascii:
@@ -258,11 +258,6 @@ def _tables(path: Path, layout: _Layout, chunk_points: int) -> Iterator[dict[int
             for element in before:
                 skip_rows(path, file, element.columns, element.rows)
             yield from binary_rows(path, file, columns, rows, chunk_points)
-
-
-def _pass_over(file: BinaryIO, size: int) -> None:
-    while size and (part := file.read(size)):
-        size -= len(part)
 
 
 def _chunks(path: Path, layout: _Layout, chunk_points: int) -> Iterator[ScanChunk]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,7 +235,7 @@ def binary_rows(
         }
 
 
-def read_exactly(file: BinaryIO, size: int) -> bytes:
+def read_exactly(file: IO[bytes], size: int) -> bytes:
     """Exactly `size` bytes, or what there is; gzipped files give them in pieces."""
     parts, left = [], size
     while left and (part := file.read(left)):
@@ -273,7 +272,7 @@ def _walk(file: BinaryIO, columns: Sequence[Column]) -> list[Any] | None:
             data = read_exactly(file, size * column.count)
             if len(data) < size * column.count:
                 return None
-            row.append(struct.unpack_from(_code(column.kind), data)[0])
+            row.append(np.frombuffer(data, column.kind).item(0))
         elif list_values(file, column, keep=False) is None:
             return None
     return row
@@ -286,7 +285,7 @@ def list_values(file: BinaryIO, column: Column, keep: bool = True) -> NDArray[An
     data = read_exactly(file, size)
     if len(data) < size:
         return None
-    left = struct.unpack(_code(column.length_kind), data)[0]
+    left = np.frombuffer(data, column.length_kind).item()
     if left != left or left < 0 or left > 2**32:
         return None
     left = int(left) * np.dtype(column.kind).itemsize
@@ -301,24 +300,11 @@ def list_values(file: BinaryIO, column: Column, keep: bool = True) -> NDArray[An
     return np.frombuffer(b"".join(parts), column.kind)
 
 
-_CODES = {
-    "i1": "b",
-    "u1": "B",
-    "i2": "h",
-    "u2": "H",
-    "i4": "i",
-    "u4": "I",
-    "i8": "q",
-    "u8": "Q",
-    "f4": "f",
-    "f8": "d",
-}
-
-
-def _code(kind: str) -> str:
-    dtype = np.dtype(kind)
-    order = ">" if dtype.byteorder == ">" else "<"
-    return order + _CODES[f"{dtype.kind}{dtype.itemsize}"]
+def pass_over(file: IO[bytes], size: int) -> bool:
+    """Read `size` bytes without keeping them; whether there were so many."""
+    while size and (part := file.read(min(size, 1 << 16))):
+        size -= len(part)
+    return not size
 
 
 def skip_rows(path: Path, file: BinaryIO, columns: Sequence[Column], rows: int) -> None:
@@ -332,9 +318,5 @@ def skip_rows(path: Path, file: BinaryIO, columns: Sequence[Column], rows: int) 
             if _walk(file, columns) is None:
                 raise truncated(path, rows, 0)
         return
-    left = rows * sum(column.count * np.dtype(column.kind).itemsize for column in columns)
-    while left:
-        part = file.read(min(left, 1 << 20))
-        if not part:
-            raise truncated(path, rows, 0)
-        left -= len(part)
+    if not pass_over(file, rows * sum(column.count * np.dtype(column.kind).itemsize for column in columns)):
+        raise truncated(path, rows, 0)

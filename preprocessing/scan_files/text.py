@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -136,22 +135,7 @@ def _table(path: Path, layout: TextLayout, lines: list[str], done: int) -> dict[
     if layout.is_plain and (columns := _quick(layout, lines)) is not None:
         return columns
     kept = [(n, line) for n, line in enumerate(lines) if line.strip() and not is_comment(line)]
-    if layout.dialect.separator not in ("", "mixed"):
-        rows = [
-            [word.strip() for word in row]
-            for row in csv.reader(
-                (line for _, line in kept),
-                delimiter=layout.dialect.separator,
-                skipinitialspace=True,
-                strict=False,
-            )
-        ]
-        if layout.dialect.has_decimal_commas:
-            rows = [[word.replace(",", ".") for word in row] for row in rows]
-    else:
-        rows = [layout.dialect.split(line) for _, line in kept]
-    if len(rows) != len(kept):  # a quote that spans lines
-        rows = [layout.dialect.split(line) for _, line in kept]
+    rows = [layout.dialect.split(line) for _, line in kept]
     needed = max(layout.roles.values()) + 1
     for (n, line), row in zip(kept, rows, strict=True):
         if (layout.width is not None and len(row) != layout.width) or len(row) < needed:

@@ -48,19 +48,11 @@ class Dialect:
         """The values of a line, still as text; decimal commas become points."""
         if self.separator == "mixed":
             words = line.translate(_MIXED).split()
-        elif not self.separator:
-            words = (
-                next(csv.reader([line], delimiter=" ", skipinitialspace=True))
-                if '"' in line
-                else line.split()
-            )
+        elif '"' in line:
+            words = next(csv.reader([line], delimiter=self.separator or " ", skipinitialspace=True), [])
         else:
-            is_quoted = '"' in line
-            words = (
-                next(csv.reader([line], delimiter=self.separator, skipinitialspace=True), [])
-                if is_quoted
-                else (line.split(self.separator))
-            )
+            words = line.split(self.separator or None)
+        if self.separator:
             words = [word.strip() for word in words]
         return [word.replace(",", ".") for word in words] if self.has_decimal_commas else words
 
@@ -114,13 +106,13 @@ def find_dialect(lines: Sequence[str]) -> Dialect:
             if any(" " in word and all(map(is_number, word.split())) for word in words):
                 return Dialect("mixed")
             return Dialect(separator, _are_commas_decimal(rows))
-    blank = [_unquoted(line).split() for line in filled]
+    blank = [line.replace('"', "").split() for line in filled]
     if all(
         len(row) >= 3 and all(_DECIMAL_COMMA.fullmatch(word) or _WHOLE.fullmatch(word) for word in row[:3])
         for row in blank
     ) and any(_DECIMAL_COMMA.fullmatch(word) for row in blank for word in row[:3]):
         return Dialect("", True)
-    if filled and all(_outside_quotes(line).count(",") >= 2 for line in filled):
+    if filled and all(re.sub(r'"[^"]*"', "", line).count(",") >= 2 for line in filled):
         rows = [Dialect(",").split(line) for line in filled]
         quoted_decimals = any('"' in line for line in filled) and any(
             _DECIMAL_COMMA.fullmatch(word) for row in rows for word in row
@@ -136,14 +128,6 @@ def _are_commas_decimal(rows: Sequence[Sequence[str]]) -> bool:
     with_points = {place for row in rows for place, word in enumerate(row) if "." in word and is_number(word)}
     with_commas = {place for row in rows for place, word in enumerate(row) if _DECIMAL_COMMA.fullmatch(word)}
     return not with_points & with_commas and bool(with_commas or not with_points)
-
-
-def _unquoted(line: str) -> str:
-    return line.replace('"', "")
-
-
-def _outside_quotes(line: str) -> str:
-    return re.sub(r'"[^"]*"', "", line)
 
 
 def find_layout(path: Path, lines: Sequence[str], columns: Sequence[str] = ()) -> TextLayout:
@@ -181,14 +165,23 @@ def find_layout(path: Path, lines: Sequence[str], columns: Sequence[str] = ()) -
         if not any(has_numbers) or (columns and not _fits(words, columns)):
             titles.append((at, plain))
             continue
-        found = _named(path, titles, dialect, sample, columns) if len(words) >= 3 else None
-        if found is not None:
-            return _finish(dialect, sample, found, at, count, is_named=True)
-        if len(words) >= 3 and all(is_number(word) for word in words):
+        rows = [dialect.split(text) for text in sample if not text.strip().isdigit()]
+        found = _named(path, titles, dialect, sample[0], rows, columns) if len(words) >= 3 else None
+        is_named = found is not None
+        if found is None and len(words) >= 3 and all(is_number(word) for word in words):
             _refuse_names_without_axes(path, titles, dialect, words)
             if mixed is not None and len(dialect.split(mixed[1])) == len(words):
                 raise not_points(path, *mixed)
-            return _finish(dialect, sample, _guessed(path, dialect, sample), at, count, is_named=False)
+            found = _guessed(path, rows)
+        if found is not None:
+            # Each line may end with a separator.
+            filled = [row[:-1] if row[-1] == "" else row for row in rows]
+            is_plain = (
+                found.width is not None
+                and not any('"' in text for text in sample)
+                and all(is_number(word) and word for row in filled for word in row)
+            )
+            return TextLayout(dialect, found.width, found.roles, found.labels, at, count, is_plain, is_named)
         _refuse_names_without_axes(path, titles, dialect, words)
         mixed = mixed or (at, plain)
     if mixed is not None:
@@ -258,10 +251,14 @@ class _Found:
 
 
 def _named(
-    path: Path, titles: list[tuple[int, str]], dialect: Dialect, sample: Sequence[str], columns: Sequence[str]
+    path: Path,
+    titles: list[tuple[int, str]],
+    dialect: Dialect,
+    first: str,
+    rows: Sequence[Sequence[str]],
+    columns: Sequence[str],
 ) -> _Found | None:
-    """The columns by the user's names or by the latest title that names them, or None."""
-    rows = [dialect.split(line) for line in sample if not line.strip().isdigit()]
+    """The columns by the user's names or by the latest title that names them, or None; `first` is the first row."""
     width = len(rows[0])
     if columns:
         roles = column_roles(columns)
@@ -293,7 +290,7 @@ def _named(
             if not is_comment(text) and text is titles[-1][1] and len(names) != width and len(names) > 3:
                 raise ScanError(
                     f"{path}: line {at + 1} names {len(names)} columns ({', '.join(names)[:80]}), the rows "
-                    f"hold {width} ({sample[0].strip()[:60]!r}); name them with --columns"
+                    f"hold {width} ({first.strip()[:60]!r}); name them with --columns"
                 )
     return None
 
@@ -340,8 +337,7 @@ def _refuse_names_without_axes(
                 )
 
 
-def _guessed(path: Path, dialect: Dialect, sample: Sequence[str]) -> _Found:
-    rows = [dialect.split(line) for line in sample if not line.strip().isdigit()]
+def _guessed(path: Path, rows: Sequence[Sequence[str]]) -> _Found:
     width = len(rows[0])
     alike = [row for row in rows if len(row) == width and all(map(is_number, row))]
     used = width - (1 if all(row[-1] == "" for row in alike) and width > 3 else 0)
@@ -355,16 +351,3 @@ def _guessed(path: Path, dialect: Dialect, sample: Sequence[str]) -> _Found:
     return _Found(
         roles, {role: f"column {place + 1}, without a name" for role, place in roles.items()}, width
     )
-
-
-def _finish(
-    dialect: Dialect, sample: Sequence[str], found: _Found, at: int, count: int | None, is_named: bool
-) -> TextLayout:
-    rows = [dialect.split(line) for line in sample if not line.strip().isdigit()]
-    filled = [row[:-1] if row[-1] == "" else row for row in rows]  # each line may end with a separator
-    is_plain = (
-        found.width is not None
-        and not any('"' in line for line in sample)
-        and all(is_number(word) and word for row in filled for word in row)
-    )
-    return TextLayout(dialect, found.width, found.roles, found.labels, at, count, is_plain, is_named)
