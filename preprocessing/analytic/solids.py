@@ -43,14 +43,13 @@ def gradient(solid: Solid, points: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Box:
+class Box(Solid):
     """A box about the origin: half sides, and the radius of its rounded edges (inside the half sides)."""
 
     half: tuple[float, float, float]
     rounding: float = 0.0
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         # Column by column: numpy reduces over an axis of 3 many times slower than it adds columns.
         x, y, z = (np.abs(points[:, axis]) - np.float32(self.half[axis] - self.rounding) for axis in range(3))
         inside = np.minimum(np.maximum(np.maximum(x, y), z), 0)
@@ -60,18 +59,17 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Sphere:
+class Sphere(Solid):
     """A ball about the origin."""
 
     radius: float
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         return np.asarray(length(points) - np.float32(self.radius))
 
 
 @dataclass(frozen=True)
-class Cylinder:
+class Cylinder(Solid):
     """A cylinder about the z axis, of height 2 `half_height`; `top` is the radius at its upper end, if it differs.
 
     With two radii the distance is measured to the slanted side in the half plane of the axis (exact).
@@ -82,7 +80,6 @@ class Cylinder:
     top: float | None = None
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         r, z = np.hypot(points[:, 0], points[:, 1]), points[:, 2]
         h, low = np.float32(self.half_height), np.float32(self.radius)
         high = low if self.top is None else np.float32(self.top)
@@ -97,44 +94,41 @@ class Cylinder:
 
 
 @dataclass(frozen=True)
-class Capsule:
+class Capsule(Solid):
     """All points within a radius of the segment from -half to half along z: cables, rails, poles."""
 
     radius: float
     half: float
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         along = points[:, 2] - np.clip(points[:, 2], -self.half, self.half)
         return np.asarray(np.sqrt(points[:, 0] ** 2 + points[:, 1] ** 2 + along**2) - np.float32(self.radius))
 
 
 @dataclass(frozen=True)
-class Torus:
+class Torus(Solid):
     """A torus around the z axis."""
 
     radius: float
     tube: float
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         ring = np.hypot(points[:, 0], points[:, 1]) - np.float32(self.radius)
         return np.asarray(np.hypot(ring, points[:, 2]) - np.float32(self.tube))
 
 
 @dataclass(frozen=True)
-class HalfSpace:
+class HalfSpace(Solid):
     """Everything below the plane through the origin with this upward unit normal."""
 
     normal: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         return np.asarray(points @ np.asarray(self.normal, np.float32))
 
 
 @dataclass(frozen=True)
-class Hull:
+class Hull(Solid):
     """A convex polyhedron: the intersection of half spaces `normals @ p <= offsets`.
 
     Exact inside and beyond the faces; beyond edges and corners it is a lower bound, by at most the bevel.
@@ -144,7 +138,6 @@ class Hull:
     offsets: Floats
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         farthest = points @ self.normals[0] - self.offsets[0]
         for normal, offset in zip(self.normals[1:], self.offsets[1:], strict=True):
             np.maximum(farthest, points @ normal - offset, out=farthest)
@@ -152,7 +145,7 @@ class Hull:
 
 
 @dataclass(frozen=True)
-class Terrain:
+class Terrain(Solid):
     """Everything below a smooth height field, a sum of plane waves; first order distance.
 
     Attributes:
@@ -162,7 +155,6 @@ class Terrain:
     waves: Floats
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         phase = points[:, :2] @ self.waves[:, :2].T + self.waves[:, 2]
         height = np.sin(phase) @ self.waves[:, 3]
         slope = (np.cos(phase) * self.waves[:, 3]) @ self.waves[:, :2]
@@ -170,7 +162,7 @@ class Terrain:
 
 
 @dataclass(frozen=True)
-class Blob:
+class Blob(Solid):
     """An organic shape: spheres joined smoothly (soft minimum of width `softness`); first order distance."""
 
     centers: Floats
@@ -178,7 +170,6 @@ class Blob:
     softness: float
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         softness = np.float32(self.softness)
         ways = [points - center for center in self.centers]
         ranges = [np.maximum(length(way), 1e-6) for way in ways]
@@ -193,7 +184,7 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class Placed:
+class Placed(Solid):
     """A solid turned by a rotation matrix, then moved."""
 
     solid: Solid
@@ -201,7 +192,6 @@ class Placed:
     translation: Floats
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         # By columns, each contiguous: a matrix product of three columns costs several times as much.
         x, y, z = (points[:, axis] - self.translation[axis] for axis in range(3))
         local = np.empty((3, len(points)), np.float32)
@@ -212,13 +202,12 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Union:
+class Union(Solid):
     """The union of some solids."""
 
     solids: Sequence[Solid]
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         nearest = self.solids[0].distance(points)
         for solid in self.solids[1:]:
             np.minimum(nearest, solid.distance(points), out=nearest)
@@ -226,37 +215,34 @@ class Union:
 
 
 @dataclass(frozen=True)
-class Carved:
+class Carved(Solid):
     """A solid without what another takes away; a lower bound of the distance beyond the edges of the cut."""
 
     solid: Solid
     cut: Solid
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         return np.maximum(self.solid.distance(points), -self.cut.distance(points))
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Sheet(Solid):
     """What a surface seen from outside only is known to be: the solid's outermost layer of some thickness."""
 
     solid: Solid
     thickness: float
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         outer = self.solid.distance(points)
         return np.asarray(np.maximum(outer, -np.float32(self.thickness) - outer), np.float32)
 
 
 @dataclass(frozen=True)
-class Shell:
+class Shell(Solid):
     """All points within half a thickness of a solid's surface: domes, pipes, bowls, thin sheets."""
 
     solid: Solid
     thickness: float
 
     def distance(self, points: Floats) -> Floats:
-        """See `Solid`."""
         return np.abs(self.solid.distance(points)) - np.float32(self.thickness / 2)

@@ -10,6 +10,7 @@ from preprocessing.analytic.solids import Floats, Solid, gradient, length
 BAND = 0.25  # voxels: candidates this near are projected; a thin band keeps edges as dense as faces
 CANDIDATE_ROUNDS = 6
 STEPS_TO_STATION = 28
+START = 0.6  # voxels from the surface at which the line to the station begins
 
 
 def surface_points(solid: Solid, side: int, count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -41,22 +42,19 @@ def surface_points(solid: Solid, side: int, count: int, rng: np.random.Generator
     return points, normals.astype(np.float32)
 
 
-def is_seen(
-    solid: Solid, points: Floats, normals: Floats, station: Floats, start: float = 0.6
-) -> NDArray[np.bool_]:
+def is_seen(solid: Solid, points: Floats, normals: Floats, station: Floats) -> NDArray[np.bool_]:
     """Which surface points have a free line to the station: sphere tracing from the surface towards it.
 
     Args:
         solid: what may be in the way.
         points, normals: (N, 3) on its surface.
         station: (3,).
-        start: voxels from the surface at which the line begins.
     """
     away = station - points
     far = length(away)
     directions = (away / np.maximum(far, 1e-6)[:, None]).astype(np.float32)
     seen: NDArray[np.bool_] = (directions * normals).sum(axis=1) > 0.05
-    walked = np.full(len(points), start, np.float32)
+    walked = np.full(len(points), START, np.float32)
     rows = np.flatnonzero(seen)
     for _ in range(STEPS_TO_STATION):
         if not len(rows):

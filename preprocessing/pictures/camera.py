@@ -13,19 +13,17 @@ Up = Literal["y", "z"]
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera, or one of parallel rays.
+    """A pinhole camera.
 
     Attributes:
         eye, target: positions.
-        field_of_view_deg: vertical; of parallel rays too, which span what it sees at the target.
-        is_orthographic: parallel rays.
+        field_of_view_deg: vertical.
         up: the axis that points up in the picture.
     """
 
     eye: NDArray[np.float64]
     target: NDArray[np.float64]
     field_of_view_deg: float = 35.0
-    is_orthographic: bool = False
     up: Up = "z"
 
     def axes(self) -> NDArray[np.float64]:
@@ -44,25 +42,21 @@ class Camera:
         return np.column_stack([axes, -axes @ self.eye])
 
     def pinhole(self, width: int, height: int) -> NDArray[np.float64]:
-        """(3, 3) matrix from the camera to pixels; pixel (0, 0) is centered at (0.5, 0.5). Not of parallel rays."""
+        """(3, 3) matrix from the camera to pixels; pixel (0, 0) is centered at (0.5, 0.5)."""
         focal = height / 2 / self.reach
         return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
     @property
     def reach(self) -> float:
-        """Half the picture's height, at distance 1 or, of parallel rays, at the target."""
-        reach = float(np.tan(np.radians(self.field_of_view_deg) / 2))
-        return reach * float(np.linalg.norm(self.target - self.eye)) if self.is_orthographic else reach
+        """Half the picture's height, at distance 1."""
+        return float(np.tan(np.radians(self.field_of_view_deg) / 2))
 
     def rays(self, width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Origins and unit directions (height * width, 3), row by row."""
         right, down, forward = self.axes()
         x = (np.arange(width) + 0.5 - width / 2) / (height / 2) * self.reach
         y = (np.arange(height) + 0.5 - height / 2) / (height / 2) * self.reach
-        across = (x[None, :, None] * right + y[:, None, None] * down).reshape(-1, 3)
-        if self.is_orthographic:
-            return self.eye + across, np.broadcast_to(forward, across.shape)
-        directions = forward + across
+        directions = forward + (x[None, :, None] * right + y[:, None, None] * down).reshape(-1, 3)
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         return np.broadcast_to(self.eye, directions.shape), directions
 
@@ -73,8 +67,8 @@ class Camera:
         local = (points - self.eye) @ self.axes().T
         depth = local[:, 2]
         is_seen = depth > 0
-        scale = height / 2 / self.reach / (1.0 if self.is_orthographic else np.where(is_seen, depth, 1.0))
-        place = local[:, :2] * np.reshape(scale, (-1, 1)) + np.array([width / 2, height / 2])
+        scale = height / 2 / self.reach / np.where(is_seen, depth, 1.0)
+        place = local[:, :2] * scale[:, None] + np.array([width / 2, height / 2])
         is_seen &= ((place >= 0) & (place < (width, height))).all(axis=1)
         return np.floor(np.where(is_seen[:, None], place, 0)).astype(np.int64), depth, is_seen
 
@@ -87,14 +81,10 @@ def direction(azimuth: float, elevation: float, up: Up = "z") -> NDArray[np.floa
 
 
 def orbit_camera(
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-    azimuth_deg: float,
-    elevation_deg: float,
-    is_orthographic: bool = False,
+    low: NDArray[np.float64], high: NDArray[np.float64], azimuth_deg: float, elevation_deg: float
 ) -> Camera:
     """A camera that sees a whole bounding box from a direction."""
     center, radius = 0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low))
     distance = radius / np.sin(np.radians(Camera.field_of_view_deg) / 2)
     towards = direction(np.radians(azimuth_deg), np.radians(elevation_deg))
-    return Camera(center + towards * distance, center, is_orthographic=is_orthographic)
+    return Camera(center + towards * distance, center)

@@ -114,7 +114,8 @@ class Motion(Protocol):
         """(N, 3, 3) derivatives of `forward` at points (N, 3)."""
 
     def is_one_to_one(self, points: Floats, time: float) -> bool:
-        """Whether a solid with surface points (N, 3) is carried without folding or meeting itself."""
+        """Whether a solid with surface points (N, 3) is carried without folding or meeting itself; so by default."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Bulge:
 
 
 @dataclass(frozen=True)
-class Swell:
+class Swell(Motion):
     """Stretch along z with bulges that may travel, every piece keeping its volume.
 
     The height z' after the motion fixes that before it, z = h(z'), with
@@ -173,19 +174,16 @@ class Swell:
         return heights
 
     def forward(self, points: Floats, time: float) -> Floats:
-        """Where the motion carries points (N, 3)."""
         heights = self._heights(points[:, 2], time)
         growth = np.sqrt(self._slopes(heights, time)[0])
         return np.stack([points[:, 0] * growth, points[:, 1] * growth, heights], axis=1)
 
     def inverse(self, points: Floats, time: float) -> Floats:
-        """Which points (N, 3) the motion carries to the given ones."""
         x, y, heights = points.T
         growth = np.sqrt(self._slopes(heights, time)[0])
         return np.stack([x / growth, y / growth, self._source(heights, time)], axis=1)
 
     def jacobian(self, points: Floats, time: float) -> Floats:
-        """(N, 3, 3) derivatives of `forward` at points (N, 3)."""
         first, second = self._slopes(self._heights(points[:, 2], time), time)
         growth = np.sqrt(first)
         jacobian = np.zeros((len(points), 3, 3))
@@ -201,7 +199,7 @@ class Swell:
 
 
 @dataclass(frozen=True)
-class Twist:
+class Twist(Motion):
     """Turns sections about z by `rate` (radians a meter) times their height."""
 
     rate: Swing
@@ -212,15 +210,12 @@ class Twist:
         return np.stack([cosine * x - sine * y, sine * x + cosine * y, z], axis=1)
 
     def forward(self, points: Floats, time: float) -> Floats:
-        """Where the motion carries points (N, 3)."""
         return self._turned(points, self.rate.at(time))
 
     def inverse(self, points: Floats, time: float) -> Floats:
-        """Which points (N, 3) the motion carries to the given ones."""
         return self._turned(points, -self.rate.at(time))
 
     def jacobian(self, points: Floats, time: float) -> Floats:
-        """(N, 3, 3) derivatives of `forward` at points (N, 3)."""
         rate, turned = self.rate.at(time), self.forward(points, time)
         cosine, sine = np.cos(rate * points[:, 2]), np.sin(rate * points[:, 2])
         jacobian = np.zeros((len(points), 3, 3))
@@ -229,13 +224,9 @@ class Twist:
         jacobian[:, 2, 2] = 1
         return jacobian
 
-    def is_one_to_one(self, points: Floats, time: float) -> bool:
-        """Always."""
-        return True
-
 
 @dataclass(frozen=True)
-class Bend:
+class Bend(Motion):
     """Bends the z axis to an arc in the x, z plane, sections staying flat and across it.
 
     Attributes:
@@ -245,7 +236,6 @@ class Bend:
     curvature: Swing
 
     def forward(self, points: Floats, time: float) -> Floats:
-        """Where the motion carries points (N, 3)."""
         curvature = self.curvature.at(time)
         x, y, z = points.T
         angle = curvature * z
@@ -255,7 +245,6 @@ class Bend:
         return np.stack([x * np.cos(angle) + sag, y, (1 - curvature * x) * rise], axis=1)
 
     def inverse(self, points: Floats, time: float) -> Floats:
-        """Which points (N, 3) the motion carries to the given ones."""
         curvature = self.curvature.at(time)
         x, y, z = points.T
         sine, cosine = curvature * z, 1 - curvature * x
@@ -264,7 +253,6 @@ class Bend:
         return np.stack([(2 * x - curvature * (x**2 + z**2)) / (1 + radius), y, height], axis=1)
 
     def jacobian(self, points: Floats, time: float) -> Floats:
-        """(N, 3, 3) derivatives of `forward` at points (N, 3)."""
         curvature = self.curvature.at(time)
         angle, stretch = curvature * points[:, 2], 1 - curvature * points[:, 0]
         jacobian = np.zeros((len(points), 3, 3))
@@ -281,7 +269,7 @@ class Bend:
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(Motion):
     """Turns about an axis through the origin, then moves the origin."""
 
     axis: Triple = (0.0, 0.0, 1.0)
@@ -293,19 +281,12 @@ class Placement:
         return rotation, np.array([swing.at(time) for swing in self.position])
 
     def forward(self, points: Floats, time: float) -> Floats:
-        """Where the motion carries points (N, 3)."""
         rotation, position = self._pose(time)
         return points @ rotation.T + position
 
     def inverse(self, points: Floats, time: float) -> Floats:
-        """Which points (N, 3) the motion carries to the given ones."""
         rotation, position = self._pose(time)
         return (points - position) @ rotation
 
     def jacobian(self, points: Floats, time: float) -> Floats:
-        """(N, 3, 3) derivatives of `forward` at points (N, 3)."""
         return np.broadcast_to(self._pose(time)[0], (len(points), 3, 3))
-
-    def is_one_to_one(self, points: Floats, time: float) -> bool:
-        """Always."""
-        return True

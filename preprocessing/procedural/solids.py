@@ -318,21 +318,16 @@ def rounded_box(size_x: float, size_y: float, size_z: float, radius: float) -> C
     return convex_hull(points).moved((0.0, 0.0, size_z / 2))
 
 
-def ring(
-    radius: float, tube: float, segments: int = 16, sides: int = 8, start: float = 0.0, turn: float = 1.0
-) -> Solids:
+def ring(radius: float, tube: float, segments: int = 16, sides: int = 8) -> Solids:
     """Torus in the plane z = 0 as convex segments.
 
     Args:
         radius: from the center to the tube's axis.
         tube: radius of the tube.
-        segments: number of convex pieces of the whole turn.
+        segments: number of convex pieces.
         sides: corners of the tube's cross section.
-        start: where the arc begins, as a share of the turn.
-        turn: share of the turn that the arc covers; 1 closes it.
     """
-    count = max(1, round(segments * turn))
-    angles = 2 * np.pi * (start + turn * np.arange(count + 1) / count)
+    angles = 2 * np.pi * (np.arange(segments + 1) / segments)
     around = 2 * np.pi * (np.arange(sides) + 0.5) / sides
     reach, height = radius + tube * np.cos(around), tube * np.sin(around)
     sections = [np.stack([reach * np.cos(a), reach * np.sin(a), height], axis=1) for a in angles]

@@ -44,7 +44,6 @@ CONVEX = {
 }
 UNIONS = {
     "ring": ring(0.5, 0.1),
-    "part of a ring": ring(0.5, 0.1, start=0.2, turn=0.4),
     "L": l_shape(0.6, 0.5, 0.4, 0.1),
     "touching boxes": (box((0, 0, 0), (1, 1, 1)), box((1, 0, 0), (2, 1, 1)), box((0, 0, 1), (1, 1, 2))),
     "touching after a turn": placed(
