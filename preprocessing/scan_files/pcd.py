@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -13,23 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import ScanChunk, ScanReader, are_normals, columns_to_chunk
-from preprocessing.scan_files.colors import (
-    BYTES,
-    SAMPLE_BLOCKS,
-    SAMPLE_ROWS,
-    ColorScale,
-    decide_scale,
-    declared_by,
-    packed_column,
-    sample_starts,
-    unpacked,
-)
+from preprocessing.scan_files.chunks import ScanReader
+from preprocessing.scan_files.colors import SAMPLE_ROWS, packed_column, sample_starts
 from preprocessing.scan_files.lzf import LARGEST_RATIO, lzf_stream
-from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES, column_roles
+from preprocessing.scan_files.names import AXES, COLOR_NAMES, column_roles
 from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.source import check_row, open_bytes, rows_at_once, size_in_bytes, truncated
-from preprocessing.scan_files.tables import Column, binary_rows, text_rows
+from preprocessing.scan_files.table_layout import Table, TableLayout, first_rows, rows_all_over
+from preprocessing.scan_files.tables import Column, binary_rows, row_bytes, text_rows
 
 LONGEST_HEADER = 1 << 14
 _HEADER_WORDS = {
@@ -59,7 +50,7 @@ class _Header:
     @property
     def row_bytes(self) -> int:
         """Size of a binary row."""
-        return sum(column.count * np.dtype(column.kind).itemsize for column in self.columns)
+        return row_bytes(self.columns) or 0
 
 
 def _parse_header(path: Path) -> _Header:
@@ -104,27 +95,6 @@ def _parse_header(path: Path) -> _Header:
     return header
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """What is read of a PCD file: columns by role, the packed colors' column if any, and the colors' scale."""
-
-    header: _Header
-    roles: dict[str, int]
-    packed: int | None
-    scale: ColorScale | None = None
-
-    def named(self, table: Mapping[int, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Columns of a block by role."""
-        named = {role: _first(table[place]) for role, place in self.roles.items() if place in table}
-        if self.packed is not None and self.packed in table:
-            named |= unpacked(_first(table[self.packed]), self.header.columns[self.packed].kind)
-        return named
-
-
-def _first(values: NDArray[Any]) -> NDArray[Any]:
-    return values[:, 0] if values.ndim == 2 else values
-
-
 def open_pcd(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     """Open a PCD point cloud; see `open_scan`. Compressed ones are expanded into a temporary file."""
     header = _parse_header(path)
@@ -143,63 +113,21 @@ def open_pcd(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     packed = None if packed_name is None else names.index(packed_name)
     if packed is not None:
         roles = {role: place for role, place in roles.items() if role not in COLOR_NAMES}
-    layout = _Layout(header, roles, packed)
-    sample = layout.named(_sample(path, layout))
-    if not are_normals(sample):
-        roles = {role: place for role, place in roles.items() if role not in NORMAL_NAMES}
-    scale = None
-    if COLOR_NAMES[0] in sample:
-        channels = [sample[name] for name in COLOR_NAMES]
-        declared: str | None = "u1"
-        if packed is None:
-            fractional = any((channel % 1 != 0).any() for channel in channels)
-            kinds = (header.columns[roles[name]].kind for name in COLOR_NAMES)
-            declared = None if fractional else declared_by(kinds)
-        scale = decide_scale(channels, declared)
-        assert packed is None or scale in (None, BYTES)
-    layout = _Layout(header, roles, packed if scale is not None else None, scale)
-    columns = {
-        role: names[place] for role, place in roles.items() if scale is not None or role not in COLOR_NAMES
-    }
-    if layout.packed is not None:
-        columns |= dict.fromkeys(COLOR_NAMES, names[layout.packed])
-    return ScanReader(
-        path,
-        "PCD",
-        header.points,
-        lambda: _chunks(path, layout, chunk_points),
-        has_normals=NORMAL_NAMES[0] in roles,
-        has_colors=scale is not None,
-        columns=columns,
+    layout = TableLayout(header.columns, roles, packed)
+    sample: Iterator[Table] = iter(())
+    if layout.has_more and header.points:
+        if header.data == "binary" and size is not None:
+            sample = rows_all_over(path, header.columns, header.points, header.data_start)
+        elif header.data == "binary_compressed":
+            sample = _expanded(path, header, SAMPLE_ROWS, sample_starts(header.points))
+        else:
+            sample = first_rows(_tables(path, header, SAMPLE_ROWS), header.points)
+    return layout.decided(list(sample)).reader(
+        path, "PCD", header.points, lambda: _tables(path, header, chunk_points)
     )
 
 
-def _sample(path: Path, layout: _Layout) -> dict[int, NDArray[Any]]:
-    """Values of the colors and normals from all over the file; from its beginning where rows cannot be found."""
-    header = layout.header
-    places = [place for role, place in layout.roles.items() if role not in AXES]
-    places += [] if layout.packed is None else [layout.packed]
-    if not places or not header.points:
-        return {}
-    parts: list[dict[int, NDArray[Any]]] = []
-    if header.data == "binary" and size_in_bytes(path) is not None:
-        with path.open("rb") as file:
-            for start in sample_starts(header.points):
-                file.seek(header.data_start + start * header.row_bytes)
-                count = min(SAMPLE_ROWS, header.points - start)
-                parts.extend(binary_rows(path, file, header.columns, count, count))
-    elif header.data == "binary_compressed":
-        parts.extend(_expanded(path, header, SAMPLE_ROWS, sample_starts(header.points)))
-    else:
-        rows = _tables(path, header, SAMPLE_ROWS)
-        done = 0
-        while done < min(header.points, SAMPLE_BLOCKS * SAMPLE_ROWS):
-            parts.append(next(rows))
-            done += len(parts[-1][places[0]])
-    return {place: np.concatenate([_first(part[place]) for part in parts]) for place in places}
-
-
-def _tables(path: Path, header: _Header, chunk_points: int) -> Iterator[dict[int, NDArray[Any]]]:
+def _tables(path: Path, header: _Header, chunk_points: int) -> Iterator[Table]:
     if header.data == "binary_compressed":
         rows = rows_at_once(header.row_bytes, chunk_points)
         yield from _expanded(path, header, rows, range(0, header.points, rows))
@@ -210,11 +138,6 @@ def _tables(path: Path, header: _Header, chunk_points: int) -> Iterator[dict[int
             yield from binary_rows(path, file, header.columns, header.points, chunk_points)
         else:
             yield from text_rows(path, file, header.columns, header.points, chunk_points)
-
-
-def _chunks(path: Path, layout: _Layout, chunk_points: int) -> Iterator[ScanChunk]:
-    for table in _tables(path, layout.header, chunk_points):
-        yield columns_to_chunk(layout.named(table), layout.scale)
 
 
 def _expanded(

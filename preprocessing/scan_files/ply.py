@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,20 @@ from numpy.typing import NDArray
 
 from foundation.atomic_file import appearing
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import ScanChunk, ScanReader, are_normals, columns_to_chunk
-from preprocessing.scan_files.colors import (
-    SAMPLE_BLOCKS,
-    SAMPLE_ROWS,
-    ColorScale,
-    decide_scale,
-    declared_by,
-    packed_column,
-    sample_starts,
-    unpacked,
-)
+from preprocessing.scan_files.chunks import ScanReader
+from preprocessing.scan_files.colors import SAMPLE_ROWS, packed_column
 from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES, column_roles, repeated_axis
 from preprocessing.scan_files.options import ScanOptions
-from preprocessing.scan_files.source import check_row, head_of, open_bytes, size_in_bytes, truncated
-from preprocessing.scan_files.tables import Column, binary_rows, pass_over, skip_rows, text_rows
+from preprocessing.scan_files.source import (
+    check_row,
+    head_of,
+    is_gzipped,
+    open_bytes,
+    size_in_bytes,
+    truncated,
+)
+from preprocessing.scan_files.table_layout import Table, TableLayout, first_rows, rows_all_over
+from preprocessing.scan_files.tables import Column, binary_rows, pass_over, row_bytes, skip_rows, text_rows
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
@@ -46,13 +45,6 @@ class PlyElement:
     name: str
     rows: int
     columns: list[Column] = field(default_factory=list)
-
-    @property
-    def row_bytes(self) -> int | None:
-        """Size of a binary row; None where a list makes it vary."""
-        if any(column.length_kind for column in self.columns):
-            return None
-        return sum(np.dtype(column.kind).itemsize for column in self.columns)
 
 
 @dataclass(frozen=True)
@@ -123,24 +115,6 @@ def _column(words: list[str], order: str) -> Column:
     return Column(" ".join(words[1:]), order + _TYPES[kinds[0]])
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """What is read of a PLY file: the vertices, their columns by role, the colors' scale, their column if packed."""
-
-    header: PlyHeader
-    vertex: PlyElement
-    roles: dict[str, int]
-    scale: ColorScale | None = None
-    packed: int | None = None
-
-    def named(self, table: Mapping[int, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Columns of a block by role."""
-        named = {role: table[place] for role, place in self.roles.items()}
-        if self.packed is not None:
-            named |= unpacked(table[self.packed], self.vertex.columns[self.packed].kind)
-        return named
-
-
 def open_ply(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     """Open a PLY point cloud; see `open_scan`."""
     header = read_ply_header(path)
@@ -162,7 +136,8 @@ def open_ply(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
             f"{path}: the vertices have no x, y and z (once each), but {', '.join(plain) or 'nothing'}; "
             "export it as a plain point cloud"
         )
-    check_row(path, vertex.row_bytes or 0)
+    size = row_bytes(vertex.columns)
+    check_row(path, size or 0)
     if not header.is_ascii:
         _check_size(path, header, vertex)
     packed_name = packed_column(
@@ -171,34 +146,15 @@ def open_ply(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
     packed = None
     if packed_name is not None and COLOR_NAMES[0] not in roles:
         packed = plain.index(packed_name)
-    layout = _Layout(header, vertex, roles, packed=packed)
-    sample = _sample(path, layout)
-    if not are_normals(sample):
-        roles = {name: place for name, place in roles.items() if name not in NORMAL_NAMES}
-    scale = None
-    if packed is not None:
-        scale = decide_scale([sample[name] for name in COLOR_NAMES], "u1") if sample else None
-        packed = None if scale is None else packed
-    elif COLOR_NAMES[0] in roles and sample:
-        declared = declared_by(vertex.columns[roles[name]].kind for name in COLOR_NAMES)
-        fractional = any((sample[name] % 1 != 0).any() for name in COLOR_NAMES)
-        scale = decide_scale([sample[name] for name in COLOR_NAMES], None if fractional else declared)
-    layout = _Layout(header, vertex, roles, scale, packed)
-    columns = {
-        role: vertex.columns[place].name
-        for role, place in roles.items()
-        if scale is not None or role not in COLOR_NAMES
-    }
-    if packed is not None:
-        columns |= dict.fromkeys(COLOR_NAMES, plain[packed])
-    return ScanReader(
-        path,
-        "PLY",
-        vertex.rows,
-        lambda: _chunks(path, layout, chunk_points),
-        has_normals=NORMAL_NAMES[0] in roles,
-        has_colors=scale is not None,
-        columns=columns,
+    layout = TableLayout(vertex.columns, roles, packed)
+    sample: Iterator[Table] = iter(())
+    if layout.has_more and vertex.rows:
+        if header.is_ascii or size is None or is_gzipped(path) or header.elements[0] is not vertex:
+            sample = first_rows(_tables(path, header, vertex, SAMPLE_ROWS), vertex.rows)
+        else:
+            sample = rows_all_over(path, vertex.columns, vertex.rows, header.data_start)
+    return layout.decided(list(sample)).reader(
+        path, "PLY", vertex.rows, lambda: _tables(path, header, vertex, chunk_points)
     )
 
 
@@ -207,62 +163,28 @@ def _check_size(path: Path, header: PlyHeader, vertex: PlyElement) -> None:
     size = size_in_bytes(path)
     place = header.data_start
     for element in header.elements:
-        if element.row_bytes is None or size is None:
+        row = row_bytes(element.columns)
+        if row is None or size is None:
             return
         if element is vertex:
-            present = max(0, size - place) // max(1, element.row_bytes)
+            present = max(0, size - place) // max(1, row)
             if present < element.rows:
                 raise truncated(path, element.rows, present)
             return
-        place += element.rows * element.row_bytes
+        place += element.rows * row
 
 
-def _sample(path: Path, layout: _Layout) -> dict[str, NDArray[Any]]:
-    """Values of the colors and normals from all over the file; from its beginning where rows cannot be found."""
-    wanted = [name for name in (*COLOR_NAMES, *NORMAL_NAMES) if name in layout.roles]
-    parts: list[dict[int, NDArray[Any]]] = []
-    if (not wanted and layout.packed is None) or not layout.vertex.rows:
-        return {}
-    row_bytes, size = layout.vertex.row_bytes, size_in_bytes(path)
-    if (
-        layout.header.is_ascii
-        or row_bytes is None
-        or size is None
-        or layout.header.elements[0] is not layout.vertex
-    ):
-        limit = min(layout.vertex.rows, SAMPLE_BLOCKS * SAMPLE_ROWS)
-        rows = _tables(path, layout, SAMPLE_ROWS)
-        done = 0
-        while done < limit:
-            parts.append(next(rows))
-            done += len(next(iter(parts[-1].values())))
-    else:
-        with path.open("rb") as file:
-            for start in sample_starts(layout.vertex.rows):
-                file.seek(layout.header.data_start + start * row_bytes)
-                count = min(SAMPLE_ROWS, layout.vertex.rows - start)
-                parts.extend(binary_rows(path, file, layout.vertex.columns, count, count))
-    named = [layout.named(part) for part in parts]
-    return {name: np.concatenate([part[name] for part in named]) for name in named[0] if name not in AXES}
-
-
-def _tables(path: Path, layout: _Layout, chunk_points: int) -> Iterator[dict[int, NDArray[Any]]]:
+def _tables(path: Path, header: PlyHeader, vertex: PlyElement, chunk_points: int) -> Iterator[Table]:
     with open_bytes(path) as file:
-        pass_over(file, layout.header.data_start)
-        before = layout.header.elements[: layout.header.elements.index(layout.vertex)]
-        columns, rows = layout.vertex.columns, layout.vertex.rows
-        if layout.header.is_ascii:
+        pass_over(file, header.data_start)
+        before = header.elements[: header.elements.index(vertex)]
+        if header.is_ascii:
             skipped = sum(element.rows for element in before)
-            yield from text_rows(path, file, columns, rows, chunk_points, skipped)
+            yield from text_rows(path, file, vertex.columns, vertex.rows, chunk_points, skipped)
         else:
             for element in before:
                 skip_rows(path, file, element.columns, element.rows)
-            yield from binary_rows(path, file, columns, rows, chunk_points)
-
-
-def _chunks(path: Path, layout: _Layout, chunk_points: int) -> Iterator[ScanChunk]:
-    for table in _tables(path, layout, chunk_points):
-        yield columns_to_chunk(layout.named(table), layout.scale)
+            yield from binary_rows(path, file, vertex.columns, vertex.rows, chunk_points)
 
 
 def write_scan_ply(
@@ -280,20 +202,20 @@ def write_scan_ply(
     Raises:
         ScanError: if the disk is full or the place cannot be written.
     """
-    fields = [(axis, "<f8") for axis in "xyz"]
-    parts: dict[str, NDArray[Any]] = {axis: points[:, number] for number, axis in enumerate("xyz")}
-    if normals is not None:
-        fields += [(name, "<f4") for name in ("nx", "ny", "nz")]
-        parts |= {name: normals[:, number] for number, name in enumerate(("nx", "ny", "nz"))}
-    if colors is not None:
-        fields += [(name, "u1") for name in ("red", "green", "blue")]
-        parts |= {name: colors[:, number] for number, name in enumerate(("red", "green", "blue"))}
-    rows = np.empty(len(points), np.dtype(fields))
-    for name, values in parts.items():
+    columns: list[tuple[str, str, NDArray[Any]]] = []
+    for names, kind, values in (
+        (AXES, "<f8", points),
+        (NORMAL_NAMES, "<f4", normals),
+        (COLOR_NAMES, "u1", colors),
+    ):
+        if values is not None:
+            columns += [(name, kind, values[:, axis]) for axis, name in enumerate(names)]
+    rows = np.empty(len(points), np.dtype([(name, kind) for name, kind, _ in columns]))
+    for name, _, values in columns:
         rows[name] = values
     kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
-    lines += [f"property {kinds[kind]} {name}" for name, kind in fields] + ["end_header", ""]
+    lines += [f"property {kinds[kind]} {name}" for name, kind, _ in columns] + ["end_header", ""]
     try:
         with appearing(path) as partial, partial.open("wb") as file:
             file.write("\n".join(lines).encode())

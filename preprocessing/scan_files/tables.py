@@ -61,6 +61,13 @@ class Column:
     length_kind: str | None = None
 
 
+def row_bytes(columns: Sequence[Column]) -> int | None:
+    """Size of a binary row; None where a list makes it vary."""
+    if any(column.length_kind for column in columns):
+        return None
+    return sum(column.count * np.dtype(column.kind).itemsize for column in columns)
+
+
 def number(word: str) -> float:
     """A number as programs write them: with D or nothing for the exponent, or any spelling of NaN and infinity.
 
@@ -313,10 +320,10 @@ def skip_rows(path: Path, file: BinaryIO, columns: Sequence[Column], rows: int) 
     Raises:
         ScanError: if the file ends in them.
     """
-    if any(column.length_kind for column in columns):
-        for _ in range(rows):
-            if _walk(file, columns) is None:
-                raise truncated(path, rows, 0)
-        return
-    if not pass_over(file, rows * sum(column.count * np.dtype(column.kind).itemsize for column in columns)):
+    size = row_bytes(columns)
+    if size is None:
+        is_whole = all(_walk(file, columns) is not None for _ in range(rows))
+    else:
+        is_whole = pass_over(file, rows * size)
+    if not is_whole:
         raise truncated(path, rows, 0)
