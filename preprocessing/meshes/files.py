@@ -23,7 +23,7 @@ from preprocessing.formats import MESH_SUFFIXES
 from preprocessing.meshes import glb
 from preprocessing.meshes.obj import read_obj
 from preprocessing.meshes.ply import read_ply
-from preprocessing.meshes.soups import holds_off_faces, read_off, read_stl
+from preprocessing.meshes.soups import STL_FACE, holds_off_faces, read_off, read_stl
 from preprocessing.ply_stream import MeshWriter, PlyWriter, writing_to
 from preprocessing.scan_files import scan_kind
 from preprocessing.scan_files.ply import FACES, read_ply_header
@@ -136,8 +136,8 @@ def _kind(path: Path) -> str:
 
 
 def _read_obj(path: Path) -> Mesh:
-    found = read_obj(path)
-    return Mesh(found.vertices, found.faces, found.normals, _bytes(found.shades))
+    vertices, faces, normals, shades = read_obj(path)
+    return Mesh(vertices, faces, normals, _bytes(shades))
 
 
 def _read_stl(path: Path) -> Mesh:
@@ -164,16 +164,14 @@ def _read_ply(path: Path) -> Mesh:
 
 
 def _read_glb(path: Path) -> Mesh:
-    glb.read_content(path)
-    return _with_trimesh(path, "glb")
-
-
-def _with_trimesh(path: Path, kind: str) -> Mesh:
     import trimesh  # slow to import, and few commands read such a file
 
+    glb.read_content(path)
     try:
         with path.open("rb") as file:
-            loaded: Any = trimesh.load(file, file_type=kind, process=False, force="mesh", skip_materials=True)
+            loaded: Any = trimesh.load(
+                file, file_type="glb", process=False, force="mesh", skip_materials=True
+            )
         vertices = np.asarray(getattr(loaded, "vertices", np.zeros((0, 3))), np.float64)
         faces = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))), np.int64)
         if not len(vertices) or not len(faces):
@@ -270,8 +268,7 @@ class _StlWriter(MeshWriter):
         if self._positions is None:
             self._waiting.close()
             self._positions = np.memmap(self._scratch, np.float64, "r", shape=(self.vertex_count, 3))
-        kind = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-        rows = np.zeros(len(faces), kind)
+        rows = np.zeros(len(faces), STL_FACE)
         corners = self._positions[faces]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         rows["normal"] = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
@@ -329,50 +326,35 @@ class _GlbWriter(MeshWriter):
     def finish(self) -> None:
         """Write the JSON part, now that the bounds are known."""
         super().finish()
-        size = self._size
-        attributes = {"POSITION": 0, "NORMAL": 1} | ({"COLOR_0": 2} if self.has_colors else {})
-        views = [
-            (0, 12 * self.vertex_count, glb.ARRAY_BUFFER),
-            (self._at_normals, 12 * self.vertex_count, glb.ARRAY_BUFFER),
-        ]
-        accessors: list[dict[str, object]] = [
-            {"bufferView": 0, "componentType": glb.FLOAT, "count": self.vertex_count, "type": "VEC3",
-             "min": self._low.tolist(), "max": self._high.tolist()},
-            {"bufferView": 1, "componentType": glb.FLOAT, "count": self.vertex_count, "type": "VEC3"},
-        ]  # fmt: skip
-        if self.has_colors:
-            views.append((self._at_colors, 4 * self.vertex_count, glb.ARRAY_BUFFER))
-            accessors.append(
-                {
-                    "bufferView": 2,
-                    "componentType": glb.UNSIGNED_BYTE,
-                    "normalized": True,
-                    "count": self.vertex_count,
-                    "type": "VEC4",
-                }
-            )
-        accessors.append(
-            {
-                "bufferView": len(views),
-                "componentType": glb.UNSIGNED_INT,
-                "count": 3 * self.face_count,
-                "type": "SCALAR",
-            }
+        count, places = (
+            self.vertex_count,
+            {"componentType": glb.FLOAT, "count": self.vertex_count, "type": "VEC3"},
         )
-        views.append((self._at_faces, 12 * self.face_count, glb.ELEMENT_ARRAY_BUFFER))
+        bounds = {"min": self._low.tolist(), "max": self._high.tolist()}
+        # Of each part of the buffer: where it begins, its size, what it is for, and what it holds.
+        parts: list[tuple[int, int, int, dict[str, object]]] = [
+            (0, 12 * count, glb.ARRAY_BUFFER, places | bounds),
+            (self._at_normals, 12 * count, glb.ARRAY_BUFFER, places),
+        ]
+        if self.has_colors:
+            colors = {"componentType": glb.UNSIGNED_BYTE, "normalized": True, "count": count, "type": "VEC4"}
+            parts.append((self._at_colors, 4 * count, glb.ARRAY_BUFFER, colors))
+        corners = {"componentType": glb.UNSIGNED_INT, "count": 3 * self.face_count, "type": "SCALAR"}
+        parts.append((self._at_faces, 12 * self.face_count, glb.ELEMENT_ARRAY_BUFFER, corners))
+        attributes = {"POSITION": 0, "NORMAL": 1} | ({"COLOR_0": 2} if self.has_colors else {})
         content = glb.scene_at(self.origin.tolist()) | {
-            "meshes": [{"primitives": [{"attributes": attributes, "indices": len(accessors) - 1}]}],
-            "accessors": accessors,
+            "meshes": [{"primitives": [{"attributes": attributes, "indices": len(parts) - 1}]}],
+            "accessors": [{"bufferView": number, **held} for number, (_, _, _, held) in enumerate(parts)],
             "bufferViews": [
                 {"buffer": 0, "byteOffset": offset, "byteLength": length, "target": target}
-                for offset, length, target in views
+                for offset, length, target, _ in parts
             ],
-            "buffers": [{"byteLength": size}],
+            "buffers": [{"byteLength": self._size}],
         }
         if self.crs:
             content["asset"]["extras"] = {"crs": self.crs}
         self.file.seek(0)
-        glb.write_head(self.file, content, size, self.JSON_BYTES)
+        glb.write_head(self.file, content, self._size, self.JSON_BYTES)
 
 
 _WRITERS: dict[str, type[MeshWriter]] = {

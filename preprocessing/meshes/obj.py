@@ -26,19 +26,12 @@ class _Parts:
     has_one_normal: bool = True
 
 
-@dataclass(frozen=True)
-class ObjMesh:
-    """Vertices (V, 3), faces (F, 3), and normals and colors (0 to 1 or 0 to 255) of vertices where there are."""
+def read_obj(
+    path: Path,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Vertices (V, 3), faces (F, 3), and normals and colors (0 to 1 or 0 to 255) of vertices where there are.
 
-    vertices: NDArray[np.float64]
-    faces: NDArray[np.int64]
-    normals: NDArray[np.float64] | None
-    shades: NDArray[np.float64] | None
-
-
-def read_obj(path: Path) -> ObjMesh:
-    """Read the positions and faces of an OBJ file; polygons become fans of triangles.
-
+    Polygons become fans of triangles.
     Texture coordinates do not split vertices, so a seam leaves no gap. Lines, curves and materials are passed over.
 
     Raises:
@@ -60,7 +53,7 @@ def read_obj(path: Path) -> ObjMesh:
             ) from error
     vertices = np.array(parts.vertices, np.float64).reshape(-1, 3)
     faces = np.array(parts.corners, np.int64).reshape(-1, 3)
-    return ObjMesh(vertices, faces, _normals(parts), _shades(parts))
+    return vertices, faces, _normals(parts), _shades(parts)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from preprocessing.errors import MeshError, ScanError
 from preprocessing.scan_files import ScanChunk, ScanOptions, open_scan
+from preprocessing.scan_files.chunks import join_chunks
 from preprocessing.scan_files.ply import FACES, PlyElement, PlyHeader, read_ply_header
 from preprocessing.scan_files.source import BLOCK_BYTES, GZIP_ERRORS, damaged_gzip, open_bytes
 from preprocessing.scan_files.tables import Column, list_values, read_exactly, skip_rows
@@ -49,19 +50,8 @@ def read_ply(path: Path) -> tuple[ScanChunk, NDArray[np.int64]]:
         raise MeshError(str(error)) from error
     except GZIP_ERRORS as error:
         raise MeshError(str(damaged_gzip(path, error))) from error
-    return _joined(chunks), np.concatenate([np.zeros((0, 3), np.int64), *faces])
-
-
-def _joined(chunks: Sequence[ScanChunk]) -> ScanChunk:
-    def part(name: str) -> Any:
-        values = [getattr(chunk, name) for chunk in chunks]
-        return np.concatenate(values) if values and values[0] is not None else None
-
-    return ScanChunk(
-        np.concatenate([np.zeros((0, 3)), *(chunk.points for chunk in chunks)]),
-        part("normals"),
-        part("colors"),
-    )
+    vertices = join_chunks(chunks) if chunks else ScanChunk(np.zeros((0, 3)))
+    return vertices, np.concatenate([np.zeros((0, 3), np.int64), *faces])
 
 
 def _fans(lists: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from preprocessing.errors import MeshError
 
 _HEAD = struct.Struct("<80xI")
-_FACE = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+STL_FACE = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _CORNER = re.compile(rb"vertex\s+(\S+)\s+(\S+)\s+(\S+)")
 
 
@@ -31,10 +31,10 @@ def read_stl(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     is_text = head.lstrip()[:5].lower() == b"solid" and b"\0" not in head
     if (
         len(head) == _HEAD.size
-        and size >= _HEAD.size + count * _FACE.itemsize
+        and size >= _HEAD.size + count * STL_FACE.itemsize
         and not (is_text and _has_facets(path))
     ):
-        rows = np.fromfile(path, _FACE, count, offset=_HEAD.size)
+        rows = np.fromfile(path, STL_FACE, count, offset=_HEAD.size)
         corners = rows["corners"].reshape(-1, 3).astype(np.float64)
     elif is_text:
         try:
@@ -52,7 +52,7 @@ def read_stl(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     else:
         raise MeshError(
             f"{path}: is truncated: it promises {count:,} faces and holds "
-            f"{max(0, size - _HEAD.size) // _FACE.itemsize:,}; copy or export it again"
+            f"{max(0, size - _HEAD.size) // STL_FACE.itemsize:,}; copy or export it again"
         )
     vertices, place = merge_equal(corners)
     return vertices, place.reshape(-1, 3)
