@@ -45,7 +45,7 @@ class ShapeSamples:
     Attributes:
         points: ([T,] P, 3) float32 surface or scan points, shuffled; P at most the layout's `points`.
         normals: ([T,] P, 3) float32 unit outward normals of the surface they come from.
-        uniform_queries, near_queries: ([T,] U, 3), ([T,] K, 3) float32, shuffled; U and K may be 0.
+        uniform_queries, near_queries: ([T,] U, 3), ([T,] K, 3) float32, shuffled; None where the layout has none.
         uniform_occupancy, near_occupancy: ([T,] U), ([T,] K) bool.
         uniform_distances, near_distances: (U,), (K,) float32 signed distance to the surface in the unit cube's
             length, negative inside; None where the layout has none.
@@ -62,15 +62,15 @@ class ShapeSamples:
 
     points: NDArray[np.float32]
     normals: NDArray[np.float32]
-    uniform_queries: NDArray[np.float32]
-    uniform_occupancy: NDArray[np.bool_]
-    near_queries: NDArray[np.float32]
-    near_occupancy: NDArray[np.bool_]
     location: NDArray[np.float64]
     scale: float
     category: str
     split: str
     name: str
+    uniform_queries: NDArray[np.float32] | None = None
+    uniform_occupancy: NDArray[np.bool_] | None = None
+    near_queries: NDArray[np.float32] | None = None
+    near_occupancy: NDArray[np.bool_] | None = None
     has_scan_noise: bool = False
     is_window: bool = False
     times: NDArray[np.float32] | None = None
@@ -102,26 +102,16 @@ class ShapeSamples:
             "location": self.location,
             "scale": self.scale,
         }
-        if layout.uniform_queries:
-            values["uniform_queries"] = self.uniform_queries
-            values["uniform_occupancy"] = np.packbits(self.uniform_occupancy, axis=-1)
-        if layout.near_queries:
-            values["near_queries"] = self.near_queries
-            values["near_occupancy"] = np.packbits(self.near_occupancy, axis=-1)
-        if self.uniform_distances is not None:
-            values["uniform_distances"] = self.uniform_distances
-        if self.near_distances is not None:
-            values["near_distances"] = self.near_distances
-        if self.times is not None:
-            values["times"] = self.times
-        if self.voxels is not None:
-            values["voxels"] = np.packbits(self.voxels, axis=-1)
-        if self.views is not None:
-            for name in ("rgb", "depth", "extrinsics", "intrinsics"):
-                values[f"view_{name}"] = getattr(self.views, name)
+        for name in ("uniform_queries", "near_queries", "uniform_distances", "near_distances", "times"):
+            values[name] = getattr(self, name)
+        for name in ("uniform_occupancy", "near_occupancy", "voxels"):
+            bits = getattr(self, name)
+            values[name] = None if bits is None else np.packbits(bits, axis=-1)
+        for name in ("rgb", "depth", "extrinsics", "intrinsics"):
+            values[f"view_{name}"] = getattr(self.views, name, None)
         arrays = {}
         for name, spec in layout.arrays.items():
-            if name not in values:
+            if values[name] is None:
                 raise DatasetError(
                     f"{self.name}: the layout asks for {name}, which this source does not have"
                 )

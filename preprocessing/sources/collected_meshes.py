@@ -10,16 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from foundation.local_paths import local_path
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
 from preprocessing.formats import MESH_SUFFIXES
 from preprocessing.mesh_samples import ShapeLabels, mesh_samples
 from preprocessing.meshes.files import read_mesh, up_axis
-from preprocessing.sources.folders import files_below, read_text
+from preprocessing.sources.folders import existing_folder, files_below, read_text
 from preprocessing.sources.prepared_shapes import PreparedUnit, is_prepared, prepared_layout
-from preprocessing.sources.splits import SplitShares, folder_lists, name_seed
-from preprocessing.sources.unit import Collection, NamedUnit, Unit
+from preprocessing.sources.splits import folder_lists, name_seed, split_of_name
+from preprocessing.sources.unit import Collection, NamedUnit, Unit, fingerprint
 from preprocessing.watertight import WatertightConfig
 
 VIEWS = 24
@@ -101,7 +100,7 @@ def meshes_collection(root: Path, options: MeshOptions) -> Collection:
     Raises:
         DatasetError: if there is no mesh.
     """
-    root = _folder(root)
+    root = existing_folder(root)
     files = files_below(root, MESH_SUFFIXES)
     if not files:
         raise DatasetError(f"{root}: holds no mesh files ({', '.join(MESH_SUFFIXES)})")
@@ -110,7 +109,7 @@ def meshes_collection(root: Path, options: MeshOptions) -> Collection:
     for path in files:
         name = path.relative_to(root).as_posix()
         category = name.split("/")[0] if "/" in name else root.name
-        split = lists.get(category, {}).get(path.stem) or SplitShares().of_name(name)
+        split = lists.get(category, {}).get(path.stem) or split_of_name(name)
         units.append(MeshUnit(str(path), name, category, split, options))
     return _collection("meshes", units, options)
 
@@ -126,7 +125,7 @@ def shapenet_collection(root: Path, options: MeshOptions, classes: Sequence[str]
     Raises:
         DatasetError: if the layout is not ShapeNet's, or a class is not there.
     """
-    root = _folder(root)
+    root = existing_folder(root)
     synsets = sorted(
         folder for folder in root.iterdir() if folder.is_dir() and re.fullmatch(r"\d{8}", folder.name)
     )
@@ -151,7 +150,7 @@ def shapenet_collection(root: Path, options: MeshOptions, classes: Sequence[str]
     for model in models:
         synset = model.parent.name
         name = f"{synset}/{model.name}"
-        split = splits[synset].get(model.name) or SplitShares().of_name(name)
+        split = splits[synset].get(model.name) or split_of_name(name)
         if prepared:
             units.append(PreparedUnit(str(model), name, category[synset], split))
         else:
@@ -162,19 +161,17 @@ def shapenet_collection(root: Path, options: MeshOptions, classes: Sequence[str]
         return _collection("shapenet", units, options)
     categories = sorted({category[synset.name] for synset in synsets})
     layout = prepared_layout(prepared[0], len(units), categories)
-    return Collection(tuple(units), layout, {"source": "shapenet prepared", "models": _fingerprint(units)})
+    return Collection(tuple(units), layout, {"source": "shapenet prepared", "models": _listed(units)})
 
 
 def _collection(source: str, units: Sequence[Any], options: MeshOptions) -> Collection:
     layout = options.layout(len(units), sorted({unit.category for unit in units}))
-    provenance = {"source": source, "meshes": _fingerprint(units), "options": asdict(options)}
+    provenance = {"source": source, "meshes": _listed(units), "options": asdict(options)}
     return Collection(tuple(units), layout, provenance)
 
 
-def _fingerprint(units: Sequence[Any]) -> dict[str, Any]:
-    """What tells one collection from another: number and hash of names, categories and splits."""
-    text = json.dumps([(unit.name, unit.category, unit.split) for unit in units])
-    return {"count": len(units), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+def _listed(units: Sequence[Any]) -> dict[str, Any]:
+    return fingerprint([(unit.name, unit.category, unit.split) for unit in units])
 
 
 def _taxonomy(root: Path) -> dict[str, str]:
@@ -191,10 +188,3 @@ def _taxonomy(root: Path) -> dict[str, str]:
         for synset, name in re.findall(r"id:\s*'?(\d{8})'?\s+name:\s*'?([^,'\n]+)", text):
             names[synset] = name.strip()
     return names
-
-
-def _folder(root: Path) -> Path:
-    root = local_path(root).absolute()
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder")
-    return root

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from foundation.local_paths import local_path
 from preprocessing.errors import DatasetError
 
 
@@ -19,6 +20,18 @@ def read_text(path: Path) -> str:
         return path.read_text()
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: is not text; copy it again") from error
+
+
+def existing_folder(root: Path) -> Path:
+    """A folder that the user names, by its full path.
+
+    Raises:
+        DatasetError: if there is none.
+    """
+    root = local_path(root).absolute()
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder")
+    return root
 
 
 def is_clutter(name: str) -> bool:

@@ -6,8 +6,6 @@ and scale, so motion through space stays, and its points are in correspondence.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +13,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from foundation.local_paths import local_path
 from foundation.settings import check_at_least
 from preprocessing.dataset import BLOCK, DatasetLayout, ShapeSamples, Views
 from preprocessing.dataset.samples import Provenance
@@ -27,11 +24,11 @@ from preprocessing.numpy_archives import open_archive
 from preprocessing.occupancy_labels import label_solid
 from preprocessing.pictures.views import render_views
 from preprocessing.procedural.moving_bodies import KINDS, moving_body
-from preprocessing.sources.folders import folders_below, is_clutter
+from preprocessing.sources.folders import existing_folder, folders_below, is_clutter
 from preprocessing.sources.prepared_sequences import CLOUDS, QUERIES, PreparedSequenceUnit, prepared_sizes
 from preprocessing.sources.prepared_shapes import load_arrays
-from preprocessing.sources.splits import SplitShares, name_seed
-from preprocessing.sources.unit import Collection, NamedUnit, Unit
+from preprocessing.sources.splits import name_seed, split_of_name, split_of_seed
+from preprocessing.sources.unit import Collection, NamedUnit, Unit, fingerprint
 from preprocessing.surface_sampling import place_samples, sample_faces
 from preprocessing.watertight import make_watertight
 from preprocessing.watertight.cleaning import edge_use, orient
@@ -91,7 +88,7 @@ class BodyUnit:
         asked = np.concatenate([uniform, near], axis=1).astype(np.float64) * scale + location
         occupied = np.stack([body.occupancy(now, time) for now, time in zip(asked, times, strict=True)])
         surface = (points - location) / scale, normals
-        unit = NamedUnit("", self.names[0], self.kind, SplitShares().of(self.seed))
+        unit = NamedUnit("", self.names[0], self.kind, split_of_seed(self.seed))
         facts: Provenance = {"seed": self.seed, "method": "procedural"}
         views = None
         if layout.views:
@@ -163,9 +160,7 @@ def humans_collection(
         SettingError: if a window is to have fewer than 2 frames.
     """
     check_at_least(2, frames=frames)
-    root = local_path(root).absolute()
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder")
+    root = existing_folder(root)
     prepared = sorted(folder.parent for folder in root.rglob(CLOUDS) if folder.is_dir())
     if prepared and view_size:
         raise DatasetError(
@@ -194,8 +189,7 @@ def humans_collection(
             f"nor folders with {CLOUDS} and {QUERIES}"
         )
     categories = sorted({getattr(unit, "category") for unit in units})  # noqa: B009 (units of two kinds)
-    text = json.dumps([unit.names for unit in units])
-    windows = {"count": len(units), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    windows = fingerprint([unit.names for unit in units])
     provenance = {"source": "humans", "prepared": bool(prepared), "windows": windows, "frames": frames}
     if view_size:
         provenance["up"] = up
@@ -335,7 +329,7 @@ def _place(root: Path, place: Path) -> tuple[str, str, str]:
     """Name, category and split of a sequence, by its path below the root."""
     name = place.relative_to(root).with_suffix("").as_posix() if place != root else root.name
     category = name.split("/")[0] if "/" in name else root.name
-    return name, category, SplitShares().of_name(name)
+    return name, category, split_of_name(name)
 
 
 def _recordings(root: Path) -> list[tuple[Path, tuple[str, ...], int]]:

@@ -55,21 +55,18 @@ class PreparedSequenceUnit(NamedUnit):
             queries.append(own[fill])
             occupied.append(unpack(frame["occupancies"], len(own))[fill])
         kept = np.stack(points)[:, : layout.points]
-        frames = layout.frames
         return [
             ShapeSamples(
                 points=kept,
                 normals=np.zeros_like(kept),
                 uniform_queries=np.stack(queries),
                 uniform_occupancy=np.stack(occupied),
-                near_queries=np.zeros((frames, 0, 3), np.float32),
-                near_occupancy=np.zeros((frames, 0), np.bool_),
                 location=location,
                 scale=scale,
                 category=self.category,
                 split=self.split,
                 name=self.name,
-                times=np.linspace(0, 1, frames, dtype=np.float32),
+                times=np.linspace(0, 1, layout.frames, dtype=np.float32),
                 provenance={"file": self.path, "first_frame": self.first, "method": "prepared"},
             )
         ]

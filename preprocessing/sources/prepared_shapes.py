@@ -41,8 +41,6 @@ class PreparedUnit(NamedUnit):
                 normals=cloud["normals"].astype(np.float32)[: layout.points],
                 uniform_queries=queries[fill],
                 uniform_occupancy=occupied[fill],
-                near_queries=np.zeros((0, 3), np.float32),
-                near_occupancy=np.zeros(0, np.bool_),
                 location=cloud["loc"].astype(np.float64).reshape(3),
                 scale=float(cloud["scale"]),
                 category=self.category,

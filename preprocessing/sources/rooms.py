@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,13 @@ from foundation.errors import SettingError
 from foundation.settings import check_at_least
 from preprocessing.dataset import DatasetLayout, ShapeSamples
 from preprocessing.errors import DatasetError
-from preprocessing.mesh_samples import PADDED_SIDE, near_surface
+from preprocessing.mesh_samples import PADDED_SIDE, ShapeLabels, near_surface
 from preprocessing.occupancy_labels import signed_distances
 from preprocessing.procedural.buildings import BuildingConfig, building
 from preprocessing.procedural.scanner import ScannerConfig, place_stations, scan
 from preprocessing.procedural.solids import Scene
 from preprocessing.procedural.synthetic_rooms import synthetic_room
-from preprocessing.sources.splits import SplitShares
+from preprocessing.sources.splits import split_of_seed
 from preprocessing.sources.unit import Collection, Unit
 from preprocessing.surface_sampling import sample_surface
 
@@ -100,20 +100,8 @@ def room_samples(seed: int, layout: DatasetLayout) -> ShapeSamples:
     points, normals = sample_surface(vertices, faces, layout.points, rng)
     around, _ = sample_surface(vertices, faces, layout.near_queries, rng)
     uniform = rng.uniform(-PADDED_SIDE / 2, PADDED_SIDE / 2, (layout.uniform_queries, 3))
-    return _label(
-        scene,
-        points,
-        normals,
-        False,
-        uniform,
-        around,
-        np.zeros(3),
-        1.0,
-        "room",
-        f"room-{seed:08d}",
-        seed,
-        rng,
-    )
+    labels = ShapeLabels(f"room-{seed:08d}", "room", split_of_seed(seed), seed)
+    return _label(scene, labels, (points, normals), (uniform, around), np.zeros(3), 1.0, rng)
 
 
 def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
@@ -137,7 +125,7 @@ def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
     scanned, scanned_normals, _ = scan(vertices, faces, stations, scanner, rng)
     surface, surface_normals = sample_surface(vertices, faces, 800_000, rng)
     windows: list[ShapeSamples] = []
-    for attempt in range(20 * WINDOWS_PER_BUILDING):
+    for _ in range(20 * WINDOWS_PER_BUILDING):
         is_scanned = len(windows) % 2 == 0
         points, normals = (scanned, scanned_normals) if is_scanned else (surface, surface_normals)
         center = surface[rng.integers(len(surface))] + rng.uniform(-1.0, 1.0, 3)
@@ -148,63 +136,47 @@ def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
         around = surface[np.abs(surface - center).max(axis=1) < WINDOW_SIDE_M / 2]
         around = np.concatenate([around, points[chosen]])
         around = around[rng.integers(len(around), size=layout.near_queries)]
-        windows.append(
-            _label(
-                scene,
-                (points[chosen] - center) / WINDOW_SIDE_M,
-                normals[chosen],
-                is_scanned,
-                rng.uniform(-0.5, 0.5, (layout.uniform_queries, 3)),
-                (around - center) / WINDOW_SIDE_M,
-                center,
-                WINDOW_SIDE_M,
-                "building",
-                f"building-{seed:08d}-{len(windows)}",
-                seed,
-                rng,
-            )
-        )
+        labels = ShapeLabels(f"building-{seed:08d}-{len(windows)}", "building", split_of_seed(seed), seed)
+        cloud = (points[chosen] - center) / WINDOW_SIDE_M, normals[chosen]
+        asked = rng.uniform(-0.5, 0.5, (layout.uniform_queries, 3)), (around - center) / WINDOW_SIDE_M
+        window = _label(scene, labels, cloud, asked, center, WINDOW_SIDE_M, rng)
+        windows.append(replace(window, has_scan_noise=is_scanned, is_window=True))
         if len(windows) == WINDOWS_PER_BUILDING:
             return windows
-        del attempt
     raise DatasetError(f"building {seed}: fewer than {WINDOWS_PER_BUILDING} windows with enough points")
 
 
 def _label(
     scene: Scene,
-    points: NDArray[np.float64],
-    normals: NDArray[np.float64],
-    has_scan_noise: bool,
-    uniform: NDArray[np.float64],
-    around: NDArray[np.float64],
+    labels: ShapeLabels,
+    cloud: tuple[NDArray[np.float64], NDArray[np.float64]],
+    asked: tuple[NDArray[np.float64], NDArray[np.float64]],
     location: NDArray[np.float64],
     scale: float,
-    category: str,
-    name: str,
-    seed: int,
     rng: np.random.Generator,
 ) -> ShapeSamples:
-    """Label queries by the scene's exact solids and surface, after rounding them to what the store keeps."""
-    near = near_surface(around, rng).astype(np.float32)
-    uniform32 = uniform.astype(np.float32)
-    asked = np.concatenate([uniform32, near]).astype(np.float64) * scale + location
-    occupied = scene.occupancy(asked)
-    distances = signed_distances(*scene.mesh(), asked, occupied) / np.float32(scale)
+    """Label queries by the scene's exact solids and surface, after rounding them to what the store keeps.
+
+    Args:
+        cloud: points and normals; asked: uniform queries, and surface points to ask around.
+    """
+    uniform, near = asked[0].astype(np.float32), near_surface(asked[1], rng).astype(np.float32)
+    queries = np.concatenate([uniform, near]).astype(np.float64) * scale + location
+    occupied = scene.occupancy(queries)
+    distances = signed_distances(*scene.mesh(), queries, occupied) / np.float32(scale)
     return ShapeSamples(
-        points=points.astype(np.float32),
-        normals=normals.astype(np.float32),
-        has_scan_noise=has_scan_noise,
-        is_window=category == "building",
-        uniform_queries=uniform32,
-        uniform_occupancy=occupied[: len(uniform32)],
+        points=cloud[0].astype(np.float32),
+        normals=cloud[1].astype(np.float32),
+        uniform_queries=uniform,
+        uniform_occupancy=occupied[: len(uniform)],
         near_queries=near,
-        near_occupancy=occupied[len(uniform32) :],
-        uniform_distances=distances[: len(uniform32)],
-        near_distances=distances[len(uniform32) :],
+        near_occupancy=occupied[len(uniform) :],
+        uniform_distances=distances[: len(uniform)],
+        near_distances=distances[len(uniform) :],
         location=location,
         scale=scale,
-        category=category,
-        split=SplitShares().of(seed),
-        name=name,
-        provenance={"seed": seed},
+        category=labels.category,
+        split=labels.split,
+        name=labels.name,
+        provenance={"seed": labels.seed},
     )

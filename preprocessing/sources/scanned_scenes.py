@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from preprocessing.errors import DatasetError
 from preprocessing.meshes.files import read_mesh
 from preprocessing.sources.folders import read_text
 from preprocessing.sources.splits import name_seed, read_lists
-from preprocessing.sources.unit import Collection, NamedUnit
+from preprocessing.sources.unit import Collection, NamedUnit, fingerprint
 from preprocessing.surface_sampling import sample_surface
 from preprocessing.watertight.cleaning import clean_soup
 
@@ -41,15 +40,10 @@ class SceneUnit(NamedUnit):
         points, normals = sample_surface(vertices, faces, layout.points, rng)
         low, high = vertices.min(axis=0), vertices.max(axis=0)
         location, scale = 0.5 * (low + high), float((high - low).max())
-        nothing, no_labels = np.zeros((0, 3), np.float32), np.zeros(0, np.bool_)
         return [
             ShapeSamples(
                 points=((points - location) / scale).astype(np.float32),
                 normals=normals.astype(np.float32),
-                uniform_queries=nothing,
-                uniform_occupancy=no_labels,
-                near_queries=nothing,
-                near_occupancy=no_labels,
                 location=location,
                 scale=scale,
                 category=self.category,
@@ -126,6 +120,5 @@ def _scenes(source: str, root: Path, units: list[SceneUnit], wanted: str) -> Col
         raise DatasetError(f"{root}: holds no {wanted}")
     categories = tuple(sorted({unit.category for unit in units}))
     layout = DatasetLayout(len(units), categories, uniform_queries=0, near_queries=0)
-    text = json.dumps([(unit.name, unit.split) for unit in units])
-    scenes = {"count": len(units), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    scenes = fingerprint([(unit.name, unit.split) for unit in units])
     return Collection(tuple(units), layout, {"source": source, "scenes": scenes})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +12,18 @@ import numpy as np
 from preprocessing.dataset import SPLITS
 from preprocessing.sources.folders import read_text
 
+VAL_SHARE, TEST_SHARE = 0.04, 0.04  # the rest trains
 
-@dataclass(frozen=True)
-class SplitShares:
-    """Shares of the validation and test splits; the rest trains."""
 
-    val: float = 0.04
-    test: float = 0.04
+def split_of_seed(seed: int) -> str:
+    """The split of a seed: decided by the seed alone, so adding shapes moves none."""
+    draw = np.random.default_rng([seed, 977]).random()
+    return "test" if draw < TEST_SHARE else "val" if draw < TEST_SHARE + VAL_SHARE else "train"
 
-    def of(self, seed: int) -> str:
-        """The split of a seed: decided by the seed alone, so adding shapes moves none."""
-        draw = np.random.default_rng([seed, 977]).random()
-        return "test" if draw < self.test else "val" if draw < self.test + self.val else "train"
 
-    def of_name(self, name: str) -> str:
-        """The split of a named shape, by the name alone."""
-        return self.of(name_seed(name))
+def split_of_name(name: str) -> str:
+    """The split of a named shape, by the name alone."""
+    return split_of_seed(name_seed(name))
 
 
 def name_seed(name: str) -> int:

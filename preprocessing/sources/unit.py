@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,6 +42,11 @@ class NamedUnit:
     def names(self) -> tuple[str, ...]:
         """The one name."""
         return (self.name,)
+
+
+def fingerprint(facts: Sequence[Any]) -> dict[str, Any]:
+    """What tells one collection from another: the number of its shapes, and the hash of facts of each."""
+    return {"count": len(facts), "sha256": hashlib.sha256(json.dumps(facts).encode()).hexdigest()}
 
 
 @dataclass(frozen=True)

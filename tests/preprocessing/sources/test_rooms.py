@@ -5,7 +5,7 @@ import numpy as np
 from preprocessing.dataset import BLOCK, DatasetLayout
 from preprocessing.procedural.synthetic_rooms import synthetic_room
 from preprocessing.sources.rooms import CATEGORIES, building_windows, room_samples
-from preprocessing.sources.splits import SplitShares
+from preprocessing.sources.splits import split_of_seed
 
 LAYOUT = DatasetLayout(
     shapes=8, categories=CATEGORIES, points=4 * BLOCK, uniform_queries=2 * BLOCK, near_queries=2 * BLOCK
@@ -40,7 +40,7 @@ def test_building_windows_are_scanned_and_sampled_in_turn() -> None:
 
 
 def test_the_split_follows_from_the_seed_alone() -> None:
-    splits = [SplitShares().of(seed) for seed in range(2000)]
-    assert splits == [SplitShares().of(seed) for seed in range(2000)]
+    splits = [split_of_seed(seed) for seed in range(2000)]
+    assert splits == [split_of_seed(seed) for seed in range(2000)]
     assert 0.02 < splits.count("val") / 2000 < 0.06
     assert 0.02 < splits.count("test") / 2000 < 0.06
