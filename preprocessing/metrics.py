@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 from preprocessing.errors import MeshError
 from preprocessing.meshes.soups import merge_equal
-from preprocessing.native import load_open3d, ray_threads
+from preprocessing.native import ray_threads, ray_tree, tensor
 from preprocessing.occupancy_labels import Solid, solid_components, unpaired_edges
 from preprocessing.surface_sampling import sample_surface
 
@@ -193,13 +193,10 @@ def nearest_on_surface(
     A triangle without area has no normal (NaN). Computed in single precision around the mesh's center:
     about 1e-7 of the mesh's size is lost.
     """
-    o3d = load_open3d()
     center = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
-    scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-    local = o3d.core.Tensor((vertices - center).astype(np.float32))
-    scene.add_triangles(local, o3d.core.Tensor(faces.astype(np.uint32)))
+    scene = ray_tree([(vertices - center, faces)])
     queries = (points - center).astype(np.float32)
-    found = scene.compute_closest_points(o3d.core.Tensor(queries), nthreads=ray_threads())
+    found = scene.compute_closest_points(tensor(queries), nthreads=ray_threads())
     distances = np.linalg.norm(found["points"].numpy().astype(np.float64) - queries, axis=1)
     return distances, found["primitive_normals"].numpy().astype(np.float64)
 

@@ -1,8 +1,12 @@
 """One place that imports Open3D, whose wheel needs system libraries that pip cannot install."""
 
 import os
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.errors import GeometryError
 
@@ -33,3 +37,23 @@ def ray_threads() -> int:
     Open3D's ray trees ignore that variable by themselves, so tasks that share a machine would disturb one another.
     """
     return int(os.environ.get("OMP_NUM_THREADS") or 0)
+
+
+def ray_tree(meshes: Iterable[tuple[NDArray[np.floating], NDArray[np.integer]]]) -> Any:
+    """Open3D's ray tree of meshes, each a geometry of its own: vertices (V, 3) and faces (F, 3).
+
+    It works in single precision, so callers subtract the center of meshes that lie far off.
+
+    Raises:
+        GeometryError: if Open3D cannot start.
+    """
+    open3d = load_open3d()
+    scene = open3d.t.geometry.RaycastingScene(nthreads=ray_threads())
+    for vertices, faces in meshes:
+        scene.add_triangles(tensor(vertices), open3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)))
+    return scene
+
+
+def tensor(values: NDArray[np.floating]) -> Any:
+    """Positions or rays as a ray tree takes them."""
+    return load_open3d().core.Tensor(np.ascontiguousarray(values, np.float32))

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from preprocessing.errors import MeshError
-from preprocessing.native import load_open3d, ray_threads
+from preprocessing.native import ray_threads, ray_tree, tensor
 
 # An odd number of rays votes, so that a ray through an edge or a vertex is outvoted.
 RAYS = 3
@@ -44,20 +44,15 @@ def label_mesh(
             f"the mesh is not watertight: {open_edges:,} of its edges lack an opposite; "
             "repair it, or make it watertight from depth maps, before labeling"
         )
-    open3d = load_open3d()
     vertices = np.asarray(vertices, np.float64)
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     center = (low + high) / 2
-    caster = open3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-    caster.add_triangles(
-        open3d.core.Tensor((vertices - center).astype(np.float32)),
-        open3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
-    )
+    caster = ray_tree([(vertices - center, faces)])
     inside = np.zeros(len(queries), bool)
     rows = np.flatnonzero(((queries >= low) & (queries <= high)).all(axis=1))
     for start in range(0, len(rows), QUERIES_PER_BATCH):
         batch = rows[start : start + QUERIES_PER_BATCH]
-        local = open3d.core.Tensor((queries[batch] - center).astype(np.float32))
+        local = tensor(queries[batch] - center)
         inside[batch] = caster.compute_occupancy(local, nthreads=ray_threads(), nsamples=RAYS).numpy() > 0.5
     return inside
 
@@ -103,15 +98,11 @@ def signed_distances(
     Exact to the float32 of coordinates about the mesh's center. Where a surface crosses itself, faces inside the
     solid count as surface too.
     """
-    o3d = load_open3d()
     center = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
-    scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-    scene.add_triangles(
-        o3d.core.Tensor((vertices - center).astype(np.float32)),
-        o3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
-    )
-    local = o3d.core.Tensor((queries - center).astype(np.float32))
-    away: NDArray[np.float32] = scene.compute_distance(local, nthreads=ray_threads()).numpy()
+    scene = ray_tree([(vertices - center, faces)])
+    away: NDArray[np.float32] = scene.compute_distance(
+        tensor(queries - center), nthreads=ray_threads()
+    ).numpy()
     return np.where(occupied, -away, away)
 
 
@@ -143,22 +134,16 @@ class Solid:
     """
 
     def __init__(self, vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> None:
-        o3d = load_open3d()
         self._center = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
         local = (vertices - self._center).astype(np.float32)
-        self._scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
         parts = solid_components(faces, len(vertices))
-        for part in parts:
-            used, rows = np.unique(part, return_inverse=True)
-            self._scene.add_triangles(
-                o3d.core.Tensor(local[used]), o3d.core.Tensor(rows.reshape(-1, 3).astype(np.uint32))
-            )
+        named = (np.unique(part, return_inverse=True) for part in parts)
+        self._scene = ray_tree((local[used], rows.reshape(-1, 3)) for used, rows in named)
         self._first_triangle = np.cumsum([0] + [len(part) for part in parts])
         corners = local.astype(np.float64)[np.concatenate(parts)]
         self._normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         if (corners[:, 0] * self._normals).sum() < 0:
             self._normals = -self._normals
-        self._o3d = o3d
 
     def occupancy(self, queries: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether each query (N, 3) is inside: majority over three rays of generic directions."""
@@ -171,9 +156,7 @@ class Solid:
     def _winding(self, local: NDArray[np.float32], direction: NDArray[np.float64]) -> NDArray[np.int64]:
         """Exits minus entries along a ray from each query."""
         rays = np.concatenate([local, np.broadcast_to(direction.astype(np.float32), local.shape)], axis=1)
-        hits = self._scene.list_intersections(
-            self._o3d.core.Tensor(np.ascontiguousarray(rays)), nthreads=ray_threads()
-        )
+        hits = self._scene.list_intersections(tensor(rays), nthreads=ray_threads())
         ray = hits["ray_ids"].numpy()
         triangle = self._first_triangle[hits["geometry_ids"].numpy()] + hits["primitive_ids"].numpy()
         leaving = np.where(self._normals[triangle] @ direction > 0, 1, -1)

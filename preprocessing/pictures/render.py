@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from foundation.atomic_file import appearing
 from preprocessing.errors import MeshError
-from preprocessing.native import load_open3d, ray_threads
+from preprocessing.native import ray_threads, ray_tree, tensor
 from preprocessing.pictures.camera import Camera, orbit_camera
 
 FRONT = np.array([0.84, 0.82, 0.78])
@@ -40,16 +40,12 @@ class MeshPictures:
     ) -> None:
         if not len(faces):
             raise MeshError("the mesh has no faces to draw")
-        o3d = load_open3d()
-        self._o3d = o3d
         # Stray blobs far from the object must not shrink it: frame all but the outermost vertices.
         low, high = np.quantile(vertices, [0.001, 0.999], axis=0)
         margin = 0.01 * (high - low)
         self.low, self.high = low - margin, high + margin
         self._center = 0.5 * (self.low + self.high)
-        self._scene = o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-        local = (vertices - self._center).astype(np.float32)
-        self._scene.add_triangles(o3d.core.Tensor(local), o3d.core.Tensor(faces.astype(np.uint32)))
+        self._scene = ray_tree([(vertices - self._center, faces)])
         self._faces, self._colors = faces, colors
 
     def picture(
@@ -78,8 +74,8 @@ class MeshPictures:
         self, start: NDArray[np.float64], directions: NDArray[np.float64], ceiling: float
     ) -> dict[str, NDArray[Any]]:
         """What the rays hit first; a hit above the ceiling is none, as such a ray never comes down again."""
-        rays = np.concatenate([start, directions], axis=1).astype(np.float32)
-        hits = self._scene.cast_rays(self._o3d.core.Tensor(rays), nthreads=ray_threads())
+        rays = np.concatenate([start, directions], axis=1)
+        hits = self._scene.cast_rays(tensor(rays), nthreads=ray_threads())
         names = ("t_hit", "primitive_ids", "primitive_normals", "primitive_uvs")
         found = {name: hits[name].numpy() for name in names}
         if np.isfinite(ceiling):

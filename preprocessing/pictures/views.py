@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.dataset import Views
-from preprocessing.native import load_open3d, ray_threads
+from preprocessing.native import ray_threads, ray_tree, tensor
 from preprocessing.pictures.camera import Camera, Up, direction
 
 FIELD_OF_VIEW_DEG = 49.1  # as in the renderings of Choy et al. 2016 (3D-R2N2)
@@ -73,12 +73,7 @@ class _Scene:
     """A mesh that rays are cast at."""
 
     def __init__(self, vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> None:
-        self._o3d = load_open3d()
-        self._scene = self._o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-        self._scene.add_triangles(
-            self._o3d.core.Tensor(vertices.astype(np.float32)),
-            self._o3d.core.Tensor(faces.astype(np.uint32)),
-        )
+        self._scene = ray_tree([(vertices, faces)])
 
     def picture(self, camera: Camera, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Color (size, size, 3) and depth (size, size)."""
@@ -93,8 +88,8 @@ class _Scene:
         """Depth along the camera's axis (0 for none) and cosine to the light (-1), of one ray for each pixel."""
         origins, directions = camera.rays(size, size)
         axes = camera.axes()
-        rays = np.concatenate([origins, directions], axis=1).astype(np.float32)
-        hits = self._scene.cast_rays(self._o3d.core.Tensor(rays), nthreads=ray_threads())
+        rays = np.concatenate([origins, directions], axis=1)
+        hits = self._scene.cast_rays(tensor(rays), nthreads=ray_threads())
         distance = hits["t_hit"].numpy()
         is_hit = np.isfinite(distance)
         depth = np.where(is_hit, distance, 0) * (directions @ axes[2])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import GeometryError
-from preprocessing.native import load_open3d, ray_threads
+from preprocessing.native import ray_threads, ray_tree, tensor
 from preprocessing.procedural.solids import Floats, Scene
 
 # A neighboring ray that ends this much farther or nearer (share of the range) makes a mixed pixel.
@@ -118,14 +118,9 @@ def scan(
 
     Rays are cast in float32 about the mesh's center; points are put together in float64.
     """
-    open3d = load_open3d()
     vertices = np.asarray(vertices, np.float64)
     center = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
-    caster = open3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-    caster.add_triangles(
-        open3d.core.Tensor((vertices - center).astype(np.float32)),
-        open3d.core.Tensor(np.ascontiguousarray(faces, np.uint32)),
-    )
+    caster = ray_tree([(vertices - center, faces)])
     parts = []
     for index, station in enumerate(np.asarray(stations, np.float64).reshape(-1, 3)):
         directions = ray_grid(config, rng)
@@ -133,7 +128,7 @@ def scan(
         origin = (station - center).astype(np.float32)
         rays = np.empty((*directions.shape[:2], 6), np.float32)
         rays[..., :3], rays[..., 3:] = origin, directions
-        hits = caster.cast_rays(open3d.core.Tensor(rays), nthreads=ray_threads())
+        hits = caster.cast_rays(tensor(rays), nthreads=ray_threads())
         ranges = hits["t_hit"].numpy().astype(np.float64)
         normals = hits["primitive_normals"].numpy().astype(np.float64)
         directions = rays[..., 3:].astype(np.float64)

@@ -9,7 +9,6 @@ both sides has no inside; it becomes a thin solid.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from skimage.measure import marching_cubes
 
 from foundation.errors import SettingError
 from preprocessing.errors import MeshError
-from preprocessing.native import load_open3d, ray_threads
+from preprocessing.native import ray_threads, ray_tree, tensor
 from preprocessing.watertight.cleaning import Soup
 
 CUBE_SIDE = 1.1  # of the lattice, around the unit cube that the soup fits into
@@ -75,25 +74,17 @@ class Surroundings:
     def __init__(
         self, vertices: NDArray[np.float64], faces: NDArray[np.int64], config: VisibilityConfig
     ) -> None:
-        self._o3d = load_open3d()
-        self._scene = self._o3d.t.geometry.RaycastingScene(nthreads=ray_threads())
-        self._scene.add_triangles(
-            self._o3d.core.Tensor(vertices.astype(np.float32)),
-            self._o3d.core.Tensor(faces.astype(np.uint32)),
-        )
+        self._scene = ray_tree([(vertices, faces)])
         self._directions = even_directions(config.directions).astype(np.float32)
         self._needed = config.needed
 
-    def _tensor(self, values: NDArray[Any]) -> Any:
-        return self._o3d.core.Tensor(np.ascontiguousarray(values, np.float32))
-
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
         """(N,) unsigned distance to the surface."""
-        return np.asarray(self._scene.compute_distance(self._tensor(points), nthreads=ray_threads()).numpy())
+        return np.asarray(self._scene.compute_distance(tensor(points), nthreads=ray_threads()).numpy())
 
     def nearest(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Nearest surface points (N, 3) and the normals (N, 3) of their faces."""
-        found = self._scene.compute_closest_points(self._tensor(points), nthreads=ray_threads())
+        found = self._scene.compute_closest_points(tensor(points), nthreads=ray_threads())
         return found["points"].numpy(), found["primitive_normals"].numpy()
 
     def is_seen(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -108,7 +99,7 @@ class Surroundings:
                     [batch[open_rows], np.broadcast_to(direction, (len(open_rows), 3))], axis=1
                 )
                 escaped[open_rows] += ~self._scene.test_occlusions(
-                    self._tensor(rays), nthreads=ray_threads()
+                    tensor(rays), nthreads=ray_threads()
                 ).numpy()
                 open_rows = open_rows[escaped[open_rows] < self._needed]
                 if not len(open_rows):
