@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from preprocessing.errors import MeshError
+from preprocessing.meshes.checks import joined_parts
 from preprocessing.native import ray_threads, ray_tree, tensor
 
 # An odd number of rays votes, so that a ray through an edge or a vertex is outvoted.
@@ -109,11 +108,7 @@ def signed_distances(
 def solid_components(faces: NDArray[np.integer], vertex_count: int) -> list[NDArray[np.integer]]:
     """Faces (F, 3) split into the parts that hang together by vertices."""
     ends = np.concatenate([faces[:, :2], faces[:, 1:]])
-    graph = coo_array(
-        (np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(vertex_count, vertex_count)
-    )
-    _, label = connected_components(graph, directed=False)
-    part = label[faces[:, 0]]
+    part = joined_parts(ends.T, vertex_count)[faces[:, 0]]
     order = np.argsort(part, kind="stable")
     return np.split(faces[order], np.flatnonzero(np.diff(part[order])) + 1)
 

@@ -37,6 +37,7 @@ from preprocessing.rotations import log_uniform, random_rotation
 
 # The free side of a sheet that nothing tells: mostly above, and one fixed side of every wall.
 TIE_BREAK = np.array([0.26, 0.15, 0.954], np.float32)
+Z_TO_X = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], np.float32)
 
 
 class Seen(Enum):
@@ -186,22 +187,14 @@ def sheets(rng: np.random.Generator) -> AnalyticScene:
     kind, sheet = int(rng.integers(4)), random_sheet(rng)
     solid: Solid
     if kind == 0:
-        waves = np.stack(
-            [
-                *(rng.normal(0, 0.18, (2, 5))),
-                rng.uniform(0, 6.3, 5),
-                rng.uniform(0, 1, 5) * log_uniform(rng, 0.05, 3),
-            ],
-            1,
-        )
+        waves = np.stack([*rng.normal(0, 0.18, (2, 5)), rng.uniform(0, 6.3, 5), rng.uniform(0, 1, 5)], axis=1)
+        waves[:, 3] *= log_uniform(rng, 0.05, 3)
         solid = Terrain(waves.astype(np.float32))
     elif kind == 1:
         radius = log_uniform(rng, 12, 120)
         body: Solid = Sphere(radius)
         if rng.random() < 0.5:
-            body = _at(
-                Cylinder(radius, 200.0), (0, 0, 0), np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], np.float32)
-            )
+            body = _at(Cylinder(radius, 200.0), (0, 0, 0), Z_TO_X)
         solid = _at(body, (0, 0, -radius))
     elif kind == 2:
         steps = [
@@ -245,26 +238,16 @@ def thin_things(rng: np.random.Generator) -> AnalyticScene:
             _at(Capsule(radius, rng.uniform(5, 14)), along @ np.array([pitch * n, 0, 0], np.float32), along)
             for n in range(-3, 4)
         ]
-        across = along @ np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], np.float32)
-        parts.append(_at(Capsule(radius * 1.3, 4 * pitch), along @ np.array([0, 0, 8], np.float32), across))
-    elif kind == 1:
-        parts += [
-            _at(
-                Capsule(radius * rng.uniform(0.6, 1.5), rng.uniform(8, 40)),
-                rng.uniform(-12, 12, 3),
-                random_rotation(rng),
-            )
-            for _ in range(int(rng.integers(1, 5)))
-        ]
+        place = along @ np.array([0, 0, 8], np.float32)
+        parts.append(_at(Capsule(radius * 1.3, 4 * pitch), place, along @ Z_TO_X))
     else:
-        parts += [
-            _at(
-                Box((rng.uniform(4, 16), rng.uniform(4, 16), radius / 2)),
-                rng.uniform(-12, 12, 3),
-                random_rotation(rng),
-            )
-            for _ in range(int(rng.integers(1, 5)))
-        ]
+        thing: Solid
+        for _ in range(int(rng.integers(1, 5))):
+            if kind == 1:
+                thing = Capsule(radius * rng.uniform(0.6, 1.5), rng.uniform(8, 40))
+            else:
+                thing = Box((rng.uniform(4, 16), rng.uniform(4, 16), radius / 2))
+            parts.append(_at(thing, rng.uniform(-12, 12, 3), random_rotation(rng)))
     if rng.random() < 0.5:
         floor = Box((40.0, 40.0, log_uniform(rng, 0.6, 4.0)))
         parts.append(_at(floor, along @ np.array([0, 0, -12], np.float32), along))

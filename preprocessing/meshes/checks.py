@@ -135,13 +135,15 @@ def _components(faces: NDArray[np.integer], count: int) -> int:
     for start in range(0, len(faces), BLOCK_FACES):
         used, rows = np.unique(faces[start : start + BLOCK_FACES], return_inverse=True)
         corners = rows.reshape(-1, 3).T
-        part = _parts(np.concatenate([corners[:2], corners[1:]], axis=1), len(used))  # two edges join a face
+        part = joined_parts(
+            np.concatenate([corners[:2], corners[1:]], axis=1), len(used)
+        )  # two edges join a face
         _, first = np.unique(part, return_index=True)
         stars.append(np.stack([used, used[first[part]]]))
-    return int(_parts(np.concatenate(stars, axis=1), count).max(initial=-1)) + 1
+    return int(joined_parts(np.concatenate(stars, axis=1), count).max(initial=-1)) + 1
 
 
-def _parts(edges: NDArray[np.integer], count: int) -> NDArray[np.int32]:
+def joined_parts(edges: NDArray[np.integer], count: int) -> NDArray[np.int32]:
     """Number of the part of each of `count` nodes, joined by edges (2, E)."""
     if not count:
         return np.zeros(0, np.int32)

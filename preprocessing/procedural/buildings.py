@@ -269,15 +269,9 @@ def _window(rng: Rng, wall: Wall, opening: Opening, floor: float) -> Solids:
 
 def _flat_roof(rng: Rng, size: tuple[float, float], outer: float, top: float, slab: float) -> Solids:
     """A parapet on the walls, with a coping, and a box for the chimney or the lift."""
-    height, x, y = float(rng.uniform(0.3, 0.9)), size[0], size[1]
-    sides = [
-        ((0.0, 0.0), (x, outer)),
-        ((0.0, y - outer), (x, y)),
-        ((0.0, 0.0), (outer, y)),
-        ((x - outer, 0.0), (x, y)),
-    ]
+    height = float(rng.uniform(0.3, 0.9))
     solids = []
-    for low, high in sides:
+    for low, high in _sides(size, outer):
         solids.append(box((*low, top - slab), (*high, top + height)))
         coping_low, coping_high = np.array(low) - 0.05, np.array(high) + 0.05
         solids.append(box((*coping_low, top + height - 0.01), (*coping_high, top + height + 0.06)))
@@ -301,7 +295,8 @@ def _pitched_roof(
         """Height of the roof's underside above u, measured from either eaves."""
         return top - 0.15 + slope * min(u, x - u)
 
-    solids: list[ConvexSolid] = list(_ring_beam(size, outer, top, slab))
+    # Walls and roof slab are joined along the outline: the walls' height beside the top slab.
+    solids = [box((*low, top - slab), (*high, top)) for low, high in _sides(size, outer)]
     for edge in (-eaves, x + eaves):
         profile = [
             (edge, lower(edge)),
@@ -344,12 +339,12 @@ def _pitched_roof(
     return tuple(solids), np.array([room_low, room_high])
 
 
-def _ring_beam(size: tuple[float, float], outer: float, top: float, slab: float) -> Solids:
-    """What joins walls and roof slab along the outline: the walls' height beside the top slab."""
+def _sides(size: tuple[float, float], outer: float) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Low and high corner in x, y of what stands on the four exterior walls."""
     x, y = size
-    return (
-        box((0.0, 0.0, top - slab), (x, outer, top)),
-        box((0.0, y - outer, top - slab), (x, y, top)),
-        box((0.0, 0.0, top - slab), (outer, y, top)),
-        box((x - outer, 0.0, top - slab), (x, y, top)),
-    )
+    return [
+        ((0.0, 0.0), (x, outer)),
+        ((0.0, y - outer), (x, y)),
+        ((0.0, 0.0), (outer, y)),
+        ((x - outer, 0.0), (x, y)),
+    ]

@@ -66,10 +66,7 @@ class Wall:
         start = self.start
         for opening in sorted(self.openings, key=lambda hole: hole.start):
             pieces.append(self.piece(start, opening.start, bottom, top))
-            if opening.bottom > 0:
-                pieces.append(self.piece(opening.start, opening.end, bottom, floor + opening.bottom))
-            else:
-                pieces.append(self.piece(opening.start, opening.end, bottom, floor))
+            pieces.append(self.piece(opening.start, opening.end, bottom, floor + opening.bottom))
             pieces.append(self.piece(opening.start, opening.end, floor + opening.top, top))
             start = opening.end
         pieces.append(self.piece(start, self.end, bottom, top))

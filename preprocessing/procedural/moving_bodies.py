@@ -135,19 +135,6 @@ class MovingBody:
             inside[outside] = part.shape.contains(part.inverse(queries[outside], time))
         return inside
 
-    def carry(self, points: Floats, time: float) -> Floats:
-        """Where the matter at points (N, 3) at time 0 is at a time from 0 to 1.
-
-        Points go with the part that they are deepest in, or nearest to, as its gauge has it.
-        """
-        (time,) = _checked(np.array([time]))
-        owner = np.argmin([part.gauge(points, 0.0) for part in self.parts], axis=0)
-        carried = np.empty_like(points)
-        for number, part in enumerate(self.parts):
-            rows = owner == number
-            carried[rows] = part.forward(part.inverse(points[rows], 0.0), time)
-        return carried
-
     def meshes(self, times: Floats) -> tuple[Floats, NDArray[np.int64]]:
         """Closed meshes of the parts, one inside another where the parts overlap.
 

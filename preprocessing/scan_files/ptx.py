@@ -17,7 +17,7 @@ from preprocessing.scan_files.colors import SAMPLE_ROWS, ColorScale, decide_scal
 from preprocessing.scan_files.names import AXES, COLOR_NAMES
 from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.source import truncated
-from preprocessing.scan_files.tables import numbers
+from preprocessing.scan_files.tables import numbers, plain_table
 from preprocessing.scan_files.text_lines import open_lines, text_encoding
 
 HEADER_LINES = 10
@@ -56,18 +56,13 @@ def open_ptx(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
             f"{path}: line 11 is not x y z intensity r g b: {' '.join(rows[0])[:60]!r}; export it again"
         )
     heads = _heads(path, encoding)
-    scale = None
-    if width >= 6:
-        scale = _color_scale(path, encoding, width)
-
-    def chunks() -> Iterator[ScanChunk]:
-        return _chunks(path, encoding, max(width, 3), scale, chunk_points)
+    scale = _color_scale(path, encoding, width) if width >= 6 else None
 
     return ScanReader(
         path,
         "PTX",
         sum(head.points for head in heads),
-        chunks,
+        lambda: _chunks(path, encoding, max(width, 3), scale, chunk_points),
         has_colors=scale is not None,
         has_directions=True,
         columns={axis: f"column {number + 1}" for number, axis in enumerate(AXES)},
@@ -128,12 +123,9 @@ def _heads(path: Path, encoding: str) -> list[_Head]:
 
 
 def _values(path: Path, lines: list[str], width: int) -> NDArray[np.float64]:
-    try:
-        table = np.loadtxt(lines, np.float64, comments=None, ndmin=2)
-        if table.shape == (len(lines), width):
-            return np.asarray(table)
-    except (ValueError, OverflowError):
-        pass
+    table = plain_table(lines, width)
+    if table is not None and len(table) == len(lines):
+        return table
     for line in lines:
         try:
             if len(numbers(line.split())) == width:

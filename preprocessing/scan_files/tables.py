@@ -149,7 +149,7 @@ def text_rows(
             table = np.array(rows, np.float64).reshape(len(rows), -1)
             yield {n: table[:, n] for n, column in enumerate(columns) if not column.length_kind}
         elif block:
-            table = _plain_table(path, block, int(starts[-1]), done, promised)
+            table = _numbers_table(path, block, int(starts[-1]), done, promised)
             yield {n: table[:, start] for n, start in enumerate(starts[:-1])}
         done += len(block)
         if is_last and done < promised:
@@ -170,13 +170,20 @@ def _block(lines: Iterator[bytes], wanted: int) -> tuple[list[str], bool]:
     return block, False
 
 
-def _plain_table(path: Path, block: list[str], width: int, done: int, promised: int) -> NDArray[np.float64]:
+def plain_table(
+    lines: list[str], width: int | None, separator: str | None = None
+) -> NDArray[np.float64] | None:
+    """Lines of nothing but numbers (N, width), quickly; None where one holds something else."""
     try:
-        table = np.loadtxt(block, np.float64, comments=None, ndmin=2)
-        if table.shape[1] == width:
-            return np.asarray(table)
+        table = np.asarray(np.loadtxt(lines, np.float64, comments=None, delimiter=separator, ndmin=2))
     except (ValueError, OverflowError):
-        pass
+        return None
+    return table if table.shape[1] == width else None
+
+
+def _numbers_table(path: Path, block: list[str], width: int, done: int, promised: int) -> NDArray[np.float64]:
+    if (table := plain_table(block, width)) is not None:
+        return table
     rows = []
     for row, line in enumerate(block):
         words = line.split()

@@ -16,7 +16,7 @@ from preprocessing.scan_files.colors import SAMPLE_BLOCKS, SAMPLE_ROWS, ColorSca
 from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES
 from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.source import is_gzipped, truncated
-from preprocessing.scan_files.tables import number, numbers
+from preprocessing.scan_files.tables import number, numbers, plain_table
 from preprocessing.scan_files.text_layout import (
     COMMENTS,
     HEADER_LINES,
@@ -72,18 +72,17 @@ def _sample(path: Path, layout: TextLayout, encoding: str) -> dict[str, NDArray[
     if not wanted:
         return {}
     parts: list[dict[str, NDArray[np.float64]]] = []
-    blocks = SAMPLE_BLOCKS
     size = 0 if is_gzipped(path) else path.stat().st_size
     with open_lines(path, encoding) as file:
         lines = line_blocks(path, file, SAMPLE_ROWS)
         skipped = layout.lines_before
-        for block in islice(lines, blocks):
+        for block in islice(lines, SAMPLE_BLOCKS):
             parts.append(_columns_of(layout, block[skipped:], wanted))
             skipped = 0
         has_more = next(lines, None) is not None
     if has_more and size and encoding in ("utf-8", "utf-8-sig"):
         with path.open("rb") as raw:
-            for place in np.linspace(0, size, blocks + 2).astype(int)[1:-1]:
+            for place in np.linspace(0, size, SAMPLE_BLOCKS + 2).astype(int)[1:-1]:
                 raw.seek(int(place))
                 text = raw.read(1 << 16).decode(encoding, "replace").replace("\r", "\n").split("\n")
                 parts.append(_columns_of(layout, text[1:-1], wanted))
@@ -176,16 +175,5 @@ def _quick(layout: TextLayout, lines: list[str]) -> dict[str, NDArray[np.float64
     kept = text.split("\n")
     if not text.strip():
         return {role: np.zeros(0) for role in layout.roles}
-    try:
-        table = np.loadtxt(
-            kept,
-            np.float64,
-            comments=None,
-            delimiter=None if separator in ("", "mixed") else separator,
-            ndmin=2,
-        )
-    except (ValueError, OverflowError):
-        return None
-    if table.shape[1] != layout.width:
-        return None
-    return {role: table[:, place] for role, place in layout.roles.items()}
+    table = plain_table(kept, layout.width, None if separator in ("", "mixed") else separator)
+    return None if table is None else {role: table[:, place] for role, place in layout.roles.items()}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.errors import MeshError, NoFacesError, ScanError
 from preprocessing.meshes.soups import read_off
@@ -46,7 +47,7 @@ def open_obj(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
             for lines in line_blocks(path, file, min(chunk_points, LINES_AT_ONCE)):
                 rows = _vertex_rows(lines)
                 if rows:
-                    yield _chunk(path, rows, scale)
+                    yield _chunk(_numbers(path, rows), scale)
 
     return ScanReader(
         path,
@@ -62,7 +63,7 @@ def _vertex_rows(lines: list[str]) -> list[list[str]]:
     return [line.split("#", 1)[0].split()[1:] for line in lines if line.lstrip().startswith(("v ", "v\t"))]
 
 
-def _numbers(path: Path, rows: list[list[str]]) -> np.ndarray:
+def _numbers(path: Path, rows: list[list[str]]) -> NDArray[np.float64]:
     least = min(map(len, rows))
     try:
         return np.stack([numbers([row[column] for row in rows]) for column in range(least)], axis=1)
@@ -70,8 +71,7 @@ def _numbers(path: Path, rows: list[list[str]]) -> np.ndarray:
         raise ScanError(f"{path}: a vertex is damaged ({error}); export it again") from error
 
 
-def _chunk(path: Path, rows: list[list[str]], scale: ColorScale | None) -> ScanChunk:
-    table = _numbers(path, rows)
+def _chunk(table: NDArray[np.float64], scale: ColorScale | None) -> ScanChunk:
     columns = dict(zip(AXES, table.T[:3], strict=True))
     if scale is not None:
         columns |= dict(zip(COLOR_NAMES, table.T[3:6], strict=True))
@@ -88,13 +88,11 @@ def open_off(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader:
         raise _no_cloud(path, f"is a mesh with {len(faces):,} faces")
     scale = None if shades is None else decide_scale(list(shades.T))
 
+    table = vertices if shades is None else np.hstack([vertices, shades])
+
     def chunks() -> Iterator[ScanChunk]:
-        for start in range(0, len(vertices), chunk_points):
-            part = slice(start, start + chunk_points)
-            columns = dict(zip(AXES, vertices[part].T, strict=True))
-            if shades is not None:
-                columns |= dict(zip(COLOR_NAMES, shades[part].T, strict=True))
-            yield columns_to_chunk(columns, scale)
+        for start in range(0, len(table), chunk_points):
+            yield _chunk(table[start : start + chunk_points], scale)
 
     return ScanReader(path, "OFF", len(vertices), chunks, has_colors=scale is not None)
 

@@ -6,6 +6,7 @@ and scale, so motion through space stays, and its points are in correspondence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -175,14 +176,12 @@ def humans_collection(
             for first in _windows(count, frames):
                 window = f"{name}/{first:06d}"
                 units.append(PreparedSequenceUnit(str(folder), window, category, split, first))
-        sizes = prepared_sizes(prepared[0])
     else:
         for place, files, count in _recordings(root):
             name, category, split = _place(root, place)
             for first in _windows(count, frames):
                 window = f"{name}/{first:06d}"
                 units.append(MeshSequenceUnit(str(place), window, category, split, files, first, up))
-        sizes = 5 * BLOCK, 10 * BLOCK, 10 * BLOCK
     if not units:
         raise DatasetError(
             f"{root}: holds no sequence: neither folders of meshes, .npz files with vertices and faces, "
@@ -193,6 +192,7 @@ def humans_collection(
     provenance = {"source": "humans", "prepared": bool(prepared), "windows": windows, "frames": frames}
     if view_size:
         provenance["up"] = up
+    sizes = (prepared_sizes(prepared[0]),) if prepared else ()
     return Collection(tuple(units), _layout(len(units), categories, frames, view_size, *sizes), provenance)
 
 
@@ -300,19 +300,15 @@ def _queries(
 
 def _layout(
     shapes: int,
-    categories: tuple[str, ...] | list[str],
+    categories: Sequence[str],
     frames: int,
     view_size: int,
-    points: int = 5 * BLOCK,
-    uniform: int = 10 * BLOCK,
-    near: int = 10 * BLOCK,
+    sizes: tuple[int, int, int] = (5 * BLOCK, 10 * BLOCK, 10 * BLOCK),
 ) -> DatasetLayout:
     return DatasetLayout(
         shapes,
         tuple(categories),
-        points,
-        uniform,
-        near,
+        *sizes,
         shapes_per_shard=SHAPES_PER_SHARD,
         frames=frames,
         views=VIEWS if view_size else 0,

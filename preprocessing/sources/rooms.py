@@ -59,8 +59,15 @@ class RoomUnit:
         return (f"room-{self.seed:08d}",)
 
     def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
-        """See `room_samples`."""
-        return [room_samples(self.seed, layout)]
+        """Uniformly sampled, without noise (the sampler adds it)."""
+        scene = synthetic_room(self.seed)
+        rng = np.random.default_rng([self.seed, 1])
+        vertices, faces = scene.mesh()
+        cloud = sample_surface(vertices, faces, layout.points, rng)
+        around, _ = sample_surface(vertices, faces, layout.near_queries, rng)
+        uniform = rng.uniform(-PADDED_SIDE / 2, PADDED_SIDE / 2, (layout.uniform_queries, 3))
+        labels = ShapeLabels(self.names[0], "room", split_of_seed(self.seed), self.seed)
+        return [_label(scene, labels, cloud, (uniform, around), np.zeros(3), 1.0, rng)]
 
 
 @dataclass(frozen=True)
@@ -90,18 +97,6 @@ def rooms_collection(config: RoomsConfig) -> Collection:
     layout = DatasetLayout(shapes, CATEGORIES, shapes_per_shard=per_shard, has_distances=True)
     provenance = {"source": "rooms", "rooms": config.rooms, "building_windows": config.building_windows}
     return Collection(tuple(units), layout, provenance | {"seed": config.seed})
-
-
-def room_samples(seed: int, layout: DatasetLayout) -> ShapeSamples:
-    """A paper-style synthetic room, uniformly sampled, without noise (the sampler adds it)."""
-    scene = synthetic_room(seed)
-    rng = np.random.default_rng([seed, 1])
-    vertices, faces = scene.mesh()
-    points, normals = sample_surface(vertices, faces, layout.points, rng)
-    around, _ = sample_surface(vertices, faces, layout.near_queries, rng)
-    uniform = rng.uniform(-PADDED_SIDE / 2, PADDED_SIDE / 2, (layout.uniform_queries, 3))
-    labels = ShapeLabels(f"room-{seed:08d}", "room", split_of_seed(seed), seed)
-    return _label(scene, labels, (points, normals), (uniform, around), np.zeros(3), 1.0, rng)
 
 
 def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:

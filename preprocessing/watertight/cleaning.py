@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from preprocessing.errors import MeshError
+from preprocessing.meshes.checks import joined_parts
 from preprocessing.native import load_open3d
 
 LARGEST_COORDINATE = 1e6  # times the object's size: beyond, single precision no longer holds the shape
@@ -100,7 +99,6 @@ def face_parts(faces: NDArray[np.int64], vertex_count: int) -> NDArray[np.int64]
     """(F,) number of the part of each face; parts hang together by edges, not by a vertex that they share."""
     ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1), axis=-1)
     edges, edge = np.unique(ends[..., 0] * vertex_count + ends[..., 1], return_inverse=True)
-    face = np.repeat(np.arange(len(faces)), 3)
-    graph = coo_array((np.ones(len(face), np.int8), (face, edge.ravel())), shape=(len(faces), len(edges)))
-    joined = (graph @ graph.T).tocoo()  # faces that share an edge
-    return np.asarray(connected_components(joined, directed=False)[1], np.int64)
+    # A face is joined with its edges, which are nodes behind the faces.
+    uses = np.stack([np.repeat(np.arange(len(faces)), 3), len(faces) + edge.ravel()])
+    return joined_parts(uses, len(faces) + len(edges))[: len(faces)].astype(np.int64)

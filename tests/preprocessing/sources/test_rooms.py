@@ -4,7 +4,7 @@ import numpy as np
 
 from preprocessing.dataset import BLOCK, DatasetLayout
 from preprocessing.procedural.synthetic_rooms import synthetic_room
-from preprocessing.sources.rooms import CATEGORIES, building_windows, room_samples
+from preprocessing.sources.rooms import CATEGORIES, RoomUnit, building_windows
 from preprocessing.sources.splits import split_of_seed
 
 LAYOUT = DatasetLayout(
@@ -13,7 +13,7 @@ LAYOUT = DatasetLayout(
 
 
 def test_room_labels_equal_a_loop_over_the_half_spaces() -> None:
-    samples, scene = room_samples(5, LAYOUT), synthetic_room(5)
+    samples, scene = RoomUnit(5).make(LAYOUT)[0], synthetic_room(5)
     queries = samples.near_queries[:600].astype(np.float64)
     expected = [
         any((solid.normals @ query + solid.offsets <= 0).all() for solid in scene.solids) for query in queries
@@ -23,7 +23,7 @@ def test_room_labels_equal_a_loop_over_the_half_spaces() -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
-    one, two, other = room_samples(5, LAYOUT), room_samples(5, LAYOUT), room_samples(6, LAYOUT)
+    one, two, other = RoomUnit(5).make(LAYOUT)[0], RoomUnit(5).make(LAYOUT)[0], RoomUnit(6).make(LAYOUT)[0]
     assert one.points.tobytes() == two.points.tobytes()
     assert one.uniform_occupancy.tobytes() == two.uniform_occupancy.tobytes()
     assert one.points.tobytes() != other.points.tobytes()
