@@ -94,8 +94,7 @@ class _Scene:
         is_hit = np.isfinite(distance)
         depth = np.where(is_hit, distance, 0) * (directions @ axes[2])
         normals = hits["primitive_normals"].numpy().astype(np.float64)
-        normals *= np.where((normals * directions).sum(axis=1) > 0, -1, 1)[
-            :, None
-        ]  # lit on the side that is seen
+        # Lit on the side that is seen.
+        normals *= np.where((normals * directions).sum(axis=1) > 0, -1, 1)[:, None]
         light = np.maximum(normals @ (LIGHT * [1, -1, -1] @ axes), 0)
         return depth.astype(np.float32), np.where(is_hit, light, -1).astype(np.float32)

@@ -24,26 +24,16 @@ SAMPLE_BLOCKS, SAMPLE_ROWS = 16, 8192  # fewer places than elsewhere: each decom
 _RECORDS = struct.Struct("<94xHII")  # size of the header, start of the points, number of records
 _LEGACY = struct.Struct("<25xB81xI")  # minor version, number of points as it was before 1.4
 _UNITS = {9001: "m", 9002: "ft", 9003: "us-ft"}  # EPSG
-_MODEL, _CITATION, _GEOGRAPHIC, _PROJECTED, _PROJECTED_CITATION, _LENGTH = (
-    1024,
-    1026,
-    2048,
-    3072,
-    3073,
-    3076,
-)  # GeoTIFF
+# GeoTIFF
+_MODEL, _CITATION, _GEOGRAPHIC, _PROJECTED, _PROJECTED_CITATION, _LENGTH = 1024, 1026, 2048, 3072, 3073, 3076
 _IS_GEOGRAPHIC = 2
-_USER_DEFINED = 32767  # GeoTIFF: no code, the citation says it in words
+_USER_DEFINED = 32767  # no code, the citation says it in words
 _EXTENDED = struct.Struct("<2x16sHQ32x")  # user, number and size of an extended record
 _EXTENDED_START = struct.Struct("<25xB209xQI")  # minor version, place and number of the extended records
 _PROJECTION_USER = "LASF_Projection"
 _LASZIP_USER, _LASZIP_LAYERED = b"laszip encoded", 3
-_LAYERS = {
-    10: 9,
-    11: 1,
-    12: 2,
-    13: 1,
-}  # of the items of a point in LAZ of LAS 1.4; of extra bytes (14), one each
+# Of the items of a point in LAZ of LAS 1.4; of extra bytes (14), one each.
+_LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
 MOST_EXTENDED, LARGEST_EXTENDED = 1000, 1 << 20  # looked at; bytes of one that can be a reference system
 
 

@@ -26,9 +26,7 @@ SHEET_DEPTH = 1.0  # spacings behind the surface within which a solid counts as 
 SHEET_RADIUS = 0.6  # spacings by which a sheet is thickened to both sides
 COARSE = 4
 COMPONENT_SAMPLES = 256
-RAYS_PER_BATCH = (
-    1 << 14
-)  # what stays in a core's own cache: several workers then do not slow one another down
+RAYS_PER_BATCH = 1 << 14  # what stays in a core's own cache: workers then do not slow one another down
 
 
 @dataclass(frozen=True)
