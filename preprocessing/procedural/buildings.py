@@ -78,7 +78,7 @@ def building(config: BuildingConfig) -> Scene:
     """Make a building, the same for the same configuration.
 
     Returns:
-        A scene of category `building`: ground floor at z = 0, `rooms` one box per room and for the attic.
+        A scene: ground floor at z = 0, `rooms` one box per room and for the attic.
     """
     rng = np.random.default_rng([config.seed, 1])
     # The hall runs along local y; a turned building is built with its sides exchanged, then mirrored.
@@ -134,9 +134,7 @@ def building(config: BuildingConfig) -> Scene:
         exchange = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
         solids = list(placed(solids, exchange))
         rooms = [room[:, [1, 0, 2]] for room in rooms]
-    return Scene(
-        tuple(solids), f"building-{config.seed:08d}", "building", config.seed, bounds_of(solids), tuple(rooms)
-    )
+    return Scene(tuple(solids), f"building-{config.seed:08d}", bounds_of(solids), tuple(rooms))
 
 
 def _flight_extent(rng: Rng, outer: float, length: float, storey_height: float) -> tuple[float, float]:

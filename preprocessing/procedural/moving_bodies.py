@@ -122,7 +122,9 @@ class MovingBody:
         owner, rest = self._material(count, times, rng)
         points, normals = np.empty((2, len(times), count, 3))
         for row, time in enumerate(times):
-            points[row], normals[row] = self._oriented(owner, rest, time)
+            for number, part in enumerate(self.parts):
+                rows = owner == number
+                points[row, rows], normals[row, rows] = part.oriented(rest[rows], time)
         normals /= np.linalg.norm(normals, axis=2, keepdims=True)
         return points, normals
 
@@ -195,14 +197,6 @@ class MovingBody:
             f"body {self.seed} ({self.kind}) shows too little of its surface at all of {len(times)} times; "
             "give fewer times or another seed"
         )
-
-    def _oriented(self, owner: NDArray[np.int64], rest: Floats, time: float) -> tuple[Floats, Floats]:
-        """Points and normals, not of unit length, of matter given by part and rest position."""
-        points, normals = np.empty_like(rest), np.empty_like(rest)
-        for number, part in enumerate(self.parts):
-            rows = owner == number
-            points[rows], normals[rows] = part.oriented(rest[rows], time)
-        return points, normals
 
     def _is_exposed(self, owner: NDArray[np.int64], rest: Floats, time: float) -> NDArray[np.bool_]:
         """Whether matter of a part's surface is outside all the other parts."""

@@ -101,16 +101,12 @@ class Scene:
     Attributes:
         solids: the solids; they may overlap and touch.
         name: unique within a dataset.
-        category: what kind of scene it is, such as `building`.
-        seed: the seed that made it.
         bounds: (2, 3) box that contains every solid.
         rooms: (2, 3) boxes of the spaces enclosed by walls, furniture not taken out: where scanners stand.
     """
 
     solids: Solids
     name: str
-    category: str
-    seed: int
     bounds: Floats
     rooms: tuple[Floats, ...] = ()
 

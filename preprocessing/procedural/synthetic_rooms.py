@@ -28,7 +28,7 @@ def synthetic_room(seed: int) -> Scene:
         seed: at least 0.
 
     Returns:
-        A scene of category `synthetic_room` whose larger horizontal side is 1, centered in the unit cube
+        A scene whose larger horizontal side is 1, centered in the unit cube
         [-0.5, 0.5]^3: a floor of random width-to-length ratio, 0 to 4 walls, 4 to 8 objects of random
         class, scale and rotation about z whose footprints do not overlap.
     """
@@ -60,9 +60,7 @@ def synthetic_room(seed: int) -> Scene:
     room = np.stack(
         [np.array([-sides[0] / 2, -sides[1] / 2, low[2] + slab]), np.array([*sides / 2, high[2]])]
     )
-    return Scene(
-        centered, f"room-{seed:08d}", "synthetic_room", seed, bounds_of(centered), (room - (low + high) / 2,)
-    )
+    return Scene(centered, f"room-{seed:08d}", bounds_of(centered), (room - (low + high) / 2,))
 
 
 def _walls(rng: np.random.Generator, sides: Floats, slab: float) -> Solids:

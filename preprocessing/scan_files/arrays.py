@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import ScanChunk, ScanReader, are_normals, columns_to_chunk
+from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk, decided_roles
 from preprocessing.scan_files.colors import (
     SAMPLE_BLOCKS,
     SAMPLE_ROWS,
     ColorScale,
-    decide_scale,
     declared_by,
     packed_column,
     sample_starts,
@@ -123,15 +122,8 @@ def open_arrays(path: Path, chunk_points: int, options: ScanOptions) -> ScanRead
         sample = _sample(path, layout)
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    places, scale = dict(layout.places), None
-    if not are_normals(sample):
-        places = {role: place for role, place in places.items() if role not in NORMAL_NAMES}
-    if COLOR_NAMES[0] in places:
-        channels = [sample[name] for name in COLOR_NAMES]
-        declared = "u1" if layout.is_packed else declared_by(channel.dtype.str for channel in channels)
-        scale = decide_scale(channels, declared)
-    if scale is None:
-        places = {role: place for role, place in places.items() if role not in COLOR_NAMES}
+    kinds = [sample[name].dtype.str for name in COLOR_NAMES if name in sample]
+    places, scale = decided_roles(layout.places, sample, "u1" if layout.is_packed else declared_by(kinds))
     layout = replace(layout, places=places, scale=scale)
     return ScanReader(
         path,
@@ -165,9 +157,8 @@ def _find_arrays(path: Path) -> dict[str, _Array]:
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
     known = {name for names_of in _NAMES.values() for name in names_of}
-    apart = {
-        names[place] for place in column_roles(names).values()
-    }  # x, y, z, red, ... each in its own array
+    # x, y, z, red, ... each in its own array
+    apart = {names[place] for place in column_roles(names).values()}
     arrays: dict[str, _Array] = {}
     for name in names:
         if name.lower() in known or name in apart:
@@ -202,11 +193,8 @@ def _read_header(path: Path, member: str | None) -> _Array:
     elif len(shape) == 2 and (
         3 == shape[0] < shape[1] or (3 < shape[0] <= WIDEST and shape[1] > MOST_COLUMNS)
     ):
-        rows, width, by_columns = (
-            shape[1],
-            shape[0],
-            not is_fortran,
-        )  # (3, N) and so on: the file's rows are columns
+        # (3, N) and so on: the file's rows are columns.
+        rows, width, by_columns = shape[1], shape[0], not is_fortran
     else:
         rows, width, by_columns = math.prod(shape[:-1]), shape[-1], is_fortran
     found = _Array(member, rows, width, by_columns, dtype, start, shape)

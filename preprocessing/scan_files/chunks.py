@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.scan_files.colors import ColorScale
+from preprocessing.scan_files.colors import ColorScale, decide_scale
 from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES
+
+_ARRAYS = ("points", "normals", "colors", "directions", "classes")  # of a chunk, one row for each point
+
+Place = TypeVar("Place")
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,9 @@ class ScanChunk:
         if not lost:
             return self
 
-        def part(values: NDArray[Any] | None) -> Any:
-            return None if values is None else values[kept]
-
-        return ScanChunk(
-            self.points[kept],
-            part(self.normals),
-            part(self.colors),
-            part(self.directions),
-            part(self.classes),
-            add_counts(self.left_out, {reason: lost}),
-        )
+        parts = {name: getattr(self, name) for name in _ARRAYS}
+        parts = {name: None if values is None else values[kept] for name, values in parts.items()}
+        return ScanChunk(**parts, left_out=add_counts(self.left_out, {reason: lost}))
 
 
 @dataclass(frozen=True)
@@ -105,6 +101,23 @@ def are_normals(columns: Mapping[str, NDArray[Any]]) -> bool:
     )
 
 
+def decided_roles(
+    roles: Mapping[str, Place], sample: Mapping[str, NDArray[Any]], declared: str | None = None
+) -> tuple[dict[str, Place], ColorScale | None]:
+    """Roles without normals and colors that are none by a sample of their values, and the scale of the colors.
+
+    Args:
+        declared: what the type of the colors says; see `decide_scale`.
+    """
+    dropped: tuple[str, ...] = () if are_normals(sample) else NORMAL_NAMES
+    scale = None
+    if COLOR_NAMES[0] in sample:
+        scale = decide_scale([sample[name] for name in COLOR_NAMES], declared)
+    if scale is None:
+        dropped += COLOR_NAMES
+    return {role: place for role, place in roles.items() if role not in dropped}, scale
+
+
 def directions_to(points: NDArray[np.float64], stations: NDArray[np.float64]) -> NDArray[np.float32]:
     """Unit vectors (N, 3) from points toward the nearest of (S, 3) stations; 0 where a point lies on it."""
     nearest = stations[0]
@@ -119,17 +132,14 @@ def directions_to(points: NDArray[np.float64], stations: NDArray[np.float64]) ->
 
 def join_chunks(chunks: Sequence[ScanChunk]) -> ScanChunk:
     """Chunks of one scan as one; they all have the same columns."""
-
-    def joined(name: str) -> Any:
+    joined: dict[str, Any] = {}
+    for name in _ARRAYS:
         parts = [getattr(chunk, name) for chunk in chunks]
-        return None if any(part is None for part in parts) else np.concatenate(parts)
-
+        joined[name] = None if any(part is None for part in parts) else np.concatenate(parts)
     counts: Mapping[str, int] = {}
     for chunk in chunks:
         counts = add_counts(counts, chunk.left_out)
-    return ScanChunk(
-        joined("points"), joined("normals"), joined("colors"), joined("directions"), joined("classes"), counts
-    )
+    return ScanChunk(**joined, left_out=counts)
 
 
 def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

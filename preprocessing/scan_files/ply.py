@@ -70,15 +70,11 @@ def read_ply_header(path: Path) -> PlyHeader:
     start = re.match(rb"(?:\xef\xbb\xbf)?ply[ \t]*(\r\n|\n|\r)", head)
     if not start:
         raise ScanError(f"{path}: is not a PLY file (it does not start with 'ply'); check its suffix")
-    end = re.search(rb"[\r\n]end_header[ \t]*(\r\n|\n|\r)", head)
+    end = re.search(rb"[\r\n]end_header[ \t]*(\r\n|\n|\r|\Z)", head)  # where nothing follows: no rows at all
     if not end:
-        if re.search(rb"[\r\n]end_header[ \t]*$", head):  # nothing follows: no rows at all
-            end = re.search(rb"[\r\n](end_header)[ \t]*$", head)
-        else:
-            raise ScanError(
-                f"{path}: the PLY header does not end; the file is truncated, copy or export it again"
-            )
-    assert end is not None
+        raise ScanError(
+            f"{path}: the PLY header does not end; the file is truncated, copy or export it again"
+        )
     # Where lines end with a lone return, a byte 10 behind the header belongs to the data.
     stop = end.end() - 1 if end.group(1) == b"\r\n" and start.group(1) == b"\r" else end.end()
     layout, elements = "", list[PlyElement]()

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.scan_files.chunks import ScanChunk, ScanReader, are_normals, columns_to_chunk
+from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk, decided_roles
 from preprocessing.scan_files.colors import (
     SAMPLE_BLOCKS,
     SAMPLE_ROWS,
     ColorScale,
-    decide_scale,
     declared_by,
     sample_starts,
     unpacked,
@@ -55,17 +54,12 @@ class TableLayout:
             for role in (named[0] if named else ())
             if role not in AXES
         }
-        roles, scale = self.roles, None
-        if not are_normals(values):
-            roles = {role: place for role, place in roles.items() if role not in NORMAL_NAMES}
-        if COLOR_NAMES[0] in values:
-            channels = [values[name] for name in COLOR_NAMES]
-            declared: str | None = "u1"
-            if self.packed is None:
-                fractional = any((channel % 1 != 0).any() for channel in channels)
-                kinds = (self.columns[roles[name]].kind for name in COLOR_NAMES)
-                declared = None if fractional else declared_by(kinds)
-            scale = decide_scale(channels, declared)
+        declared: str | None = "u1"
+        if self.packed is None and COLOR_NAMES[0] in values:
+            fractional = any((values[name] % 1 != 0).any() for name in COLOR_NAMES)
+            kinds = (self.columns[self.roles[name]].kind for name in COLOR_NAMES)
+            declared = None if fractional else declared_by(kinds)
+        roles, scale = decided_roles(self.roles, values, declared)
         return replace(self, roles=roles, packed=None if scale is None else self.packed, scale=scale)
 
     def reader(self, path: Path, kind: str, count: int, tables: Callable[[], Iterator[Table]]) -> ScanReader:
@@ -75,11 +69,7 @@ class TableLayout:
             for table in tables():
                 yield columns_to_chunk(self.named(table), self.scale)
 
-        labels = {
-            role: self.columns[place].name
-            for role, place in self.roles.items()
-            if self.scale is not None or role not in COLOR_NAMES
-        }
+        labels = {role: self.columns[place].name for role, place in self.roles.items()}
         if self.packed is not None:
             labels |= dict.fromkeys(COLOR_NAMES, self.columns[self.packed].name)
         return ScanReader(

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import ScanError
-from preprocessing.scan_files.chunks import ScanChunk, ScanReader, are_normals, columns_to_chunk
-from preprocessing.scan_files.colors import SAMPLE_BLOCKS, SAMPLE_ROWS, ColorScale, decide_scale
-from preprocessing.scan_files.names import AXES, COLOR_NAMES, NORMAL_NAMES
+from preprocessing.scan_files.chunks import ScanChunk, ScanReader, columns_to_chunk, decided_roles
+from preprocessing.scan_files.colors import SAMPLE_BLOCKS, SAMPLE_ROWS, ColorScale
+from preprocessing.scan_files.names import AXES, NORMAL_NAMES
 from preprocessing.scan_files.options import ScanOptions
 from preprocessing.scan_files.source import is_gzipped, truncated
 from preprocessing.scan_files.tables import number, numbers, plain_table
@@ -47,13 +47,7 @@ def open_text(path: Path, chunk_points: int, options: ScanOptions) -> ScanReader
         lines = list(islice(first, HEADER_LINES + SAMPLE_LINES))
     layout = find_layout(path, lines, options.columns)
     sample = _sample(path, layout, encoding)
-    roles, scale = dict(layout.roles), None
-    if NORMAL_NAMES[0] in roles and not are_normals(sample):
-        roles = {role: place for role, place in roles.items() if role not in NORMAL_NAMES}
-    if COLOR_NAMES[0] in roles:
-        scale = decide_scale([sample[name] for name in COLOR_NAMES])
-        if scale is None:
-            roles = {role: place for role, place in roles.items() if role not in COLOR_NAMES}
+    roles, scale = decided_roles(layout.roles, sample)
     layout = replace(layout, roles=roles, labels={role: layout.labels[role] for role in roles})
     return ScanReader(
         path,

@@ -139,7 +139,7 @@ def test_no_station_gives_no_points():
 
 def test_a_solid_scene_has_no_place_for_a_station():
     solids = (box((0, 0, 0), (1, 1, 1)),)
-    scene = Scene(solids, "full", "test", 0, bounds_of(solids), (bounds_of(solids),))
+    scene = Scene(solids, "full", bounds_of(solids), (bounds_of(solids),))
     with pytest.raises(GeometryError, match="full: no free place"):
         place_stations(scene, 2, np.random.default_rng(0))
 

@@ -167,6 +167,6 @@ def test_rested_solids_touch_down_at_the_height():
 
 def test_scene_keeps_its_mesh():
     solids = UNIONS["L"]
-    scene = Scene(solids, "l", "test", 0, bounds_of(solids))
+    scene = Scene(solids, "l", bounds_of(solids))
     assert scene.mesh()[0] is scene.mesh()[0]
     assert scene.occupancy(np.array([[-0.29, 0.0, 0.1], [0.2, 0.2, 0.1]])).tolist() == [True, False]
