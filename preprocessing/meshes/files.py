@@ -95,7 +95,10 @@ def read_mesh(path: Path, keeps_axes: bool = False) -> Mesh:
         raise MeshError(f"{path}: has vertices that are not finite; export it again")
     if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
         raise MeshError(f"{path}: has faces that name missing vertices; copy or export it again")
-    return mesh if keeps_axes or kind != ".glb" else _upright(mesh)
+    if keeps_axes or kind != ".glb":
+        return mesh
+    normals = None if mesh.normals is None else glb.to_z_up(mesh.normals)
+    return Mesh(glb.to_z_up(mesh.vertices), mesh.faces, normals, mesh.colors)
 
 
 def up_axis(path: Path, declared: Literal["y", "z"]) -> Literal["y", "z"]:
@@ -120,11 +123,6 @@ def holds_faces(path: Path) -> bool:
     return kind in MESH_SUFFIXES
 
 
-def _upright(mesh: Mesh) -> Mesh:
-    normals = None if mesh.normals is None else glb.to_z_up(mesh.normals)
-    return Mesh(glb.to_z_up(mesh.vertices), mesh.faces, normals, mesh.colors)
-
-
 def _kind(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(5)
@@ -138,10 +136,6 @@ def _kind(path: Path) -> str:
 def _read_obj(path: Path) -> Mesh:
     vertices, faces, normals, shades = read_obj(path)
     return Mesh(vertices, faces, normals, _bytes(shades))
-
-
-def _read_stl(path: Path) -> Mesh:
-    return Mesh(*read_stl(path))
 
 
 def _read_off(path: Path) -> Mesh:
@@ -194,7 +188,7 @@ _READERS: dict[str, Callable[[Path], Mesh]] = {
     ".ply": _read_ply,
     ".obj": _read_obj,
     ".off": _read_off,
-    ".stl": _read_stl,
+    ".stl": lambda path: Mesh(*read_stl(path)),
     ".glb": _read_glb,
 }
 

@@ -53,7 +53,9 @@ def read_obj(
             ) from error
     vertices = np.array(parts.vertices, np.float64).reshape(-1, 3)
     faces = np.array(parts.corners, np.int64).reshape(-1, 3)
-    return vertices, faces, _normals(parts), _shades(parts)
+    has_shades = parts.vertices and len(parts.shades) == len(parts.vertices)
+    shades = np.array(parts.shades, np.float64) if has_shades else None
+    return vertices, faces, _normals(parts), shades
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -115,9 +117,3 @@ def _normals(parts: _Parts) -> NDArray[np.float64] | None:
     if max(places) >= len(parts.normals) or any(len(normal) != 3 for normal in parts.normals):
         return None
     return np.array(parts.normals, np.float64)[places]
-
-
-def _shades(parts: _Parts) -> NDArray[np.float64] | None:
-    if not parts.vertices or len(parts.shades) != len(parts.vertices):
-        return None
-    return np.array(parts.shades, np.float64)

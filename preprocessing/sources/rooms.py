@@ -82,8 +82,46 @@ class BuildingUnit:
         return tuple(f"building-{self.seed:08d}-{window}" for window in range(WINDOWS_PER_BUILDING))
 
     def make(self, layout: DatasetLayout) -> list[ShapeSamples]:
-        """See `building_windows`."""
-        return building_windows(self.seed, layout)
+        """Cubic windows of one furnished building, alternately scanned from stations and sampled uniformly."""
+        seed = self.seed
+        rng = np.random.default_rng([seed, 2])
+        config = BuildingConfig(
+            seed=seed,
+            size_x=float(rng.uniform(7, 14)),
+            size_y=float(rng.uniform(6, 12)),
+            floors=int(rng.integers(1, 3)),
+        )
+        scene = building(config)
+        vertices, faces = scene.mesh()
+        stations = place_stations(scene, int(rng.integers(6, 14)), rng)
+        scanner = ScannerConfig(
+            rays_per_station=int(rng.integers(150_000, 350_000)),
+            noise_base_m=float(rng.uniform(0.001, 0.008)),
+            noise_per_meter=float(rng.uniform(0.0, 0.001)),
+            outlier_fraction=float(rng.uniform(0.0, 0.004)),
+        )
+        scanned, scanned_normals, _ = scan(vertices, faces, stations, scanner, rng)
+        surface, surface_normals = sample_surface(vertices, faces, 800_000, rng)
+        windows: list[ShapeSamples] = []
+        for _ in range(20 * WINDOWS_PER_BUILDING):
+            is_scanned = len(windows) % 2 == 0
+            points, normals = (scanned, scanned_normals) if is_scanned else (surface, surface_normals)
+            center = surface[rng.integers(len(surface))] + rng.uniform(-1.0, 1.0, 3)
+            inside = np.flatnonzero(np.abs(points - center).max(axis=1) < WINDOW_SIDE_M / 2)
+            if len(inside) < FEWEST_WINDOW_POINTS:
+                continue
+            chosen = rng.permutation(inside)[: layout.points]
+            around = surface[np.abs(surface - center).max(axis=1) < WINDOW_SIDE_M / 2]
+            around = np.concatenate([around, points[chosen]])
+            around = around[rng.integers(len(around), size=layout.near_queries)]
+            labels = ShapeLabels(self.names[len(windows)], "building", split_of_seed(seed), seed)
+            cloud = (points[chosen] - center) / WINDOW_SIDE_M, normals[chosen]
+            asked = rng.uniform(-0.5, 0.5, (layout.uniform_queries, 3)), (around - center) / WINDOW_SIDE_M
+            window = _label(scene, labels, cloud, asked, center, WINDOW_SIDE_M, rng)
+            windows.append(replace(window, has_scan_noise=is_scanned, is_window=True))
+            if len(windows) == WINDOWS_PER_BUILDING:
+                return windows
+        raise DatasetError(f"building {seed}: fewer than {WINDOWS_PER_BUILDING} windows with enough points")
 
 
 def rooms_collection(config: RoomsConfig) -> Collection:
@@ -97,48 +135,6 @@ def rooms_collection(config: RoomsConfig) -> Collection:
     layout = DatasetLayout(shapes, CATEGORIES, shapes_per_shard=per_shard, has_distances=True)
     provenance = {"source": "rooms", "rooms": config.rooms, "building_windows": config.building_windows}
     return Collection(tuple(units), layout, provenance | {"seed": config.seed})
-
-
-def building_windows(seed: int, layout: DatasetLayout) -> list[ShapeSamples]:
-    """Cubic windows of one furnished building, alternately scanned from stations and sampled uniformly."""
-    rng = np.random.default_rng([seed, 2])
-    config = BuildingConfig(
-        seed=seed,
-        size_x=float(rng.uniform(7, 14)),
-        size_y=float(rng.uniform(6, 12)),
-        floors=int(rng.integers(1, 3)),
-    )
-    scene = building(config)
-    vertices, faces = scene.mesh()
-    stations = place_stations(scene, int(rng.integers(6, 14)), rng)
-    scanner = ScannerConfig(
-        rays_per_station=int(rng.integers(150_000, 350_000)),
-        noise_base_m=float(rng.uniform(0.001, 0.008)),
-        noise_per_meter=float(rng.uniform(0.0, 0.001)),
-        outlier_fraction=float(rng.uniform(0.0, 0.004)),
-    )
-    scanned, scanned_normals, _ = scan(vertices, faces, stations, scanner, rng)
-    surface, surface_normals = sample_surface(vertices, faces, 800_000, rng)
-    windows: list[ShapeSamples] = []
-    for _ in range(20 * WINDOWS_PER_BUILDING):
-        is_scanned = len(windows) % 2 == 0
-        points, normals = (scanned, scanned_normals) if is_scanned else (surface, surface_normals)
-        center = surface[rng.integers(len(surface))] + rng.uniform(-1.0, 1.0, 3)
-        inside = np.flatnonzero(np.abs(points - center).max(axis=1) < WINDOW_SIDE_M / 2)
-        if len(inside) < FEWEST_WINDOW_POINTS:
-            continue
-        chosen = rng.permutation(inside)[: layout.points]
-        around = surface[np.abs(surface - center).max(axis=1) < WINDOW_SIDE_M / 2]
-        around = np.concatenate([around, points[chosen]])
-        around = around[rng.integers(len(around), size=layout.near_queries)]
-        labels = ShapeLabels(f"building-{seed:08d}-{len(windows)}", "building", split_of_seed(seed), seed)
-        cloud = (points[chosen] - center) / WINDOW_SIDE_M, normals[chosen]
-        asked = rng.uniform(-0.5, 0.5, (layout.uniform_queries, 3)), (around - center) / WINDOW_SIDE_M
-        window = _label(scene, labels, cloud, asked, center, WINDOW_SIDE_M, rng)
-        windows.append(replace(window, has_scan_noise=is_scanned, is_window=True))
-        if len(windows) == WINDOWS_PER_BUILDING:
-            return windows
-    raise DatasetError(f"building {seed}: fewer than {WINDOWS_PER_BUILDING} windows with enough points")
 
 
 def _label(

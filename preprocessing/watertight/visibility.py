@@ -127,7 +127,9 @@ def solidify(surroundings: Surroundings, config: VisibilityConfig) -> Soup:
     places = np.stack([axis[column] for column in band], axis=1)
     field[band] = _signed_distance(surroundings, places, spacing)
     _fill_components(field, surroundings, axis, BAND * spacing)
-    _close_cavities(field)
+    # Whatever outside region does not reach the lattice's border is inside.
+    labels, _ = ndimage.label(field > 0)
+    field[(labels > 0) & (labels != labels[0, 0, 0])] *= -1
     if not (field < 0).any():
         raise MeshError("encloses nothing and is thinner than the lattice can hold")
     # A vertex exactly on a lattice point would be shared by many cells' edges and leave empty faces.
@@ -192,10 +194,3 @@ def _fill_components(
         signs[region] = value if is_outside else -value
     missing = labels > 0
     field[missing] = signs[labels[missing]]
-
-
-def _close_cavities(field: NDArray[np.float32]) -> None:
-    """Make inside whatever outside region does not reach the lattice's border."""
-    labels, _ = ndimage.label(field > 0)
-    cavity = (labels > 0) & (labels != labels[0, 0, 0])
-    field[cavity] *= -1

@@ -4,7 +4,7 @@ import numpy as np
 
 from preprocessing.dataset import BLOCK, DatasetLayout
 from preprocessing.procedural.synthetic_rooms import synthetic_room
-from preprocessing.sources.rooms import CATEGORIES, RoomUnit, building_windows
+from preprocessing.sources.rooms import CATEGORIES, BuildingUnit, RoomUnit
 from preprocessing.sources.splits import split_of_seed
 
 LAYOUT = DatasetLayout(
@@ -30,7 +30,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
 
 
 def test_building_windows_are_scanned_and_sampled_in_turn() -> None:
-    windows = building_windows(66, LAYOUT)
+    windows = BuildingUnit(66).make(LAYOUT)
     assert [window.has_scan_noise for window in windows] == [True, False] * 4
     for window in windows:
         assert np.abs(window.points).max() <= 0.5
