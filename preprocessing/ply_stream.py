@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,27 +40,24 @@ def crs_label(crs: str) -> str:
     return f"EPSG:{codes[-1]}" if codes else " ".join(crs.split())[:LONGEST_LABEL]
 
 
+@dataclass(eq=False)
 class MeshWriter:
     """Writes one mesh; see `meshes.files.open_mesh_writer`.
 
     The base class keeps the counts; each format writes a block of vertices or faces.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        file: BinaryIO,
-        vertex_count: int,
-        face_count: int,
-        has_colors: bool,
-        origin: NDArray[np.float64],
-        has_confidence: bool = False,
-        crs: str | None = None,
-    ) -> None:
-        self.path, self.file = path, file
-        self.crs = None if crs is None else crs_label(crs)
-        self.vertex_count, self.face_count = vertex_count, face_count
-        self.has_colors, self.origin, self.has_confidence = has_colors, origin, has_confidence
+    path: Path
+    file: BinaryIO
+    vertex_count: int
+    face_count: int
+    has_colors: bool
+    origin: NDArray[np.float64]
+    has_confidence: bool = False
+    crs: str | None = None
+
+    def __post_init__(self) -> None:
+        self.crs = None if self.crs is None else crs_label(self.crs)
         self.vertices_written = self.faces_written = 0
         self._confidence: NDArray[np.float32] | None = None
         self._begin()

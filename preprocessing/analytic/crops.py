@@ -9,12 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.analytic.scanning import choose_points, disturb
-from preprocessing.analytic.scenes import (
-    TIE_BREAK,
-    AnalyticScene,
-    Seen,
-    random_scene,
-)
+from preprocessing.analytic.scenes import TIE_BREAK, AnalyticScene, Seen, random_scene
 from preprocessing.analytic.solids import Floats
 from preprocessing.analytic.surface import is_seen, surface_points
 from preprocessing.batches.seen_labels import SeenVoxels
@@ -111,7 +106,7 @@ class AnalyticCrops:
             points, normals = surface_points(scene.solid, config.grid, config.dense_points, rng)
             if len(points) < 200:
                 continue
-            surface = points
+            surface, seen_voxels = points, None
             if scene.seen is Seen.FROM_STATIONS:
                 seen = np.zeros(len(points), np.bool_)
                 for station in scene.stations:
@@ -120,8 +115,7 @@ class AnalyticCrops:
                 points, normals = points[seen], normals[seen]
                 if len(points) < 200:
                     continue
-            is_partial = scene.seen is Seen.FROM_STATIONS
-            seen_voxels = SeenVoxels.of_points(points, config.grid) if is_partial else None
+                seen_voxels = SeenVoxels.of_points(points, config.grid)
             return _Prepared(scene, points, normals, surface, seen_voxels, has_directions)
 
     def _crop(self, prepared: _Prepared, rng: np.random.Generator) -> TrainingCrop | None:

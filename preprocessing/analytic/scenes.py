@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -101,7 +100,7 @@ def primitive(rng: np.random.Generator, size: float) -> Solid:
     half = size / 2
     kind = int(rng.integers(9))
     if kind <= 1:
-        sides = cast(tuple[float, float, float], tuple((half * rng.uniform(0.25, 1, 3)).tolist()))
+        sides = half * rng.uniform(0.25, 1, 3)
         return Box(sides, rounding=float(min(sides) * rng.uniform(0, 0.8)) if rng.random() < 0.3 else 0.0)
     if kind == 2:
         return Sphere(half)
@@ -155,15 +154,13 @@ def walls(rng: np.random.Generator) -> AnalyticScene:
     base = random_rotation(rng) if rng.random() < 0.6 else np.eye(3, dtype=np.float32)
     thickness = log_uniform(rng, 0.5, 7.0)
     for _ in range(int(rng.integers(1, 5))):
-        half = (
-            *(rng.uniform(6, 40, 2)).tolist(),
-            thickness / 2 * (1 if rng.random() < 0.5 else rng.uniform(0.5, 1.5)),
-        )
+        width, height = rng.uniform(6, 40, 2)
+        half = width, height, thickness / 2 * (1 if rng.random() < 0.5 else rng.uniform(0.5, 1.5))
         turn = base[:, rng.permutation(3)] if rng.random() < 0.7 else random_rotation(rng)
-        parts.append(_at(Box(cast(tuple[float, float, float], half)), rng.uniform(-14, 14, 3), turn))
+        parts.append(_at(Box(half), rng.uniform(-14, 14, 3), turn))
     solid: Solid = Union(parts)
     if rng.random() < 0.4:
-        hole = Box(cast(tuple[float, float, float], tuple(rng.uniform(2, 8, 3).tolist())))
+        hole = Box(rng.uniform(2, 8, 3))
         solid = Carved(solid, _at(hole, rng.uniform(-10, 10, 3), base))
     return AnalyticScene(solid, solid, is_cut=True)
 
@@ -275,7 +272,7 @@ def house(rng: np.random.Generator) -> AnalyticScene:
             low = np.array([edges[0][i], edges[1][j], 0.0])
             high = np.array([edges[0][i + 1] - wall, edges[1][j + 1] - wall, height])
             center, half = (low + high) / 2 - middle, (high - low) / 2
-            rooms.append(_at(Box(cast(tuple[float, float, float], tuple(half.tolist()))), center))
+            rooms.append(_at(Box(half), center))
             for axis in range(2):  # a door or a window in the wall behind
                 if rng.random() < 0.7:
                     door = np.array([room * 0.13, room * 0.13, height * rng.uniform(0.25, 0.42)])
@@ -283,7 +280,7 @@ def house(rng: np.random.Generator) -> AnalyticScene:
                     at = center.copy()
                     at[axis] += half[axis] + wall / 2
                     at[2] = -height / 2 + door[2] + (height * 0.3 if rng.random() < 0.3 else -0.01)
-                    rooms.append(_at(Box(cast(tuple[float, float, float], tuple(door.tolist()))), at))
+                    rooms.append(_at(Box(door), at))
             for _ in range(int(rng.integers(0, 4))):
                 size = room * rng.uniform(0.1, 0.35)
                 thing = primitive(rng, size)
@@ -301,12 +298,12 @@ def house(rng: np.random.Generator) -> AnalyticScene:
             stations.append(away.astype(np.float32))
     else:
         outer = outer + 8.0
-    shape: Solid = Box(cast(tuple[float, float, float], tuple(outer.tolist())))
+    shape: Solid = Box(outer)
     around: Solid = Carved(shape, Union(rooms))
     solid: Solid = Union([around, *furniture])
     label, sheet = solid, random_sheet(rng)
     if not is_seen_outside:  # walls between rooms are solid, those around them are sheets
-        within = Box(cast(tuple[float, float, float], tuple((outer - 8.0 - wall).tolist())))
+        within = Box(outer - 8.0 - wall)
         label = Union([Sheet(around, sheet), Carved(within, Union(rooms)), *furniture])
     if rng.random() < 0.25:  # no ceiling, as scanned from above or cut open
         lid = _at(Box((500.0, 500.0, 50.0)), (0, 0, height / 2 + 50 - 0.1))

@@ -46,7 +46,7 @@ def gradient(solid: Solid, points: Floats) -> Floats:
 class Box(Solid):
     """A box about the origin: half sides, and the radius of its rounded edges (inside the half sides)."""
 
-    half: tuple[float, float, float]
+    half: Sequence[float] | NDArray[np.float64]
     rounding: float = 0.0
 
     def distance(self, points: Floats) -> Floats:

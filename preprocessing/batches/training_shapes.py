@@ -115,18 +115,17 @@ class ShapeSource:
         rng = np.random.default_rng([self.seed, step, rank])
         seed = int(rng.integers(2**62))
         numbers = rng.integers(len(self.shapes), size=batch_size)
-        if self.config.inputs == "crops":
-            crops = [self._crop(int(self.shapes[number]), rng) for number in numbers]
-            inputs, queries, occupancy, lower, upper = (np.stack(part) for part in zip(*crops, strict=True))
-            return ShapeArrays(inputs, queries, occupancy, lower, upper, seed)
-        seen, asked, occupied = [], [], []
+        drawn: list[tuple[NDArray[Any], ...]] = []
         for number in numbers:
             shape = int(self.shapes[number])
-            seen.append(self._input(shape, int(number), rng))
-            positions, labels = self._samples.queries(shape, self.config.queries, rng)
-            asked.append(positions)
-            occupied.append(labels)
-        return ShapeArrays(np.stack(seen), np.stack(asked), np.stack(occupied), None, None, seed)
+            if self.config.inputs == "crops":
+                drawn.append(self._crop(shape, rng))
+            else:
+                seen = self._input(shape, int(number), rng)
+                drawn.append((seen, *self._samples.queries(shape, self.config.queries, rng)))
+        inputs, queries, occupancy, *corners = (np.stack(part) for part in zip(*drawn, strict=True))
+        lower, upper = corners or (None, None)
+        return ShapeArrays(inputs, queries, occupancy, lower, upper, seed)
 
     def _input(self, shape: int, number: int, rng: np.random.Generator) -> NDArray[Any]:
         match self.config.inputs:

@@ -8,6 +8,7 @@ a head, or chains.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -43,13 +44,7 @@ def _wandering(rng: Rng, most_tilt: float) -> tuple[Placement, ...]:
     """A tilt and a heading, a turn that swings and a path."""
     sway_x, sway_y, sway_z = rng.normal(size=3)
     x, y = (
-        Swing(
-            _between(rng, -0.1, 0.1),
-            _between(rng, 0.0, 0.05),
-            _between(rng, 0.5, 1.0),
-            _between(rng, 0, 1),
-            _between(rng, -0.2, 0.2),
-        )
+        replace(_swing(rng, 0.0, 0.05, _between(rng, -0.1, 0.1)), drift=_between(rng, -0.2, 0.2))
         for _ in range(2)
     )
     return (

@@ -109,15 +109,15 @@ def furnish(
             use = str(rng.choice(["bath", "bath", "storage"]))
         else:
             use = kinds[(index + offset) % len(kinds)]
-        for piece in _fixtures(rng, room, state, ceiling - floor):
-            solids += placed(piece, None, (0.0, 0.0, floor))
+        pieces = list(_fixtures(rng, room, state, ceiling - floor))
         wanted = list(ROOM_KINDS[use])
         if room.area > 18.0:
             wanted += list(rng.choice(ROOM_KINDS[use], int(room.area / 6)))
         for kind in wanted:
             if rng.random() <= share:
-                for piece in _place(rng, state, str(kind), ceiling - floor):
-                    solids += placed(piece, None, (0.0, 0.0, floor))
+                pieces += _place(rng, state, str(kind), ceiling - floor)
+        for piece in pieces:
+            solids += placed(piece, None, (0.0, 0.0, floor))
     return tuple(solids)
 
 

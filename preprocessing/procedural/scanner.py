@@ -12,6 +12,7 @@ from preprocessing.procedural.solids import Floats, Scene
 
 # A neighboring ray that ends this much farther or nearer (share of the range) makes a mixed pixel.
 DISCONTINUITY = 0.05
+CLEARANCE = 0.15  # free distance around a station; it shrinks if no place has that much
 
 
 @dataclass(frozen=True)
@@ -175,11 +176,7 @@ def _noisy_ranges(ranges: Floats, config: ScannerConfig, rng: np.random.Generato
 
 
 def place_stations(
-    scene: Scene,
-    count: int,
-    rng: np.random.Generator,
-    outside_fraction: float = 0.15,
-    clearance: float = 0.15,
+    scene: Scene, count: int, rng: np.random.Generator, outside_fraction: float = 0.15
 ) -> Floats:
     """Choose scanner positions in free space.
 
@@ -189,7 +186,6 @@ def place_stations(
         count: number of stations S.
         rng: the only source of chance.
         outside_fraction: share of the stations placed around the scene instead of in a room.
-        clearance: free distance around a station; it shrinks if no place has that much.
 
     Returns:
         (S, 3) float64. In rooms higher than 2 m they stand 1.2 to 1.8 m above the floor, in smaller ones
@@ -201,16 +197,15 @@ def place_stations(
     outside = round(count * outside_fraction) if scene.rooms else 0
     order = [int(room) for _ in range(count) for room in rng.permutation(len(scene.rooms))]
     stations = [
-        _free_point(scene, *_standing_box(scene.rooms[room], rng), rng, clearance)
-        for room in order[: count - outside]
+        _free_point(scene, *_standing_box(scene.rooms[room], rng), rng) for room in order[: count - outside]
     ]
     while len(stations) < count:
         if scene.rooms:
             box, ceiling = _outside_box(scene, rng), float(scene.bounds[1, 2])
         else:
             # Without rooms, a station may rise above what is in its way.
-            box, ceiling = _standing_box(np.stack([scene.bounds[0], scene.bounds[1] + clearance]), rng)
-        stations.append(_free_point(scene, box, ceiling, rng, clearance))
+            box, ceiling = _standing_box(np.stack([scene.bounds[0], scene.bounds[1] + CLEARANCE]), rng)
+        stations.append(_free_point(scene, box, ceiling, rng))
     return np.array(stations, np.float64).reshape(-1, 3)
 
 
@@ -237,11 +232,9 @@ def _outside_box(scene: Scene, rng: np.random.Generator) -> Floats:
     return strip
 
 
-def _free_point(
-    scene: Scene, box: Floats, ceiling: float, rng: np.random.Generator, clearance: float
-) -> Floats:
+def _free_point(scene: Scene, box: Floats, ceiling: float, rng: np.random.Generator) -> Floats:
     directions = np.concatenate([np.eye(3), -np.eye(3)])
-    clearance = min(clearance, 0.05 * float(np.ptp(scene.bounds, axis=0).max()))
+    clearance = min(CLEARANCE, 0.05 * float(np.ptp(scene.bounds, axis=0).max()))
     for attempt in range(200):
         # Less and less clearance is asked for, and any height up to the ceiling in the end.
         reach = clearance * 0.98**attempt

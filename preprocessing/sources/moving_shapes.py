@@ -29,7 +29,7 @@ from preprocessing.sources.folders import existing_folder, folders_below, is_clu
 from preprocessing.sources.prepared_sequences import CLOUDS, QUERIES, PreparedSequenceUnit, prepared_sizes
 from preprocessing.sources.prepared_shapes import load_arrays
 from preprocessing.sources.splits import name_seed, split_of_name, split_of_seed
-from preprocessing.sources.unit import Collection, NamedUnit, Unit, fingerprint
+from preprocessing.sources.unit import Collection, NamedUnit, fingerprint
 from preprocessing.surface_sampling import place_samples, sample_faces
 from preprocessing.watertight import make_watertight
 from preprocessing.watertight.cleaning import edge_use, orient
@@ -168,26 +168,24 @@ def humans_collection(
             f"{prepared[0]}: holds points without meshes, which cannot be rendered; leave out --views, or pass a "
             "folder of the recorded meshes alone"
         )
-    units: list[Unit] = []
-    if prepared:
-        for folder in prepared:
-            count = len(list((folder / CLOUDS).glob("*.npz")))
-            name, category, split = _place(root, folder)
-            for first in _windows(count, frames):
-                window = f"{name}/{first:06d}"
-                units.append(PreparedSequenceUnit(str(folder), window, category, split, first))
-    else:
-        for place, files, count in _recordings(root):
-            name, category, split = _place(root, place)
-            for first in _windows(count, frames):
-                window = f"{name}/{first:06d}"
+    found: list[tuple[Path, tuple[str, ...], int]] = [
+        (folder, (), len(list((folder / CLOUDS).glob("*.npz")))) for folder in prepared
+    ]
+    units: list[PreparedSequenceUnit | MeshSequenceUnit] = []
+    for place, files, count in found or _recordings(root):
+        name, category, split = _place(root, place)
+        for first in _windows(count, frames):
+            window = f"{name}/{first:06d}"
+            if prepared:
+                units.append(PreparedSequenceUnit(str(place), window, category, split, first))
+            else:
                 units.append(MeshSequenceUnit(str(place), window, category, split, files, first, up))
     if not units:
         raise DatasetError(
             f"{root}: holds no sequence: neither folders of meshes, .npz files with vertices and faces, "
             f"nor folders with {CLOUDS} and {QUERIES}"
         )
-    categories = sorted({getattr(unit, "category") for unit in units})  # noqa: B009 (units of two kinds)
+    categories = sorted({unit.category for unit in units})
     windows = fingerprint([unit.names for unit in units])
     provenance = {"source": "humans", "prepared": bool(prepared), "windows": windows, "frames": frames}
     if view_size:
