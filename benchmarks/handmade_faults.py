@@ -70,7 +70,6 @@ SUBJECTS = (
         ("tests/convonet/surface/test_marching_cubes.py",),
         (
             ("np.clip(low / (low - high)", "np.clip(high / (high - low)"),
-            ("cases = np.packbits(corner_values > 0,", "cases = np.packbits(corner_values >= 0,"),
             ("np.greater(flat, 0,", "np.greater_equal(flat, 0,"),
             ("MIN_FRACTION, 1 - MIN_FRACTION)", "0.0, 1.0)"),
             ("starts_cell[:-1, :-1, :-1] = True", "starts_cell[:-1, :-1, :] = True"),
