@@ -13,10 +13,13 @@ PROBES = 4096
 NEIGHBOURS = 8  # of a probe, for the spacing
 PATCH = 32  # nearest points of a probe, to which a plane is fitted for the noise
 THINNINGS = 5  # scales at which patches are looked at, each with a quarter of the points of the one before
-FLAT = 0.25  # largest share of a flat patch's smallest extent in its middle one, as variances
-FLAT_ENOUGH = 0.1  # median of that share at which no wider patches are looked at
+FLAT = 0.3  # largest share of a flat patch's smallest extent in its middle one, as variances
 ROUND = 0.1  # smallest share of a patch's middle extent in its largest one, as variances
-FEWEST_FLAT = 0.1  # share of the patches, below which nothing is said about the noise
+FEWEST_FLAT = 0.1  # share of the patches, below which a scale says nothing about the noise
+STEADY = 1.2  # growth of the noise from one scale to the next, above which it is the shape's
+TWO_SHEETS = (
+    1.75  # kurtosis of the distances from a patch's plane: 3 of noise, 1 of the two sides of a thin board
+)
 
 VOXELS_PER_SPACING = 3.0  # about nine points on each voxel of an evenly scanned surface
 VOXELS_PER_NOISE = 5.0  # noise of a fifth of a voxel, which the fit to the scan averages out
@@ -55,7 +58,7 @@ def measure_granularity(chunks: Iterable[NDArray[np.float64]], probes: NDArray[n
     The eighth nearest of a probe's neighbors at distance r means 8 points on a disc of area pi r^2; the spacing is the
     side of one point's square. The noise is the distance of a patch of points from its plane, in the median over the
     patches that are flat. Where the noise is larger than the spacing the nearest points fill a ball; so patches of
-    thinned points, which are wider, are looked at too, up to the first scale at which most are flat, or the flattest.
+    thinned points, which are wider, are looked at too.
 
     A position counts once, however often and in whichever pieces it is repeated, so merged scans of one spot change
     nothing.
@@ -82,24 +85,50 @@ def measure_granularity(chunks: Iterable[NDArray[np.float64]], probes: NDArray[n
     )
 
 
-def _noise(patches: list[NDArray[np.float64]]) -> float:
-    """Noise from patches (P, K, 3) at several scales; 0 where too few are flat."""
-    best, flattest = 0.0, np.inf
-    for places in patches:
-        if not len(places):
-            continue
-        centered = places - places.mean(axis=1, keepdims=True)
-        extents = np.linalg.eigvalsh(np.swapaxes(centered, 1, 2) @ centered / places.shape[1])
-        is_round = extents[:, 1] > ROUND * extents[:, 2]  # not along an edge, or with a stray point
-        ratios = np.where(is_round, extents[:, 0] / np.maximum(extents[:, 1], 1e-300), 1.0)
-        is_flat = ratios < FLAT
-        if is_flat.mean() >= FEWEST_FLAT and np.median(ratios) < flattest:
-            flattest = float(np.median(ratios))
-            freedom = places.shape[1] / (places.shape[1] - 3)  # a plane has three parameters
-            best = float(np.median(np.sqrt(np.maximum(extents[is_flat, 0], 0.0) * freedom)))
-            if flattest < FLAT_ENOUGH:
-                break
-    return best
+def _noise(scales: list[NDArray[np.float64]]) -> float:
+    """Noise from patches (P, K, 3) at several scales; 0 where none is flat.
+
+    The first scale with flat patches counts, and wider ones as long as more of their patches are flat, and either twice
+    as many or with the same noise: wider patches tell noise better, but that of curved or thin shapes grows with width.
+    """
+    chosen = _Flatness(0.0, 0.0, np.inf)
+    for places in scales:
+        found = _flatness(places)
+        if not chosen.share:
+            chosen = found if found.share >= FEWEST_FLAT else chosen
+        elif found.share < 2 * chosen.share and (
+            found.share < chosen.share or found.noise > STEADY * chosen.noise
+        ):
+            break
+        else:
+            chosen = found
+    return chosen.noise if chosen.kurtosis > TWO_SHEETS else 0.0
+
+
+@dataclass(frozen=True)
+class _Flatness:
+    """Patches of one scale: the share that is flat; of these, in the median, the noise in meters and the kurtosis."""
+
+    share: float
+    noise: float
+    kurtosis: float
+
+
+def _flatness(places: NDArray[np.float64]) -> _Flatness:
+    if not len(places):
+        return _Flatness(0.0, 0.0, np.inf)
+    centered = places - places.mean(axis=1, keepdims=True)
+    extents, axes = np.linalg.eigh(np.swapaxes(centered, 1, 2) @ centered / places.shape[1])
+    is_round = extents[:, 1] > ROUND * extents[:, 2]  # not along an edge, or with a stray point
+    is_flat = is_round & (extents[:, 0] < FLAT * extents[:, 1])
+    if not is_flat.any():
+        return _Flatness(0.0, 0.0, np.inf)
+    across = (centered[is_flat] @ axes[is_flat, :, :1])[..., 0]
+    variance = (across**2).mean(axis=1)
+    freedom = places.shape[1] / (places.shape[1] - 3)  # a plane has three parameters
+    kurtosis = (across**4).mean(axis=1) / np.maximum(variance**2, 1e-300)
+    noise = float(np.median(np.sqrt(variance * freedom)))
+    return _Flatness(float(is_flat.mean()), noise, float(np.median(kurtosis)) if noise else np.inf)
 
 
 class _Nearest:

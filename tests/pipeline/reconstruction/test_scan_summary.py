@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import laspy
 import numpy as np
 import pytest
+import trimesh
 
 from pipeline.description import describe
 from pipeline.reconstruction.ingest import BucketContents, bucket_points, read_points
@@ -23,6 +25,7 @@ from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
 from preprocessing.errors import ScanError
 from preprocessing.scan_files import ScanOptions, write_scan_ply
+from preprocessing.surface_sampling import sample_surface
 
 RNG = np.random.default_rng(2)
 DIRECTIONS = RNG.normal(size=(600, 3))
@@ -173,6 +176,37 @@ def test_spacing_and_noise_of_a_room_are_found(count: int, noise_per_spacing: fl
     assert found.noise == pytest.approx(noise_per_spacing * spacing, rel=0.2, abs=1e-9)
     if noise_per_spacing < 0.5:  # with more, the nearest points are no neighbors along the wall
         assert found.spacing == pytest.approx(spacing, rel=0.06)
+
+
+def table(count: int, noise: float) -> np.ndarray:
+    """Points of a thin board of 1 x 0.6 x 0.03 m on four legs, on all sides, moved at random."""
+    boxes = [trimesh.creation.box((1, 0.6, 0.03))]
+    for x, y in itertools.product((-0.45, 0.45), (-0.25, 0.25)):
+        leg = trimesh.creation.box((0.05, 0.05, 0.7))
+        boxes.append(leg.apply_translation((x, y, -0.37)))
+    mesh = trimesh.util.concatenate(boxes)
+    rng = np.random.default_rng(4)
+    points, _ = sample_surface(mesh.vertices, mesh.faces, count, rng)
+    return points + noise * rng.normal(size=points.shape)
+
+
+@pytest.mark.parametrize(("count", "noise"), [(30_000, 0.0), (30_000, 0.004), (300_000, 0.004)])
+def test_the_thickness_of_a_board_is_not_taken_for_noise(count: int, noise: float) -> None:
+    points = table(count, noise)
+    found = measure_granularity([points], points[: min(count, 4096)])
+    assert found.noise == pytest.approx(noise, rel=0.25, abs=1e-9)
+
+
+def test_a_board_thinner_than_its_spacing_does_not_coarsen_the_voxel() -> None:
+    found = measure_granularity([table(3_000, 0.0)], table(3_000, 0.0))
+    assert 3 * found.spacing * 0.99 < found.voxel_size < 4 * found.spacing
+
+
+def test_the_curvature_of_a_small_ball_is_not_taken_for_noise() -> None:
+    points = np.random.default_rng(5).normal(size=(3_000, 3))
+    points /= 2 * np.linalg.norm(points, axis=1, keepdims=True)
+    found = measure_granularity([points], points)
+    assert found.voxel_size == pytest.approx(3 * np.sqrt(np.pi / 3_000), rel=0.1)
 
 
 def test_a_denser_scan_of_the_same_noise_never_gets_a_voxel_below_the_noise(tmp_path: Path) -> None:
