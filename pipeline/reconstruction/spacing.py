@@ -21,7 +21,7 @@ TWO_SHEETS = (
     1.75  # kurtosis of the distances from a patch's plane: 3 of noise, 1 of the two sides of a thin board
 )
 
-VOXELS_PER_SPACING = 3.0  # about nine points on each voxel of an evenly scanned surface
+VOXELS_PER_SPACING = 2.2  # about five points on each voxel of an evenly scanned surface
 VOXELS_PER_NOISE = 5.0  # noise of a fifth of a voxel, which the fit to the scan averages out
 FEWEST_PER_SPACING, FEWEST_PER_NOISE = 1.0, 2.5  # below: finer than the scan
 

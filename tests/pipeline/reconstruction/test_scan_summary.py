@@ -199,14 +199,14 @@ def test_the_thickness_of_a_board_is_not_taken_for_noise(count: int, noise: floa
 
 def test_a_board_thinner_than_its_spacing_does_not_coarsen_the_voxel() -> None:
     found = measure_granularity([table(3_000, 0.0)], table(3_000, 0.0))
-    assert 3 * found.spacing * 0.99 < found.voxel_size < 4 * found.spacing
+    assert 2.2 * found.spacing * 0.97 < found.voxel_size < 4 * found.spacing
 
 
 def test_the_curvature_of_a_small_ball_is_not_taken_for_noise() -> None:
     points = np.random.default_rng(5).normal(size=(3_000, 3))
     points /= 2 * np.linalg.norm(points, axis=1, keepdims=True)
     found = measure_granularity([points], points)
-    assert found.voxel_size == pytest.approx(3 * np.sqrt(np.pi / 3_000), rel=0.1)
+    assert found.voxel_size == pytest.approx(2.2 * np.sqrt(np.pi / 3_000), rel=0.1)
 
 
 def test_a_denser_scan_of_the_same_noise_never_gets_a_voxel_below_the_noise(tmp_path: Path) -> None:
@@ -215,7 +215,8 @@ def test_a_denser_scan_of_the_same_noise_never_gets_a_voxel_below_the_noise(tmp_
     for count in (3_000, 30_000, 300_000):
         given = scan(tmp_path / f"{count}.ply", corner(count, noise))
         sizes.append(scan_granularity(given, summarize_scan(given, drop_invalid=False)).voxel_size)
-    assert sizes[0] > sizes[1] >= sizes[2] > 4 * noise
+    assert sizes[0] > sizes[1] == pytest.approx(sizes[2], rel=0.05)  # of two, the noise decides
+    assert min(sizes) > 4.5 * noise
 
 
 def test_where_no_patch_is_flat_nothing_is_said_of_the_noise() -> None:
@@ -226,7 +227,7 @@ def test_where_no_patch_is_flat_nothing_is_said_of_the_noise() -> None:
 def test_a_voxel_finer_than_the_scan_is_told() -> None:
     found = Granularity(spacing=0.02, noise=0.01)
     assert [found.supports(size) for size in (0.019, 0.024, 0.026)] == [False, False, True]
-    assert found.voxel_size == 0.06 and Granularity(0.02, 0.03).voxel_size == 0.15
+    assert Granularity(0.02, 0.005).voxel_size == 0.044 and Granularity(0.02, 0.03).voxel_size == 0.15
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
