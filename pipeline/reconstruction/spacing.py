@@ -17,9 +17,7 @@ FLAT = 0.3  # largest share of a flat patch's smallest extent in its middle one,
 ROUND = 0.1  # smallest share of a patch's middle extent in its largest one, as variances
 FEWEST_FLAT = 0.1  # share of the patches, below which a scale says nothing about the noise
 STEADY = 1.2  # growth of the noise from one scale to the next, above which it is the shape's
-TWO_SHEETS = (
-    1.75  # kurtosis of the distances from a patch's plane: 3 of noise, 1 of the two sides of a thin board
-)
+TWO_SHEETS = 2.0  # kurtosis of the distances from a plane: 3 of noise, 1 of the two sides of a thin board
 
 VOXELS_PER_SPACING = 2.2  # about five points on each voxel of an evenly scanned surface
 VOXELS_PER_NOISE = 5.0  # noise of a fifth of a voxel, which the fit to the scan averages out
@@ -95,14 +93,17 @@ def _noise(scales: list[NDArray[np.float64]]) -> float:
     for places in scales:
         found = _flatness(places)
         if not chosen.share:
-            chosen = found if found.share >= FEWEST_FLAT else chosen
+            if found.share >= FEWEST_FLAT:
+                if found.kurtosis < TWO_SHEETS:
+                    return 0.0
+                chosen = found
         elif found.share < 2 * chosen.share and (
             found.share < chosen.share or found.noise > STEADY * chosen.noise
         ):
             break
         else:
             chosen = found
-    return chosen.noise if chosen.kurtosis > TWO_SHEETS else 0.0
+    return chosen.noise
 
 
 @dataclass(frozen=True)
