@@ -324,7 +324,13 @@ def _unpaired(faces: NDArray[np.int64], vertex_count: int) -> NDArray[np.int64]:
     """Directed edges (E, 2) of a tile's faces, as vertex numbers, whose opposite is not among them."""
     if not len(faces):
         return np.zeros((0, 2), np.int64)
-    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    base = vertex_count + 1
-    forward, backward = directed[:, 0] * base + directed[:, 1], directed[:, 1] * base + directed[:, 0]
-    return np.asarray(directed[~np.isin(forward, backward)])
+    starts, ends = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    is_falling = starts > ends
+    edges = np.minimum(starts, ends) * vertex_count + np.maximum(starts, ends)
+    codes = np.sort(2 * edges + is_falling)  # of an edge, first all that rise, then all that fall
+    first = np.flatnonzero(np.r_[True, codes[1:] >> 1 != codes[:-1] >> 1])
+    last = np.r_[first[1:], len(codes)] - 1
+    is_open = codes[first] & 1 == codes[last] & 1
+    alone = codes[np.repeat(is_open, last - first + 1)]
+    low, high = np.divmod(alone >> 1, vertex_count)
+    return np.where((alone & 1)[:, None], np.stack([high, low], axis=1), np.stack([low, high], axis=1))
