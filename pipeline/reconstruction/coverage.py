@@ -12,6 +12,7 @@ from pipeline.reconstruction.spacing import PROBES, Granularity, measure_granula
 from pipeline.reconstruction.store import RunStore
 
 NEAR_VOXELS = 2.0
+BESIDE_VOXELS = NEAR_VOXELS + 1.0  # from a tile: its vertices may lie a cell outside
 TILES, POINTS = 64, 2_000  # looked at, evenly over the scene and over each tile's points
 GRANULARITY_TILES = 8
 FEWEST_COVERED = 0.8  # below: a warning
@@ -37,14 +38,19 @@ def measure_coverage(reader: TileReader) -> float:
         points = points[_evenly(len(points), POINTS)]
         local = plan.voxel_position(points)
         missed = np.ones(len(local), np.bool_)
-        # Its own surface passes by most of a tile's points; the neighbors' are read for the others alone.
+        # Its own surface passes by most of a tile's points; a neighbor's is read for those others that are near it.
         for other in sorted(there.intersection(plan.around(tile)), key=lambda near: near != tile):
-            vertices = _vertices(reader, other)
-            if missed.any() and len(vertices):
+            box = plan.tile_box(other)
+            low, high = (np.asarray(end) / plan.cells_per_voxel for end in (box.low, box.high))
+            asked = missed & (np.abs(local - (low + high) / 2) <= (high - low) / 2 + BESIDE_VOXELS).all(
+                axis=1
+            )
+            vertices = _vertices(reader, other) if asked.any() else np.zeros((0, 3))
+            if len(vertices):
                 # Asked a few times only: a tree that is quickly built.
                 tree = cKDTree(vertices, balanced_tree=False, compact_nodes=False)
-                distances, _ = tree.query(local[missed], distance_upper_bound=NEAR_VOXELS)
-                missed[missed] = ~np.isfinite(distances)
+                distances, _ = tree.query(local[asked], distance_upper_bound=NEAR_VOXELS)
+                missed[asked] = ~np.isfinite(distances)
         share = float(1 - missed.mean())
         total = float(counts[tiles == tile].sum())
         weight += total
