@@ -106,7 +106,7 @@ SUBJECTS = (
             ("pair = pair[edges[pair, 0] == edges[pair + 1, 1]]", "pair = pair[edges[pair, 0] == edges[pair + 1, 0]]"),
             ("kept = kept & observed[faces].all(axis=1)", "kept = kept & observed[faces].any(axis=1)"),
             ("observed_area * square", "observed_area * plan.voxel_size"),
-            ("return np.asarray(directed[~np.isin(forward, backward)])", "return directed[:0]"),
+            ("is_open = codes[first] & 1 == codes[last] & 1", "is_open = codes[first] & 1 != codes[last] & 1"),
         ),
     ),
     Subject(
