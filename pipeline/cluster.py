@@ -25,7 +25,7 @@ from ray._private import ray_constants, worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline.cluster_watch import private_processes, watched
+from pipeline.cluster_watch import half_started, private_processes, watched
 from pipeline.devices import assigned_device, available_cpus, cluster_has, largest_memory, room, uses_gpus
 from pipeline.interruption import check_interrupted
 from pipeline.ray_address import joins
@@ -64,6 +64,7 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
     if address not in ("auto", "local"):
         _probe(address)
     is_joined = joins(address)
+    others = psutil.Process().children()
     with ExitStack() as folder:
         try:
             _open(address, is_joined, cpus, gpus, folder)
@@ -75,12 +76,12 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
                 "what is finished is kept: run the same command again"
             ) from error
         finally:
-            _close(is_joined)
+            _close(is_joined, others)
 
 
-def _close(is_joined: bool) -> None:
-    """Leave the cluster, or end the private Ray with all that it has started."""
-    processes = [] if is_joined else private_processes()
+def _close(is_joined: bool, others: list[psutil.Process]) -> None:
+    """Leave the cluster, or end the private Ray with all that it has started; `others` are children from before it."""
+    processes = [] if is_joined else private_processes() or half_started(others)
     ray.shutdown()
     for process in processes:
         with suppress(psutil.Error):

@@ -72,6 +72,20 @@ def private_processes() -> list[psutil.Process]:
     return found
 
 
+def half_started(others: list[psutil.Process]) -> list[psutil.Process]:
+    """Processes of a private Ray that was interrupted while it started, and is known to nobody yet.
+
+    They are held up first, so that none starts another one that would outlive them.
+    """
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        if child not in others:
+            with suppress(psutil.Error):
+                child.suspend()
+                found += [child, *child.children(recursive=True)]
+    return found
+
+
 def _dead_process() -> str:
     """Which process of the private Ray has died that it cannot do without; empty if none has."""
     node = worker._global_node
