@@ -22,10 +22,10 @@ import torch
 from benchmarks.machine import machine, tell
 from benchmarks.planes import WALL, measure
 from benchmarks.probe_surfaces import random_direction, slab
-from benchmarks.short_training import held_out_batches, quality, train
+from benchmarks.short_training import held_out_batches, train
 from convonet.training import LOGITS_PER_VOXEL, CropObjective, TrainingConfig
 from convonet.volume.network import VolumeNetworkConfig
-from preprocessing.analytic import AnalyticConfig, AnalyticCrops, scenes
+from preprocessing.analytic import AnalyticConfig, scenes
 
 NETWORK = VolumeNetworkConfig(has_hints=True, logits_per_voxel=LOGITS_PER_VOXEL)
 CROPS = AnalyticConfig()
@@ -69,22 +69,15 @@ VARIANTS = {
 
 def measure_variant(variant: Variant, config: TrainingConfig, held_out: list[Any]) -> dict[str, Any]:
     """Train, then measure."""
-    torch.manual_seed(config.seed)
     families = [(share, make) for share, make in scenes.FAMILIES if make.__name__ != variant.without]
     total = sum(share for share, _ in families)
     shares = tuple((share / total, make) for share, make in families)
     with patch.object(scenes, "FAMILIES", shares):
-        source = AnalyticCrops(variant.crops, config.seed)
-        network, seconds = train(variant.network.build(), source, variant.objective, config)
+        network, figures = train(variant.network.build, variant.crops, variant.objective, config, held_out)
     rng = np.random.default_rng(0)
     slabs = [slab("slabs at any angle", random_direction(rng), WALL) for _ in range(SLABS)]
     row = measure(network, 0.5, slabs, 4.0, 0.2, (0.05, 0.0), False, rng)
-    return {
-        "parameters": sum(value.numel() for value in network.parameters()),
-        "training_step_s": round(float(np.median(seconds)), 4),
-        **quality(network, held_out),
-        "slabs": asdict(row),
-    }
+    return figures | {"slabs": asdict(row)}
 
 
 def main() -> None:

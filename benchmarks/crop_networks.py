@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import machine, tell
-from benchmarks.short_training import CPU, held_out_batches, quality, train
+from benchmarks.short_training import CPU, held_out_batches, train
 from convonet.crop_network import CropNetwork
 from convonet.precision import network_precision
 from convonet.registry import preset
 from convonet.training import CropObjective, TrainingConfig
-from preprocessing.analytic import AnalyticConfig, AnalyticCrops
+from preprocessing.analytic import AnalyticConfig
 
 NETWORKS = ("volume", "crop_3plane", "crop_combine")
 CROPS = AnalyticConfig(queries=3072)
@@ -119,15 +119,8 @@ def main() -> None:
     held_out = held_out_batches(CROPS, options.held_out, options.batch_size)
     figures: dict[str, Any] = {}
     for name in options.networks:
-        torch.manual_seed(config.seed)
-        source = AnalyticCrops(CROPS, config.seed)
-        network, seconds = train(preset(name).build(), source, CropObjective(), config)
-        figures[name] = {
-            "parameters": sum(value.numel() for value in network.parameters()),
-            "training_step_s": float(np.median(seconds)),
-            **quality(network, held_out),
-            "tile": tile_cost(name, options.threads),
-        }
+        _, figures[name] = train(preset(name).build, CROPS, CropObjective(), config, held_out)
+        figures[name]["tile"] = tile_cost(name, options.threads)
         print(f"{name}: {figures[name]}", file=sys.stderr, flush=True)
     tell({"machine": machine(), "steps": options.steps, "networks": figures}, options.output)
 

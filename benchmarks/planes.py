@@ -122,7 +122,13 @@ def probe_plan(network: CropNetwork, config: ReconstructConfig) -> ScenePlan:
 
 
 def crossings(
-    network: CropNetwork, threshold: float, probe: Probe, noise: float, has_directions: bool, rng: Rng
+    network: CropNetwork,
+    config: ReconstructConfig,
+    plan: ScenePlan,
+    probe: Probe,
+    noise: float,
+    has_directions: bool,
+    rng: Rng,
 ) -> Floats:
     """Signed distance (2, K) of the surface from the exact one at each foot; NaN where it has none.
 
@@ -130,14 +136,14 @@ def crossings(
 
     Args:
         network: on the CPU.
-        threshold: occupancy probability at the surface.
+        config: with a threshold; plan: see `probe_plan`.
         probe: points and feet around the middle.
         noise: standard deviation added to the points, in voxels.
         has_directions: whether the network is told the points' normals.
         rng: of the noise and of the phase between the middle and the voxels.
     """
-    config = ReconstructConfig(voxel_size=1.0, threshold=threshold).for_network(network, 1.0)
-    plan = probe_plan(network, config)
+    threshold = config.threshold
+    assert threshold is not None
     middle = network.pooling_factor * rng.uniform(-0.5, 0.5, 3)
     points = plan.voxel_position(probe.points + middle + rng.normal(0, noise, probe.points.shape))
     low = np.asarray(plan.crop_low(0))
@@ -226,13 +232,13 @@ def measure(
     rng: Rng,
 ) -> Row:
     """One row: every surface in a crop of its own."""
-    config = ReconstructConfig(voxel_size=1.0).for_network(network, 1.0)
-    sides = np.array(probe_plan(network, config).crop_shape)
-    reach = float(np.linalg.norm(sides + network.pooling_factor)) / 2
+    config = ReconstructConfig(voxel_size=1.0, threshold=threshold).for_network(network, 1.0)
+    plan = probe_plan(network, config)
+    reach = float(np.linalg.norm(np.array(plan.crop_shape) + network.pooling_factor)) / 2
     found = np.concatenate(
         [
             crossings(
-                network, threshold, surface.probe(density, reach, FEET, rng), noise, has_directions, rng
+                network, config, plan, surface.probe(density, reach, FEET, rng), noise, has_directions, rng
             )
             for surface in surfaces
         ],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from convonet.crop_network import CropNetwork
 from convonet.training import (
-    BatchSource,
     Criterion,
     CropBatch,
     CropObjective,
@@ -25,9 +26,19 @@ CPU = torch.device("cpu")
 
 
 def train(
-    network: nn.Module, source: BatchSource, objective: CropObjective, config: TrainingConfig
-) -> tuple[CropNetwork, list[float]]:
-    """The network with the running average of its weights, and the seconds of each step without its batch."""
+    build: Callable[[], nn.Module],
+    crops: AnalyticConfig,
+    objective: CropObjective,
+    config: TrainingConfig,
+    held_out: list[CropBatch],
+) -> tuple[CropNetwork, dict[str, float]]:
+    """A network with the running average of its weights, and its figures.
+
+    Returns:
+        The figures are its number of parameters, the median seconds of a step without its batch, and `quality`.
+    """
+    torch.manual_seed(config.seed)
+    network, source = build(), AnalyticCrops(crops, config.seed)
     assert isinstance(network, CropNetwork)
     state = TrainingState.fresh(network, config)
     seconds = []
@@ -37,7 +48,12 @@ def train(
         train_step(Criterion(network, objective), state, batch, config)
         seconds.append(time.perf_counter() - started)
     network.load_state_dict(state.averaged)
-    return network.eval().requires_grad_(False), seconds
+    network.eval().requires_grad_(False)
+    return network, {
+        "parameters": sum(value.numel() for value in network.parameters()),
+        "training_step_s": float(np.median(seconds)),
+        **quality(network, held_out),
+    }
 
 
 def held_out_batches(crops: AnalyticConfig, count: int, batch_size: int) -> list[CropBatch]:

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 AGREEMENT_VOXELS = 0.75  # by which a point's plane may differ from the network's distance
-NETWORK_ERROR = (
-    0.08  # voxels by which the network's surface may be off (0.04 to 0.09 in benchmarks/planes.py)
-)
+# Voxels by which the network's surface may be off (0.04 to 0.09 in benchmarks/planes.py).
+NETWORK_ERROR = 0.08
 EXPECTED_NOISE = 0.1  # voxels; counts like one more point where there are too few to tell their noise
 FULL_SUPPORT = 1.0  # sum of weights below which the fit is blended out
 NEAR_VOXELS, FAR_VOXELS = 1.0, 2.0  # the network's distances between which the fit is blended out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import dropwhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,20 +90,15 @@ def _noise(scales: list[NDArray[np.float64]]) -> float:
     The first scale with flat patches counts, and wider ones as long as more of their patches are flat, and either twice
     as many or with the same noise: wider patches tell noise better, but that of curved or thin shapes grows with width.
     """
-    chosen = _Flatness(0.0, 0.0, np.inf)
-    for places in scales:
-        found = _flatness(places)
-        if not chosen.share:
-            if found.share >= FEWEST_FLAT:
-                if found.kurtosis < TWO_SHEETS:
-                    return 0.0
-                chosen = found
-        elif found.share < 2 * chosen.share and (
-            found.share < chosen.share or found.noise > STEADY * chosen.noise
-        ):
+    flatness = dropwhile(lambda scale: scale.share < FEWEST_FLAT, map(_flatness, scales))
+    chosen = next(flatness, None)
+    if chosen is None or chosen.kurtosis < TWO_SHEETS:
+        return 0.0
+    for wider in flatness:
+        is_steady = wider.share >= chosen.share and wider.noise <= STEADY * chosen.noise
+        if not is_steady and wider.share < 2 * chosen.share:
             break
-        else:
-            chosen = found
+        chosen = wider
     return chosen.noise
 
 
@@ -116,8 +112,6 @@ class _Flatness:
 
 
 def _flatness(places: NDArray[np.float64]) -> _Flatness:
-    if not len(places):
-        return _Flatness(0.0, 0.0, np.inf)
     centered = places - places.mean(axis=1, keepdims=True)
     extents, axes = np.linalg.eigh(np.swapaxes(centered, 1, 2) @ centered / places.shape[1])
     is_round = extents[:, 1] > ROUND * extents[:, 2]  # not along an edge, or with a stray point
