@@ -27,7 +27,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.cluster_watch import half_started, private_processes, watched
 from pipeline.devices import assigned_device, available_cpus, cluster_has, largest_memory, room, uses_gpus
-from pipeline.interruption import check_interrupted
+from pipeline.interruption import check_interrupted, uninterrupted
 from pipeline.ray_address import joins
 from pipeline.ray_folder import ray_folder
 
@@ -127,9 +127,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _start(**options: Any) -> None:
-    """Start or join Ray; a handler of SIGTERM that the program has set stays."""
-    handler = signal.getsignal(signal.SIGTERM)
-    is_kept = callable(handler) and threading.current_thread() is threading.main_thread()
+    """Start or join Ray; a handler of SIGTERM that the program has set stays, and serves all the while."""
+    is_kept = callable(signal.getsignal(signal.SIGTERM))
     try:
         with _witnessed(), _muted(is_kept):
             ray.init(
@@ -141,9 +140,6 @@ def _start(**options: Any) -> None:
         if type(error) is Exception:  # what Ray raises where one of its processes dies at the start
             raise RuntimeError(str(error)) from error
         raise
-    finally:
-        if is_kept:  # native code has put one of its own in its place
-            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
@@ -168,26 +164,38 @@ def _muted(keeps_handler: bool) -> Iterator[None]:
     """While Ray starts: what it would print of its own troubles stays out, as our errors say what matters.
 
     Args:
-        keeps_handler: whether Ray leaves SIGTERM alone as well.
+        keeps_handler: whether Ray leaves SIGTERM alone as well. Its native handler prints a stack and aborts.
     """
     level = os.environ.get(LOG_LEVEL)
-    listen, set_handler = worker.listen_error_messages, ray._private.utils.set_sigterm_handler
     os.environ.setdefault(LOG_LEVEL, "fatal")
-    worker.listen_error_messages = _ignore  # type: ignore[assignment]
-    if keeps_handler:
-        ray._private.utils.set_sigterm_handler = _ignore
     stderr = os.dup(STDERR)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, STDERR)  # native code says there that it has understood the level
     try:
-        yield
+        with ExitStack() as changes:
+            changes.enter_context(_changed(worker, "listen_error_messages", _ignore))
+            # half connected, this process would crash at its end
+            changes.enter_context(_changed(worker, "connect", uninterrupted()(worker.connect)))
+            if keeps_handler:
+                changes.enter_context(_changed(ray._private.utils, "set_sigterm_handler", _ignore))
+                changes.enter_context(_changed(ray_constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", True))
+            yield
     finally:
         os.dup2(stderr, STDERR)
         os.close(stderr)
         os.close(nowhere)
-        worker.listen_error_messages, ray._private.utils.set_sigterm_handler = listen, set_handler
         if level is None:
             del os.environ[LOG_LEVEL]
+
+
+@contextmanager
+def _changed(owner: Any, name: str, value: object) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 def _ignore(*_: object) -> None:
@@ -203,12 +211,11 @@ def _guarded() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in (AUTH_MODE, AUTH_TOKEN, LOOPBACK_SWITCH)}
     os.environ[AUTH_MODE], os.environ[AUTH_TOKEN] = "token", secrets.token_hex(32)
     os.environ[LOOPBACK_SWITCH] = "0"
-    reachable, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     _reload_authentication()
     try:
-        yield
+        with _changed(ray_constants, "ENABLE_RAY_CLUSTER", False):
+            yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = reachable
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -9,7 +9,8 @@ import socket
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any
 
@@ -37,6 +38,8 @@ class Interruption:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._is_held = False
+        self._waits = False
 
     def __enter__(self) -> Interruption:
         self._before: dict[int, Any] = {}
@@ -65,6 +68,19 @@ class Interruption:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if number == INTERNAL or self.received is None:
             self.received = self.received if number == INTERNAL else number
+            if not self._is_held:
+                raise KeyboardInterrupt
+            self._waits = True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For a block that must not break off in the middle: the `KeyboardInterrupt` comes at its end."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._waits:
             raise KeyboardInterrupt
 
     def _end_at_second(self) -> None:
@@ -95,6 +111,13 @@ def check_interrupted() -> None:
     """
     if _at_work and _at_work[-1].received is not None:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A block that a signal to the command at work does not break off in the middle; a second one does."""
+    with _at_work[-1].held() if _at_work else nullcontext():
+        yield
 
 
 def interrupt_main() -> None:

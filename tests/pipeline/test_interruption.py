@@ -97,20 +97,45 @@ def test_a_signal_while_a_command_starts_is_one_line_too(
     assert alive(family) == []
 
 
+def assert_ended_by_sigterm(program: str, folder: Path, *arguments: object) -> None:
+    (folder / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    command = [sys.executable, "-m", "program", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines() == [ENDS[1][2]]
+    assert done.returncode == 143
+
+
 def test_a_signal_in_a_piece_of_text_that_is_executed_has_the_same_exit_code(tmp_path: Path) -> None:
     """As when dataclasses are being imported: Python itself would then end by SIGINT."""
-    (tmp_path / "program.py").write_text(
+    program = (
         "from pipeline import cli\n"
         "def command_of(words):\n"
         "    exec('import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)')\n"
         "cli.command_of = command_of\n"
         "cli.main(['any'])\n"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    command = [sys.executable, "-m", "program"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines() == [ENDS[1][2]]
-    assert done.returncode == 143
+    assert_ended_by_sigterm(program, tmp_path)
+
+
+def test_a_signal_when_the_native_part_of_ray_has_just_started(
+    tmp_path: Path, scene_points: np.ndarray, temporary: Path
+) -> None:
+    """Its own handler of SIGTERM would print a stack and abort."""
+    program = (
+        "import os, signal, sys\n"
+        "from pipeline import cli\n"
+        "import ray\n"
+        "start = ray._raylet.CoreWorker\n"
+        "def start_and_be_ended(*arguments):\n"
+        "    worker = start(*arguments)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return worker\n"
+        "ray._raylet.CoreWorker = start_and_be_ended\n"
+        "cli.main(sys.argv[1:])\n"
+    )
+    assert_ended_by_sigterm(program, tmp_path, *arguments_of("reconstruct", tmp_path, scene_points))
+    assert list(temporary.iterdir()) == [], "Ray's files are still there"
 
 
 def test_a_second_interrupt_ends_at_once_and_the_next_run_removes_what_is_left(

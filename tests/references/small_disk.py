@@ -30,6 +30,6 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def grow(disk: Path, kilobytes: int) -> None:
-    """Give it more room, as a user does who frees some space."""
+def resize(disk: Path, kilobytes: int) -> None:
+    """Give it more room, as a user does who frees some space, or less, as others do who use some."""
     subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
