@@ -75,7 +75,7 @@ class Interruption:
     @contextmanager
     def held(self) -> Iterator[None]:
         """For a block that must not break off in the middle: the `KeyboardInterrupt` comes at its end."""
-        self._is_held = True
+        self._is_held, self._waits = True, False
         try:
             yield
         finally:
