@@ -52,6 +52,7 @@ from pipeline.reconstruction import reconstruct
 from pipeline.reconstruction.config import ReconstructConfig
 from pipeline.reconstruction.crop_field import CropField, CropPoints, LatticeField
 from pipeline.reconstruction.plan import ScenePlan, make_plan
+from pipeline.reconstruction.scan_fit import radius_for_noise
 from preprocessing.meshes.files import read_mesh
 from preprocessing.rotations import random_rotation
 from preprocessing.scan_files import write_scan_ply
@@ -152,7 +153,7 @@ def crossings(
     crop = CropPoints(points[kept], directions.astype(np.float32))
     field = CropField(network, CPU, plan, 0, crop.thinned(plan.cells_per_voxel), None)
     fitted = LatticeField(field, plan, 0, threshold)
-    fitted.fit(crop.positions, network.logits_per_voxel, config.fit_radius)
+    fitted.fit(crop.positions, network.logits_per_voxel, radius_for_noise(noise))
 
     offsets = np.arange(-SEARCH, SEARCH + STEP / 2, STEP)
     feet = plan.voxel_position(probe.feet + middle)

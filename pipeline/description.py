@@ -159,7 +159,7 @@ def _dataset(path: Path) -> list[str]:
 
 
 def _check_dataset(path: Path) -> str:
-    from preprocessing.dataset import check_shard, finished_shards, read_layout, record_path
+    from preprocessing.dataset import CURE, damaged_shards, finished_shards, read_layout
     from preprocessing.errors import DatasetError
 
     layout, _ = read_layout(path)
@@ -169,14 +169,9 @@ def _check_dataset(path: Path) -> str:
             f"{path}: {layout.shards - len(finished)} of {layout.shards} shards are missing; "
             "run the command that made it again"
         )
-    damaged = [(shard, names) for shard in finished if (names := check_shard(path, shard))]
-    if damaged:
-        told = "; ".join(f"shard {shard}: {', '.join(names)}" for shard, names in damaged[:10])
-        first = record_path(path, damaged[0][0])
-        raise DatasetError(
-            f"{path}: {len(damaged)} shards differ from their checksums ({told}); delete their records "
-            f"({first}) and run the command that made it again"
-        )
+    if damaged := damaged_shards(path, layout):
+        told = "; ".join(f"shard {shard}: {reason}" for shard, reason in list(damaged.items())[:10])
+        raise DatasetError(f"{path}: {len(damaged)} shards are not as they were written ({told}); {CURE}")
     return f"{len(finished)} shards agree with their checksums"
 
 

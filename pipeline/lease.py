@@ -78,7 +78,10 @@ class LeaseFile(Protocol):
         """Show that its holder is alive."""
 
     def age_s(self) -> float | None:
-        """Seconds since it was claimed or renewed, by the clock of the place; None if nobody holds it."""
+        """Seconds since it was claimed or renewed, by the clock of the place; None if nobody holds it.
+
+        Negative where that clock was set back since.
+        """
 
     def remove_expired(self, expired: bytes | None) -> None:
         """Remove it if these are its bytes; of several that try, one succeeds."""
@@ -145,13 +148,32 @@ def _take(file: LeaseFile, data: bytes) -> None:
         if age_s is None:
             continue  # it was given back meanwhile
         holder = _holder(held)
-        if age_s < EXPIRES_S and not (holder is not None and holder.is_known_dead):
+        is_dead = age_s >= EXPIRES_S or (holder is not None and holder.is_known_dead)
+        if not is_dead and age_s < -RENEW_S:
+            if not _stands_still(file, held):
+                continue
+            is_dead = True
+        if not is_dead:
             who = "" if holder is None else f" (process {holder.process} on {holder.host})"
             raise RunDirectoryError(
-                f"{file.place}: another command{who} works on it and was alive {age_s:.0f} s ago; wait for it, or "
-                f"end it. A dead one's hold ends after {EXPIRES_S:.0f} s"
+                f"{file.place}: another command{who} works on it and was alive {max(0, age_s):.0f} s ago; wait for it, "
+                f"or end it. A dead one's hold ends after {EXPIRES_S:.0f} s"
             ) from None
         file.remove_expired(held)
+
+
+def _stands_still(file: LeaseFile, held: bytes | None) -> bool:
+    """Whether a lease whose time lies ahead, as a clock was set back since, is not renewed for as long as others last.
+
+    Its holder, if it lives, soon gives it the present time.
+    """
+    until = time.monotonic() + EXPIRES_S
+    while time.monotonic() < until:
+        time.sleep(0.1 * RENEW_S)
+        age_s = file.age_s()
+        if age_s is None or age_s >= -RENEW_S or _content(file) != held:
+            return False
+    return True
 
 
 def _content(file: LeaseFile) -> bytes | None:
@@ -201,7 +223,7 @@ class _LocalLease:
         touched = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}")
         touched.touch()
         try:
-            return max(0.0, touched.stat().st_mtime - self.path.stat().st_mtime)
+            return touched.stat().st_mtime - self.path.stat().st_mtime
         except FileNotFoundError:
             return None
         finally:
@@ -214,7 +236,7 @@ class _LocalLease:
             turn.open("x").close()
         except FileExistsError:
             age_s = _LocalLease(turn).age_s()
-            if age_s is not None and age_s > EXPIRES_S:  # its owner died in between
+            if age_s is not None and abs(age_s) > EXPIRES_S:  # its owner died in between
                 turn.unlink(missing_ok=True)
             time.sleep(0.01)
             return
@@ -266,7 +288,7 @@ class _StoredLease:
             now, renewed = self.storage.modified(probe), self.storage.modified(LEASE_FILE)
         finally:
             self.storage.delete(probe)
-        return None if now is None or renewed is None else max(0.0, now - renewed)
+        return None if now is None or renewed is None else now - renewed
 
     def remove_expired(self, expired: bytes | None) -> None:
         if self.read() == expired:

@@ -22,10 +22,11 @@ from preprocessing.dataset import (
     ShapeRow,
     ShardRecord,
     create_dataset,
+    damaged_shards,
     finish_dataset,
-    finished_shards,
     read_layout,
     read_record,
+    recorded_shards,
     write_shard,
 )
 from preprocessing.errors import DatasetError
@@ -43,6 +44,7 @@ class PreprocessSummary:
     rejected: tuple[RejectedShape, ...]
     shards_made: int
     shards_kept: int
+    repairs: tuple[str, ...] = ()  # shards that were found damaged, and so made again
 
 
 @cache
@@ -84,7 +86,7 @@ def prepare_shard(path: Path, shard: int, units: Sequence[Unit], limits: CallLim
 def preprocess(
     collection: Collection, out: Path, address: str = "auto", limits: CallLimits | None = None
 ) -> PreprocessSummary:
-    """Make a dataset; run it again to finish only what is missing.
+    """Make a dataset; run it again to finish only what is missing or was damaged since.
 
     Args:
         collection: what to make it of; see `preprocessing.sources`.
@@ -100,7 +102,8 @@ def preprocess(
     layout = collection.layout
     create_dataset(out, layout, collection.provenance | {"software": software_version()})
     shards = collection.shards()
-    kept = finished_shards(out, layout)
+    damaged = damaged_shards(out, layout)
+    kept = [shard for shard in recorded_shards(out, layout) if shard not in damaged]
     missing = sorted(set(range(layout.shards)) - set(kept))
     done = sum(len(layout.shard_shapes(shard)) for shard in kept)
     with ray_session(address), Progress("preprocess", layout.shapes, "shape", done) as progress:
@@ -124,4 +127,5 @@ def preprocess(
             ) from error
     finish_dataset(out)
     entries = tuple(entry for shard in range(layout.shards) for entry in rejected[shard])
-    return PreprocessSummary(layout.shapes, entries, len(missing), len(kept))
+    repairs = tuple(f"shard {shard}: {reason}" for shard, reason in sorted(damaged.items()))
+    return PreprocessSummary(layout.shapes, entries, len(missing), len(kept), repairs)

@@ -44,6 +44,8 @@ class Dataset:
             f"{self.out}: {summary.shapes - len(summary.rejected)} of {summary.shapes} shapes "
             f"({summary.shards_made} shards made, {summary.shards_kept} kept), {len(summary.rejected)} rejected"
         )
+        for repair in summary.repairs:
+            print(f"  made again: {repair}")
         for entry in summary.rejected:
             print(f"  rejected {entry.name}: {entry.reason}")
         if len(summary.rejected) == summary.shapes:

@@ -39,8 +39,8 @@ class ReconstructConfig:
             network's receptive field around it.
         blend_voxels: half width in voxels of the band in which neighboring crops are blended; 0 for none, as in the
             original.
-        fit_radius: radius in voxels over which scan points are averaged to place the surface, at most 1; 0 for the
-            network alone.
+        fit_radius: radius in voxels over which scan points are averaged to place the surface, at most 2; 0 for the
+            network alone; by default from the noise of the scan.
         trim: distance in voxels from every scan point beyond which a vertex counts as guessed.
         tiling: origin of the tiles; box: the scan's lowest corner, with tiles of exactly QUERY_VOXELS, as in the
             original; lattice: multiples of the voxel size, with free space around the scan.
@@ -56,7 +56,7 @@ class ReconstructConfig:
     max_tile_voxels: int = 112
     query_voxels: int | None = None
     blend_voxels: int = 4
-    fit_radius: float = 0.6
+    fit_radius: float | None = None
     trim: float = 1.5
     tiling: Tiling = "lattice"
     drop_invalid: bool = False
@@ -73,8 +73,8 @@ class ReconstructConfig:
             )
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise SettingError(f"threshold is a probability between 0 and 1, not {self.threshold}")
-        if not 0 <= self.fit_radius <= 1:
-            raise SettingError(f"fit_radius must lie between 0 and 1 voxel, not {self.fit_radius}")
+        if self.fit_radius is not None and not 0 <= self.fit_radius <= 2:
+            raise SettingError(f"fit_radius must lie between 0 and 2 voxels, not {self.fit_radius}")
         if not 0 < self.trim <= 100:
             raise SettingError(f"trim must be a positive number of voxels, at most 100, not {self.trim}")
         if self.cells_per_voxel not in (1, 2, 4, 8):

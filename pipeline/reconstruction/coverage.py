@@ -5,16 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.reconstruction.ingest import index_file, occupied_tiles, read_points
+from pipeline.reconstruction.ingest import index_file, read_points
 from pipeline.reconstruction.merge import TileReader, vertices_file
-from pipeline.reconstruction.plan import ScenePlan
-from pipeline.reconstruction.spacing import PROBES, Granularity, measure_granularity
-from pipeline.reconstruction.store import RunStore
 
 NEAR_VOXELS = 2.0
 BESIDE_VOXELS = NEAR_VOXELS + 1.0  # from a tile: its vertices may lie a cell outside
 TILES, POINTS = 64, 2_000  # looked at, evenly over the scene and over each tile's points
-GRANULARITY_TILES = 8
 FEWEST_COVERED = 0.8  # below: a warning
 FEWEST_FOR_SUCCESS = 0.5  # below: the run has failed
 
@@ -56,20 +52,6 @@ def measure_coverage(reader: TileReader) -> float:
         weight += total
         covered += total * share
     return covered / weight if weight else 0.0
-
-
-def stored_granularity(store: RunStore, plan: ScenePlan) -> Granularity:
-    """Spacing and noise of the scan, from the points of some tiles."""
-    occupied = occupied_tiles(store)
-    chosen = occupied[_evenly(len(occupied), GRANULARITY_TILES)]
-    rng = np.random.default_rng(0)
-    probes = []
-    for tile in chosen.tolist():
-        points = read_points(store, [tile]).positions
-        probes.append(points[rng.choice(len(points), min(len(points), PROBES // len(chosen)), replace=False)])
-    return measure_granularity(
-        (read_points(store, [tile]).positions for tile in chosen.tolist()), np.concatenate(probes)
-    )
 
 
 def _evenly(count: int, most: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from pipeline.reconstruction.spacing import Granularity
 from pipeline.reconstruction.store import RunStore
 
 MANIFEST = "manifest.json"
-FORMAT = 2  # of the whole run directory
+FORMAT = 3  # of the whole run directory
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RunManifest:
         config: as the user gave it.
         threshold: occupancy probability at the surface.
         plans: of the levels, finest first.
-        granularity: of the scan, where the voxel size follows from it.
+        granularity: spacing and noise of the scan.
         surface_tiles: tiles that the surface reaches, once that is known.
         runs: what each command on the directory computed.
     """
@@ -62,7 +62,7 @@ class RunManifest:
     config: ReconstructConfig
     threshold: float
     plans: tuple[ScenePlan, ...]
-    granularity: Granularity | None
+    granularity: Granularity
     surface_tiles: tuple[int, ...] | None = None
     runs: tuple[TileCounts, ...] = ()
 

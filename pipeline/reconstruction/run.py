@@ -20,12 +20,7 @@ from pipeline.overwriting import refuse_overwriting
 from pipeline.ray_address import would_start_ray
 from pipeline.reconstruction.check import file_checksum, remove_damaged, verify_points
 from pipeline.reconstruction.config import ReconstructConfig, request_hash
-from pipeline.reconstruction.coverage import (
-    FEWEST_COVERED,
-    FEWEST_FOR_SUCCESS,
-    measure_coverage,
-    stored_granularity,
-)
+from pipeline.reconstruction.coverage import FEWEST_COVERED, FEWEST_FOR_SUCCESS, measure_coverage
 from pipeline.reconstruction.here import tasks_here
 from pipeline.reconstruction.ingest import BucketContents, bucket_points, index_file
 from pipeline.reconstruction.manifest import (
@@ -44,9 +39,9 @@ from pipeline.reconstruction.merge import (
 )
 from pipeline.reconstruction.plan import ScenePlan, make_plan, make_pyramid
 from pipeline.reconstruction.report import MeshSummary, ReconstructReport, write_report
+from pipeline.reconstruction.scan_fit import radius_for_noise
 from pipeline.reconstruction.scan_summary import check_voxel_size, scan_granularity, summarize_scan
 from pipeline.reconstruction.schedule import Schedule, is_complete, timed
-from pipeline.reconstruction.spacing import Granularity
 from pipeline.reconstruction.stages import TileJob
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
@@ -121,7 +116,6 @@ def reconstruct(
                     reader = TileReader(store, manifest.plans[0], tiles, choice)
                     merged = merge_tiles(reader, path, manifest.contents.has_colors, manifest.crs)
                     coverage = measure_coverage(reader)
-                    granularity = manifest.granularity or stored_granularity(store, manifest.plans[0])
                 break
             except RunFileError as damage:  # found by whoever read it
                 if len(repairs) == MOST_REPAIRS:
@@ -129,9 +123,7 @@ def reconstruct(
                 count = remove_damaged(store, manifest, damage)
                 others = f" (and {count - 1} more files)" if count > 1 else ""
                 repairs.append(f"{damage.name} {damage.reason}{others}: computed again")
-        report = _report(
-            manifest, counts, merged, path, seconds, memory.peak_bytes, coverage, granularity, repairs
-        )
+        report = _report(manifest, counts, merged, path, seconds, memory.peak_bytes, coverage, repairs)
         write_report(store, report)
     if coverage < FEWEST_FOR_SUCCESS:
         raise NoSurfaceError(f"{path}: {_of_coverage(coverage)}")
@@ -191,7 +183,7 @@ def _compute(
         threshold=manifest.threshold,
         device=device,
         has_colors=manifest.contents.has_colors,
-        fit_radius=config.fit_radius,
+        fit_radius=_fit_radius(manifest),
         trim_voxels=config.trim,
     )
     if is_complete(manifest, job):
@@ -208,6 +200,14 @@ def _compute(
         with ray_session(address):
             manifest = Schedule(job, manifest, seconds, TasksOnRay(show_progress)).run()
     return manifest, manifest.runs[-1]
+
+
+def _fit_radius(manifest: RunManifest) -> float:
+    """Voxels; the user's, or what suits the noise."""
+    radius = manifest.config.fit_radius
+    if radius is None:
+        radius = radius_for_noise(manifest.granularity.noise / manifest.plans[0].voxel_size)
+    return radius
 
 
 def _open_run(store: RunStore, scan: ScanSet, config: ReconstructConfig) -> RunManifest:
@@ -254,9 +254,12 @@ def _new_run(scan: ScanSet, config: ReconstructConfig, identity: str) -> RunMani
     summary = summarize_scan(scan, config.drop_invalid)
     settings = config.for_network(network, float((summary.high - summary.low).max()))
     assert settings.threshold is not None  # the network's, if not the user's
-    granularity = None if settings.voxel_size else scan_granularity(scan, summary)
-    voxel_size = settings.voxel_size if granularity is None else granularity.voxel_size
-    assert voxel_size
+    granularity = scan_granularity(scan, summary)
+    voxel_size = settings.voxel_size or granularity.voxel_size
+    if not voxel_size:
+        raise ScanError(
+            f"{scan.name}: the points repeat too few positions to measure a spacing; pass --voxel-size"
+        )
     notes = [*summary.notes, *check_voxel_size(scan, summary, voxel_size)]
     has_levels = network.knows_levels and settings.blend_voxels > 0 and settings.tiling == "lattice"
     make = make_pyramid if has_levels else _one_level
@@ -308,10 +311,9 @@ def _report(
     seconds: dict[str, float],
     peak_bytes: int,
     coverage: float,
-    granularity: Granularity,
     repairs: Sequence[str],
 ) -> ReconstructReport:
-    plan = manifest.plans[0]
+    plan, granularity = manifest.plans[0], manifest.granularity
     warnings = [*repairs]
     if not granularity.supports(plan.voxel_size):
         warnings.append(

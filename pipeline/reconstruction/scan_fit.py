@@ -10,6 +10,7 @@ network, which looks farther around, knows better: the two are weighed by their 
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,18 @@ NETWORK_ERROR = 0.08
 EXPECTED_NOISE = 0.1  # voxels; counts like one more point where there are too few to tell their noise
 FULL_SUPPORT = 1.0  # sum of weights below which the fit is blended out
 NEAR_VOXELS, FAR_VOXELS = 1.0, 2.0  # the network's distances between which the fit is blended out
-REACH_CELLS = 3  # lattice cells around a point's own that its plane reaches at most
+BAND_CELLS = 2  # lattice points around the corners of a point's cell that the fit may change
+REACH_RADII = 1.6  # of a point's plane
+LEAST_RADIUS, RADIUS_PER_NOISE, MOST_RADIUS = 0.8, 4.0, 1.6  # of the fit by default, voxels
 MOST_COUNTED = 4.0  # points of one cell that count each for itself
+
+
+def radius_for_noise(noise: float) -> float:
+    """Radius of the fit in voxels that suits a scan's noise in voxels: as small as its noise allows.
+
+    A fit of less than a voxel gains nothing on clean scans; with noise of a fifth of a voxel planes need 1.6.
+    """
+    return min(LEAST_RADIUS + RADIUS_PER_NOISE * noise, MOST_RADIUS)
 
 
 def cell_means(lattice_positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], Floats]:
@@ -51,13 +62,13 @@ def cell_means(lattice_positions: NDArray[np.float64]) -> tuple[NDArray[np.float
 
 
 def band_around(cells: NDArray[np.int64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Lattice points (X, Y, Z) that the fit may change: within `REACH_CELLS` - 1 of a corner of an occupied cell.
+    """Lattice points (X, Y, Z) that the fit may change: within `BAND_CELLS` of a corner of an occupied cell.
 
     Args:
         cells: (C, 3) occupied cells, relative to the array's first point; those outside are left out.
         shape: of the array of lattice points.
     """
-    reach = REACH_CELLS - 1
+    reach = BAND_CELLS
     inside = ((cells >= -reach - 1) & (cells < np.asarray(shape) + reach)).all(axis=1)
     padded = np.zeros([side + 2 * (reach + 1) for side in shape], np.bool_)
     padded[tuple((cells[inside] + reach + 1).T)] = True
@@ -87,49 +98,46 @@ def fit_distances(
     Returns:
         (X, Y, Z) fitted distances; nan where the network's are.
     """
-    shape = np.asarray(network.shape)
     cells = np.floor(points).astype(np.int64)
     normals, is_usable = _normals(network, points, cells)
-    points, cells, normals, counts = (
-        points[is_usable],
-        cells[is_usable],
-        normals[is_usable],
-        counts[is_usable],
-    )
-    sums, weights = np.zeros(network.size, np.float32), np.zeros(network.size, np.float32)
-    squares = np.zeros(network.size, np.float32)
-    flat = network.ravel()
-    strides = np.array([shape[1] * shape[2], shape[2], 1])
-    offset_in_cell = (points - cells).astype(np.float32)
+    cells, counts = cells[is_usable], counts[is_usable]
+    # By columns, and in an array with a margin: this loop takes most of the time.
+    normal_x, normal_y, normal_z = np.ascontiguousarray(normals[is_usable].T)
     scale = np.float32(1 / cells_per_voxel)
-    cutoff = 1.6 * radius
-    steps = range(1 - REACH_CELLS, REACH_CELLS + 1)
-    for offset in itertools.product(steps, repeat=3):
+    inside = np.ascontiguousarray(((points[is_usable] - cells) * scale).astype(np.float32).T)
+    cutoff = REACH_RADII * radius
+    reach = math.ceil(cutoff * cells_per_voxel)
+    margin = reach + 1
+    padded = np.pad(np.where(np.abs(network) < FAR_VOXELS, network, np.nan), margin, constant_values=np.nan)
+    known, strides = padded.ravel(), np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    own = (cells + margin) @ strides
+    sums, weights, squares = np.zeros((3, padded.size), np.float32)
+    for offset in itertools.product(range(1 - reach, reach + 1), repeat=3):
         nearest = [max(step - 1.0, 0.0) if step > 0 else float(-step) for step in offset]
         if np.linalg.norm(nearest) * scale > cutoff:
             continue
-        away = (np.asarray(offset, np.float32) - offset_in_cell) * scale  # one point a cell: no target twice
-        squared = _row_sums(away * away)
-        target = cells + np.asarray(offset)
-        rows = np.flatnonzero((squared < cutoff**2) & ((target >= 0) & (target < shape)).all(axis=1))
-        index = target[rows] @ strides
-        known = flat[index]
-        plane = _row_sums(away[rows] * normals[rows])
-        differs = (plane - known) / np.float32(AGREEMENT_VOXELS)
-        weight = counts[rows] * np.exp(-squared[rows] / np.float32(radius**2) - differs**2)
-        weight[np.isnan(weight)] = 0
-        sums[index] += weight * plane
-        weights[index] += weight
-        squares[index] += weight * np.where(np.isnan(known), 0, (plane - known) ** 2)
-    weight_sums = weights.reshape(network.shape)
-    fitted = sums.reshape(network.shape) / np.maximum(weight_sums, 1e-12)
+        x, y, z = np.asarray(offset, np.float32)[:, None] * scale - inside
+        squared = x * x + y * y + z * z
+        target = own + int(np.asarray(offset) @ strides)  # one point a cell: no target twice
+        network_there = known[target]
+        rows = np.flatnonzero((squared < cutoff**2) & np.isfinite(network_there))
+        target, network_there = target[rows], network_there[rows]
+        plane = x[rows] * normal_x[rows] + y[rows] * normal_y[rows] + z[rows] * normal_z[rows]
+        differs = plane - network_there
+        weight = counts[rows] * np.exp(
+            squared[rows] * np.float32(-1 / radius**2) - (differs / np.float32(AGREEMENT_VOXELS)) ** 2
+        )
+        sums[target] += weight * plane
+        weights[target] += weight
+        squares[target] += weight * differs**2
+    inner = (slice(margin, -margin),) * 3
+    sums, weights, squares = (array.reshape(padded.shape)[inner] for array in (sums, weights, squares))
+    fitted = sums / np.maximum(weights, 1e-12)
     # Both estimates count by their precision: the points' is that of a mean, from how far they scatter here.
-    scatter = np.maximum(
-        squares.reshape(network.shape) - weight_sums * np.nan_to_num(fitted - network) ** 2, 0
-    )
-    variance = (scatter + np.float32(EXPECTED_NOISE**2)) / (weight_sums + 1)
-    share = weight_sums / (weight_sums + variance / np.float32(NETWORK_ERROR**2))
-    share = share * _smooth(weight_sums / np.float32(FULL_SUPPORT))
+    scatter = np.maximum(squares - weights * np.nan_to_num(fitted - network) ** 2, 0)
+    variance = (scatter + np.float32(EXPECTED_NOISE**2)) / (weights + 1)
+    share = weights / (weights + variance / np.float32(NETWORK_ERROR**2))
+    share = share * _smooth(weights / np.float32(FULL_SUPPORT))
     share = share * _smooth((np.float32(FAR_VOXELS) - np.abs(network)) / np.float32(FAR_VOXELS - NEAR_VOXELS))
     return np.asarray(network + share * (fitted - network), np.float32)
 
@@ -155,11 +163,6 @@ def _normals(
     length = np.linalg.norm(slope, axis=1)
     is_usable &= np.isfinite(length) & (length > 0.2)
     return slope / np.maximum(length, 1e-6)[:, None], is_usable
-
-
-def _row_sums(rows: Floats) -> Floats:
-    """Sums (N,) over three columns, by elementwise additions: a sum does not depend on the other rows."""
-    return np.asarray(rows[:, 0] + rows[:, 1] + rows[:, 2])
 
 
 def _smooth(share: Floats) -> Floats:

@@ -279,18 +279,9 @@ def _of_files(files: list[FileSummary]) -> list[str]:
 
 
 def scan_granularity(scan: ScanSet, summary: ScanSummary) -> Granularity:
-    """How finely the scan resolves its surface, and so the default voxel size; reads the scan once more.
-
-    Raises:
-        ScanError: if the points are too few or too repeated to have a spacing.
-    """
+    """How finely the scan resolves its surface, and so the default voxel size; reads the scan once more."""
     chunks = finite_chunks(scan, summary.drop_origin)
-    found = measure_granularity((chunk.points for chunk, _ in chunks if len(chunk.points)), summary.probes)
-    if found.spacing <= 0:
-        raise ScanError(
-            f"{scan.name}: the points repeat too few positions to measure a spacing; pass --voxel-size"
-        )
-    return found
+    return measure_granularity((chunk.points for chunk, _ in chunks if len(chunk.points)), summary.probes)
 
 
 def check_voxel_size(scan: ScanSet, summary: ScanSummary, voxel_size: float) -> list[str]:

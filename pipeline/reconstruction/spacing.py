@@ -20,7 +20,7 @@ FEWEST_FLAT = 0.1  # share of the patches, below which a scale says nothing abou
 STEADY = 1.2  # growth of the noise from one scale to the next, above which it is the shape's
 TWO_SHEETS = 2.0  # kurtosis of the distances from a plane: 3 of noise, 1 of the two sides of a thin board
 
-VOXELS_PER_SPACING = 2.2  # about five points on each voxel of an evenly scanned surface
+VOXELS_PER_SPACING = 1.8  # about three points on each voxel of an evenly scanned surface
 VOXELS_PER_NOISE = 5.0  # noise of a fifth of a voxel, which the fit to the scan averages out
 FEWEST_PER_SPACING, FEWEST_PER_NOISE = 1.0, 2.5  # below: finer than the scan
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from preprocessing.dataset.layout import DatasetLayout
 from preprocessing.dataset.store import ABSENT as NO_FILE
-from preprocessing.dataset.store import read_record, record_path
+from preprocessing.dataset.store import CURE, read_record, record_path
 from preprocessing.errors import DatasetError
 
 INDEX_ENTRY = np.dtype([("offset", "<u8"), ("length", "<u8")])
@@ -87,9 +87,7 @@ class BlockReader:
             data = zstd.decompress(os.pread(file, length, offset))
             return np.frombuffer(data, self._dtype).reshape(self._chunk)
         except (RuntimeError, ValueError) as error:
-            raise DatasetError(
-                f"{self._folder}: shard {shard} is damaged ({error}); see `tessera info --check`"
-            ) from error
+            raise DatasetError(f"{self._folder}: shard {shard} is damaged ({error}); {CURE}") from error
 
     def _remember(self, shard: int) -> None:
         """Open a shard and read its index; the oldest of too many is closed."""
@@ -99,9 +97,7 @@ class BlockReader:
         if not path.exists():
             is_finished = record_path(self._path, shard).exists()
             if is_finished and read_record(self._path, shard).checksums[self._name] != NO_FILE:
-                raise DatasetError(
-                    f"{path}: shard {shard} is missing; run the `tessera preprocess` command that made it again"
-                )
+                raise DatasetError(f"{path}: shard {shard} is missing; {CURE}")
             self._open[shard] = None
             return
         chunks = self._shapes_per_shard * int(np.prod(self._blocks))
@@ -118,7 +114,7 @@ class BlockReader:
         inside = (offset <= data) & (length <= data) & (offset + length <= data)
         if not (inside | (offset == ABSENT)).all():
             os.close(file)
-            raise DatasetError(f"{path}: is damaged or truncated; delete its record and preprocess again")
+            raise DatasetError(f"{path}: is damaged or truncated; {CURE}")
         self._open[shard] = file, index.reshape(self._shapes_per_shard, -1)
 
     def _close(self, shard: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from foundation.errors import SettingError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SPLITS = ("train", "val", "test")
 BLOCK = 2048  # rows of an inner chunk: the unit of random access
 

@@ -34,6 +34,7 @@ from preprocessing.errors import DatasetError
 
 ABSENT = "absent"
 LITTER_AGE_S = 600.0
+CURE = "run the `tessera preprocess` command that made it again: it makes what is missing or damaged"
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ def create_dataset(path: Path, layout: DatasetLayout, provenance: dict[str, Any]
     description = json.loads(json.dumps(description))
     if path.exists() and any(path.iterdir()):
         try:
-            existing = zarr.open_group(str(path), mode="r").attrs["tessera"]
+            existing = _description(path)
         except (KeyError, FileNotFoundError, TypeError, ValueError) as error:
             raise DatasetError(
-                f"{path}: exists and is not a Tessera dataset; choose another --out"
+                f"{path}: exists and is not a Tessera dataset, or a damaged one; choose another --out or delete it"
             ) from error
         if existing != description:
             raise DatasetError(
@@ -77,16 +78,16 @@ def create_dataset(path: Path, layout: DatasetLayout, provenance: dict[str, Any]
             )
         for left in path.parent.glob(f".{path.name}.creating-*"):
             _remove_if_old(left)
-        for name in layout.arrays:  # one that was lost says nothing that the layout does not
-            if not (path / name / "zarr.json").exists():
-                _create_array(zarr.open_group(str(path), mode="r+", use_consolidated=False), layout, name)
+        for name in _wrong_arrays(path, layout):  # what was lost says nothing that the layout does not
+            (path / name / "zarr.json").unlink(missing_ok=True)
+            _create_array(zarr.open_group(str(path), mode="r+", use_consolidated=False), layout, name)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     building = path.with_name(f".{path.name}.creating-{uuid.uuid4().hex}")
     group = zarr.create_group(str(building))
     for name in layout.arrays:
         _create_array(group, layout, name)
-    group.attrs["tessera"] = description
+    group.attrs["tessera"] = description | {"checksum": _checksum(description)}
     (building / "records").mkdir()
     try:
         building.replace(path)
@@ -110,6 +111,37 @@ def _create_array(group: zarr.Group, layout: DatasetLayout, name: str) -> zarr.A
     return group.create_array(name, shape=(layout.shapes, *spec.tail), dtype=spec.dtype, **sharding)
 
 
+def _wrong_arrays(path: Path, layout: DatasetLayout) -> list[str]:
+    """Names of the arrays whose description is missing, or not that of the layout."""
+    expected = zarr.create_group(zarr.storage.MemoryStore())
+    wrong = []
+    for name in layout.arrays:
+        try:
+            right = _create_array(expected, layout, name).metadata
+            found = zarr.open_array(str(path / name), mode="r"), zarr.open_group(str(path), mode="r")[name]
+            is_right = all(array.metadata == right for array in found)  # its own, and the consolidated copy
+        except Exception:  # whatever zarr makes of damaged JSON
+            is_right = False
+        if not is_right:
+            wrong.append(name)
+    return wrong
+
+
+def _description(path: Path) -> dict[str, Any]:
+    """What the store's root says of it; KeyError, TypeError or ValueError where it is none or damaged."""
+    description = zarr.open_group(str(path), mode="r").attrs["tessera"]
+    assert isinstance(description, dict)
+    if "checksum" in description:  # which the first versions lack
+        checksum = description.pop("checksum")
+        if checksum != _checksum(description):
+            raise ValueError("differs from its checksum")
+    return description
+
+
+def _checksum(contents: Any) -> str:
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
 def _remove_if_old(left: Path) -> None:
     """Remove what a killed command has left half made, unless it may still be at work."""
     with suppress(OSError):  # another command may be removing it too
@@ -125,10 +157,11 @@ def read_layout(path: Path) -> tuple[DatasetLayout, dict[str, Any]]:
     """
     path = local_path(path)
     try:
-        description = zarr.open_group(str(path), mode="r").attrs["tessera"]
+        description = _description(path)
     except (KeyError, FileNotFoundError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: not a Tessera dataset; make one with `tessera preprocess`") from error
-    assert isinstance(description, dict)
+        raise DatasetError(
+            f"{path}: not a Tessera dataset, or a damaged one; make one with `tessera preprocess`"
+        ) from error
     if description["version"] != FORMAT_VERSION:
         raise DatasetError(
             f"{path}: dataset version {description['version']}, this program reads {FORMAT_VERSION}; preprocess again"
@@ -156,7 +189,7 @@ def _record_name(shard: int) -> str:
 
 def finished_shards(path: Path, layout: DatasetLayout) -> list[int]:
     """Numbers of the shards that are completely written: they have a record, and the files that it lists."""
-    recorded = _recorded(path, layout)
+    recorded = recorded_shards(path, layout)
     lost = _lost_files(path, layout, recorded)
     return [shard for shard in recorded if shard not in lost]
 
@@ -165,17 +198,16 @@ def check_complete(path: Path, layout: DatasetLayout) -> None:
     """Refuse a store that has lost files, before their values are taken for zeros.
 
     Raises:
-        DatasetError: if an array's description, or a shard that its record lists, is missing.
+        DatasetError: if an array's description is missing or wrong, or a shard that its record lists is missing.
     """
-    cure = "run the `tessera preprocess` command that made it again: it makes what is missing"
-    for name in layout.arrays:
-        if not (path / name / "zarr.json").exists():
-            raise DatasetError(f"{path}: {name}/zarr.json is missing; {cure}")
-    for shard, file in _lost_files(path, layout, _recorded(path, layout)).items():
-        raise DatasetError(f"{path}: {file} of shard {shard} is missing; {cure}")
+    for name in _wrong_arrays(path, layout):
+        raise DatasetError(f"{path}: {name}/zarr.json is missing or damaged; {CURE}")
+    for shard, file in _lost_files(path, layout, recorded_shards(path, layout)).items():
+        raise DatasetError(f"{path}: {file} of shard {shard} is missing; {CURE}")
 
 
-def _recorded(path: Path, layout: DatasetLayout) -> list[int]:
+def recorded_shards(path: Path, layout: DatasetLayout) -> list[int]:
+    """Numbers of the shards that have a record."""
     storage = LocalStorage(path)
     return [shard for shard in range(layout.shards) if storage.exists(_record_name(shard))]
 
@@ -192,6 +224,18 @@ def _lost_files(path: Path, layout: DatasetLayout, shards: Sequence[int]) -> dic
     return lost
 
 
+def damaged_shards(path: Path, layout: DatasetLayout) -> dict[int, str]:
+    """What is wrong with each finished shard whose files are not those that were written; reads all of them."""
+    found = {}
+    for shard in recorded_shards(path, layout):
+        try:
+            if names := check_shard(path, shard):
+                found[shard] = f"{', '.join(names)}: missing or damaged"
+        except DatasetError:
+            found[shard] = "its record is damaged"
+    return found
+
+
 def read_record(path: Path, shard: int) -> ShardRecord:
     """The record of a finished shard.
 
@@ -200,14 +244,14 @@ def read_record(path: Path, shard: int) -> ShardRecord:
     """
     try:
         raw = json.loads(LocalStorage(path).get(_record_name(shard)))
+        if raw.pop("checksum") != _checksum(raw):
+            raise ValueError("differs from its checksum")
         rejected = tuple(RejectedShape(**entry) for entry in raw["rejected"])
         return ShardRecord(
             raw["shard"], tuple(raw["names"]), rejected, tuple(raw["provenance"]), raw["checksums"]
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{record_path(path, shard)}: is damaged; remove it, then preprocess again"
-        ) from error
+        raise DatasetError(f"{record_path(path, shard)}: is damaged; {CURE}") from error
 
 
 def write_shard(path: Path, shard: int, shapes: Sequence[ShapeRow | RejectedShape]) -> ShardRecord:
@@ -240,7 +284,8 @@ def write_shard(path: Path, shard: int, shapes: Sequence[ShapeRow | RejectedShap
     rejected = tuple(shape for shape in shapes if isinstance(shape, RejectedShape))
     provenance = tuple({} if isinstance(shape, RejectedShape) else shape.provenance for shape in shapes)
     record = ShardRecord(shard, tuple(shape.name for shape in shapes), rejected, provenance, checksums)
-    _put(storage, _record_name(shard), json.dumps(asdict(record), indent=1).encode())
+    sealed = asdict(record) | {"checksum": _checksum(asdict(record))}
+    _put(storage, _record_name(shard), json.dumps(sealed, indent=1).encode())
     return record
 
 
@@ -263,13 +308,16 @@ def _put(storage: LocalStorage, name: str, data: bytes) -> None:
 
 
 def check_shard(path: Path, shard: int) -> list[str]:
-    """Names of the arrays whose bytes differ from the shard's record: empty when all is well."""
-    record = read_record(path, shard)
-    group = zarr.open_group(str(path), mode="r")
+    """Names of the arrays whose bytes differ from the shard's record: empty when all is well.
+
+    Raises:
+        DatasetError: if the record is damaged.
+    """
+    record, arrays = read_record(path, shard), read_layout(path)[0].arrays
     return [
         name
         for name, checksum in record.checksums.items()
-        if _shard_checksum(path, name, shard, group[name].ndim) != checksum  # type: ignore[union-attr]
+        if _shard_checksum(path, name, shard, 1 + len(arrays[name].tail)) != checksum
     ]
 
 

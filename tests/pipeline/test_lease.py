@@ -68,6 +68,33 @@ def test_a_lease_from_elsewhere_holds_until_it_expires(content: str, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lease_from_the_future_ends_if_nobody_renews_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXPIRES_S", 1.0)
+    monkeypatch.setattr(module, "RENEW_S", 0.3)
+    future = time.time() + 7200
+    for name in (LEASE_FILE, f"{LEASE_FILE}.turn"):
+        (tmp_path / name).write_text('{"identity": "x", "host": "elsewhere", "process": 1, "started": 0}')
+        os.utime(tmp_path / name, (future, future))
+    started = time.monotonic()
+    with lease(tmp_path):
+        assert time.monotonic() - started >= 1.0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lease_from_the_future_holds_if_its_holder_renews_it(tmp_path: Path) -> None:
+    holder = held_elsewhere(tmp_path)
+    try:
+        future = time.time() + 7200
+        os.utime(tmp_path / LEASE_FILE, (future, future))
+        with pytest.raises(RunDirectoryError, match=rf"process {holder.pid} on"), lease(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+
+
 @pytest.mark.parametrize("trial", range(20))  # they meet in the narrow places only now and then
 def test_of_many_that_start_at_once_one_holds_it(trial: int, tmp_path: Path) -> None:
     past = time.time() - 100

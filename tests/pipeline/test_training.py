@@ -21,7 +21,7 @@ from pipeline.cluster import ray_session
 from pipeline.errors import RunDirectoryError
 from pipeline.training import TrainConfig
 from preprocessing.batches.training_crops import CropConfig
-from preprocessing.dataset import read_layout, read_record, record_path
+from preprocessing.dataset import check_shard, read_layout, read_record, record_path
 from preprocessing.sources import RoomsConfig, rooms_collection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,9 +58,13 @@ def test_another_number_of_workers_gives_the_same_bytes_and_a_restart_only_the_m
         first = [read_record(other, shard) for shard in range(layout.shards)]
         assert first == [read_record(rooms, shard) for shard in range(layout.shards)]
         record_path(other, 3).unlink()
+        damaged = other / "points" / "c" / "1" / "0" / "0"
+        damaged.write_bytes(damaged.read_bytes()[:-7])
         summary = preprocess(ROOMS, other)
-    assert (summary.shards_made, summary.shards_kept) == (1, layout.shards - 1)
-    assert read_record(other, 3) == first[3]
+    assert (summary.shards_made, summary.shards_kept) == (2, layout.shards - 2)
+    assert summary.repairs == ("shard 1: points: missing or damaged",)
+    assert [read_record(other, shard) for shard in range(layout.shards)] == first
+    assert all(check_shard(other, shard) == [] for shard in range(layout.shards))
 
 
 def test_two_workers_train_together_and_the_weights_load(rooms: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from preprocessing.dataset import (
     check_complete,
     check_shard,
     create_dataset,
+    damaged_shards,
     finish_dataset,
     finished_shards,
     read_layout,
@@ -136,17 +137,63 @@ def test_a_shard_that_was_lost_is_named_before_training_and_made_again(store: Pa
     assert check_shard(store, 1) == []
 
 
-def test_a_lost_description_of_an_array_is_named_and_written_again(store: Path) -> None:
-    before = (store / "points" / "zarr.json").read_text()
-    (store / "points" / "zarr.json").unlink()
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_lost_or_wrong_description_of_an_array_is_named_and_written_again(
+    store: Path, is_lost: bool
+) -> None:
+    file = store / "points" / "zarr.json"
+    before = file.read_text()
+    file.unlink() if is_lost else file.write_text(before.replace('"fill_value": 0.0', '"fill_value": 1.0'))
     with pytest.raises(
-        DatasetError, match=r"points/zarr\.json is missing; run the `tessera preprocess` command"
+        DatasetError, match=r"points/zarr\.json is missing or damaged; run the `tessera preprocess` command"
     ):
         check_complete(store, LAYOUT)
     create_dataset(store, LAYOUT, {"source": "test"})
-    assert (store / "points" / "zarr.json").read_text() == before
+    assert file.read_text() == before
     check_complete(store, LAYOUT)
     assert all(check_shard(store, shard) == [] for shard in range(3))
+
+
+def test_whichever_bit_flips_it_is_found_and_mended_or_refused(store: Path) -> None:
+    """What `preprocess` and `info --check` do about a finished store, over files of every kind."""
+    rng = np.random.default_rng(11)
+    good = {path: path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}
+    root = store / "zarr.json"
+    kinds = {path: path.name if path.suffix == ".json" else path.relative_to(store).parts[0] for path in good}
+    kinds[root] = "root"
+    per_kind = {kind: [path for path in good if kinds[path] == kind] for kind in set(kinds.values())}
+    shapes = [ball(0), ball(1), ball(2), RejectedShape(3, "ball-3", "has no volume"), ball(4)]
+    mended = refused = 0
+    for trial in range(72):
+        kind = sorted(per_kind)[trial % len(per_kind)]
+        path = per_kind[kind][rng.integers(len(per_kind[kind]))]
+        data = bytearray(good[path])
+        bit = int(rng.integers(8 * len(data)))
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(data))
+        try:
+            create_dataset(store, LAYOUT, {"source": "test"})
+            for shard in damaged_shards(store, LAYOUT):
+                rows = [shapes[number] for number in LAYOUT.shard_shapes(shard)]
+                write_shard(
+                    store, shard, [row if isinstance(row, RejectedShape) else row.row(LAYOUT) for row in rows]
+                )
+            finish_dataset(store)
+            mended += 1
+            values = {at for at, content in good.items() if at.read_bytes() != content}
+            assert values <= {root}, (
+                trial,
+                path,
+                bit,
+            )  # its consolidated copy may be ordered anew
+            assert read_layout(store) == (LAYOUT, {"source": "test"})
+            check_complete(store, LAYOUT)
+        except DatasetError:
+            refused += 1
+            assert path == root  # whether it is this dataset cannot be known
+        for at, content in good.items():
+            at.write_bytes(content)
+    assert mended > 60 and refused > 0
 
 
 def test_a_reader_does_not_take_a_shard_that_is_gone_for_zeros(store: Path) -> None:
@@ -391,9 +438,10 @@ def test_samples_that_do_not_fit_the_layout_are_refused() -> None:
 
 def test_a_store_of_another_version_is_refused(store: Path) -> None:
     group = zarr.open_group(store, mode="r+", use_consolidated=False)
-    group.attrs["tessera"] = {**group.attrs["tessera"], "version": 1}
+    first = {key: value for key, value in group.attrs["tessera"].items() if key != "checksum"}
+    group.attrs["tessera"] = first | {"version": 1}
     finish_dataset(store)
-    with pytest.raises(DatasetError, match="dataset version 1, this program reads 3; preprocess again"):
+    with pytest.raises(DatasetError, match="dataset version 1, this program reads 4; preprocess again"):
         read_layout(store)
 
 

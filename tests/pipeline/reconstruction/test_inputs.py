@@ -15,7 +15,7 @@ from pipeline.cli import main
 from pipeline.errors import NoSurfaceError
 from pipeline.reconstruction import ReconstructConfig, reconstruct
 from pipeline.reconstruction import coverage as coverage_module
-from pipeline.reconstruction.coverage import measure_coverage, stored_granularity
+from pipeline.reconstruction.coverage import measure_coverage
 from pipeline.reconstruction.ingest import BucketContents, bucket_points
 from pipeline.reconstruction.merge import FEWEST_VOXELS, SurfaceChoice, TileReader, write_tile
 from pipeline.reconstruction.parts import PartSums, TileParts
@@ -147,13 +147,16 @@ def test_coverage_is_the_share_of_points_near_a_vertex(tmp_path: Path) -> None:
     )
 
 
-def test_the_stored_points_tell_whether_the_voxel_suits_them(tmp_path: Path) -> None:
+def test_the_report_tells_whether_a_given_voxel_suits_the_noise(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    floor = np.column_stack([rng.uniform(2, 62, 20_000), rng.uniform(2, 30, 20_000), np.full(20_000, 9.3)])
+    floor = np.column_stack([rng.uniform(0, 24, 20_000), rng.uniform(0, 24, 20_000), np.full(20_000, 9.3)])
     floor[:, 2] += rng.normal(0, 0.5, len(floor))
     np.save(tmp_path / "a.npy", floor)
-    store = RunStore(str(tmp_path / "run"))
-    bucket_points(scan_set(tmp_path / "a.npy"), (PLAN,), store, BucketContents(False))
-    found = stored_granularity(store, PLAN)
-    assert found.noise == pytest.approx(0.5, rel=0.1)
-    assert found.supports(1.5) and not found.supports(1.0)
+    reports = [
+        reconstruct(tmp_path / "a.npy", tmp_path / f"run{size}", ReconstructConfig(voxel_size=size), **QUIET)
+        for size in (1.0, 2.0)
+    ]
+    for report in reports:
+        assert report.noise == pytest.approx(0.5, rel=0.1)
+    warned = ["finer than the scan supports" in " ".join(report.notes) for report in reports]
+    assert warned == [True, False]

@@ -131,6 +131,6 @@ def test_the_voxel_size_follows_the_spacing(tmp_path: Path) -> None:
     write_scan_ply(tmp_path / "s.ply", scan_points(seed=1, count=8_000))
     report = reconstruct(tmp_path / "s.ply", tmp_path / "run", ReconstructConfig(), show_progress=False)
     area = 2 * (6 * 5 + 5.5 * 0.5 * 2) + 2 * (5 * 4 + 0.6 * 4 + 3) + 30  # about 150 m2
-    expected = 2.2 * np.sqrt(area / 8_000)
+    expected = 1.8 * np.sqrt(area / 8_000)
     assert report.voxel_size == pytest.approx(expected, rel=0.25)
     assert RunStore(str(tmp_path / "run")).names("fields") == []

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.reconstruction.scan_fit import _normals, band_around, cell_means, fit_distances
+from pipeline.reconstruction.scan_fit import (
+    _normals,
+    band_around,
+    cell_means,
+    fit_distances,
+    radius_for_noise,
+)
 from preprocessing.rotations import random_rotation
 
 CELLS = 2  # per voxel
@@ -49,6 +55,22 @@ def test_the_zero_level_comes_nearer_to_the_plane_that_the_points_lie_on(seed: i
     # network, taken to be good to 0.08 and off by 0.18 here, keeps a share of up to 0.4.
     assert np.sqrt((after**2).mean()) < 0.03 + 0.4 * 0.18
     assert np.sqrt((after**2).mean()) < 0.55 * np.sqrt((before**2).mean())
+
+
+def test_the_default_radius_averages_as_much_as_the_noise_needs() -> None:
+    rng = np.random.default_rng(5)
+    normal = random_rotation(rng)[0].astype(np.float64)
+    places = lattice()
+    exact = (places - np.array(SHAPE) / CELLS / 2) @ normal
+    inner = ((places > 4) & (places < 19)).all(axis=1) & (np.abs(exact) < 0.5)
+    points = plane_points(rng, normal, 0.0, noise=0.2)
+    errors = [
+        np.sqrt(((fitted(exact, points, radius).ravel() - exact)[inner] ** 2).mean())
+        for radius in (radius_for_noise(0), radius_for_noise(0.2))
+    ]
+    # A mean over so many times the area has noise as many times smaller as the radius grows: 2.
+    assert errors[1] < 0.6 * errors[0]
+    assert radius_for_noise(0.1) == pytest.approx(1.2) and radius_for_noise(1) == radius_for_noise(0.2)
 
 
 def test_a_thin_wall_is_not_pulled_to_its_other_side() -> None:

@@ -126,16 +126,17 @@ def test_noise_is_left_out_with_one_line_and_classes_are_counted(tmp_path: Path)
         summarize_scan(scan_set(tmp_path / "b.las"), drop_invalid=False)
 
 
-def test_repeated_points_do_not_change_the_default_voxel_size(tmp_path: Path) -> None:
-    sizes = []
+def test_repeated_points_do_not_change_the_spacing(tmp_path: Path) -> None:
+    spacings = []
     for name, points in (
         ("a.ply", BALL),
         ("b.ply", np.tile(BALL, (8, 1))),
         ("c.ply", np.repeat(BALL, 8, axis=0)),
     ):
         given = scan(tmp_path / name, points)
-        sizes.append(scan_granularity(given, summarize_scan(given, drop_invalid=False)).voxel_size)
-    assert sizes[0] == sizes[1] == sizes[2]
+        spacings.append(scan_granularity(given, summarize_scan(given, drop_invalid=False)).spacing)
+    # Looked at in other places of the ball: a few thousand probes tell the median to half a percent.
+    assert spacings == pytest.approx([spacings[0]] * 3, rel=0.02)
 
 
 @pytest.mark.parametrize("cloud", ["ball", "grid"])
@@ -199,14 +200,14 @@ def test_the_thickness_of_a_board_is_not_taken_for_noise(count: int, noise: floa
 
 def test_a_board_thinner_than_its_spacing_does_not_coarsen_the_voxel() -> None:
     found = measure_granularity([table(3_000, 0.0)], table(3_000, 0.0))
-    assert 2.2 * found.spacing * 0.97 < found.voxel_size < 4 * found.spacing
+    assert 1.8 * found.spacing * 0.97 < found.voxel_size < 4 * found.spacing
 
 
 def test_the_curvature_of_a_small_ball_is_not_taken_for_noise() -> None:
     points = np.random.default_rng(5).normal(size=(3_000, 3))
     points /= 2 * np.linalg.norm(points, axis=1, keepdims=True)
     found = measure_granularity([points], points)
-    assert found.voxel_size == pytest.approx(2.2 * np.sqrt(np.pi / 3_000), rel=0.1)
+    assert found.voxel_size == pytest.approx(1.8 * np.sqrt(np.pi / 3_000), rel=0.1)
 
 
 def test_a_denser_scan_of_the_same_noise_never_gets_a_voxel_below_the_noise(tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_where_no_patch_is_flat_nothing_is_said_of_the_noise() -> None:
 def test_a_voxel_finer_than_the_scan_is_told() -> None:
     found = Granularity(spacing=0.02, noise=0.01)
     assert [found.supports(size) for size in (0.019, 0.024, 0.026)] == [False, False, True]
-    assert Granularity(0.02, 0.005).voxel_size == 0.044 and Granularity(0.02, 0.03).voxel_size == 0.15
+    assert Granularity(0.02, 0.005).voxel_size == 0.036 and Granularity(0.02, 0.03).voxel_size == 0.15
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
