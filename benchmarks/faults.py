@@ -5,7 +5,7 @@
 Each command runs as a process of its own. Up to three faults are drawn for each start of it: files are damaged before,
 processes killed or held up, a second command started, the disk filled or remounted read-only. The command is then
 started again until it ends well, and its result compared. Prints JSON; exits with 1 if anything wrong was believed,
-a command hung, or an error was long or did not heal. Needs root for the disk's faults (a small tmpfs), which are left
+a command hung, or an error was long or silent or did not heal. Needs root for the disk's faults (a small tmpfs), which are left
 out without it.
 """
 
@@ -90,12 +90,13 @@ class Tally:
     believed: list[str] = field(default_factory=list)
     unhealed: list[str] = field(default_factory=list)
     long_errors: list[str] = field(default_factory=list)
+    silent_errors: list[str] = field(default_factory=list)
     hangs: list[str] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing went wrong."""
-        return not (self.believed or self.unhealed or self.long_errors or self.hangs)
+        return not (self.believed or self.unhealed or self.long_errors or self.silent_errors or self.hangs)
 
 
 # Does its harm to a command at work, and tells whether there was anything to harm.
@@ -272,6 +273,8 @@ def inject(case: Case, count: int, draw: random.Random, has_disk: bool) -> Tally
         told = f"{kind}: exit {code}, {len(lines)} lines: {' | '.join(lines)[:400]}"
         if code not in (0, -9) and len(lines) > MOST_LINES:
             tally.long_errors.append(told)
+        if code not in (0, -9) and not lines:
+            tally.silent_errors.append(told)
         if code == 0 and case.result() != expected:
             tally.believed.append(kind)
             shutil.rmtree(case.out)

@@ -63,8 +63,8 @@ def ray_session(address: str = "auto", cpus: int | None = None, gpus: int | None
     if address not in ("auto", "local"):
         _probe(address)
     is_joined = joins(address)
-    others = psutil.Process().children()
-    with ExitStack() as folder:
+    with ExitStack() as folder, _witnessed():
+        others = psutil.Process().children()
         try:
             _open(address, is_joined, cpus, gpus, folder)
             with watched(is_private=not is_joined):
@@ -129,7 +129,7 @@ def _start(**options: Any) -> None:
     """Start or join Ray; a handler of SIGTERM that the program has set stays, and serves all the while."""
     is_kept = callable(signal.getsignal(signal.SIGTERM))
     try:
-        with _witnessed(), _muted(is_kept):
+        with _muted(is_kept):
             ray.init(
                 logging_level=logging.ERROR,
                 log_to_driver=False,
@@ -143,19 +143,23 @@ def _start(**options: Any) -> None:
 
 @contextmanager
 def _witnessed() -> Iterator[None]:
-    """While Ray starts: a shell that says so, should this process end with no word of its own.
+    """While Ray is used: a shell that says so, should this process end with no word of its own.
 
-    Where the raylet dies before it is connected to, native code ends the process at once, and no Python runs any more.
+    Ray's native code ends it at once where the raylet dies before it is connected to, for one, and no Python runs any
+    more; so does the system where memory runs out.
     """
-    words = "tessera: ended while Ray was starting; what is finished is kept: run the same command again"
+    words = "tessera: ended by Ray or from outside; what is finished is kept: run the same command again"
     with subprocess.Popen(
-        ["/bin/sh", "-c", f"read word || echo '{words}' >&2"], stdin=subprocess.PIPE, start_new_session=True
+        ["/bin/sh", "-c", f"read word || echo '{words}' >&2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     ) as witness:
         assert witness.stdin is not None
         try:
             yield
         finally:
-            witness.communicate(b"started\n")
+            witness.communicate(b"ended\n")
 
 
 @contextmanager

@@ -123,16 +123,17 @@ def test_a_start_in_which_ray_loses_a_process_is_one_line(monkeypatch: pytest.Mo
         pass
 
 
-def test_a_process_that_native_code_ends_while_ray_starts_leaves_a_word() -> None:
+@pytest.mark.parametrize("is_started", [False, True])
+def test_a_process_that_native_code_ends_leaves_a_word(is_started: bool) -> None:
     program = (
         "import os, ray, pipeline.cluster\n"
-        "ray.init = lambda **_: os._exit(1)\n"
-        "with pipeline.cluster.ray_session('local'): pass\n"
+        f"ray.init = lambda **_: None if {is_started} else os._exit(1)\n"
+        "with pipeline.cluster.ray_session('local'): os._exit(1)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "tessera: ended while Ray was starting; what is finished is kept: run the same command again\n"
+        "tessera: ended by Ray or from outside; what is finished is kept: run the same command again\n"
     )
