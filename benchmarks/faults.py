@@ -5,8 +5,8 @@
 Each command runs as a process of its own. Up to three faults are drawn for each start of it: files are damaged before,
 processes killed or held up, a second command started, the disk filled or remounted read-only. The command is then
 started again until it ends well, and its result compared. Prints JSON; exits with 1 if anything wrong was believed,
-a command hung, or an error was long or silent or did not heal. Needs root for the disk's faults (a small tmpfs), which are left
-out without it.
+a command hung, or an error was long, silent or did not heal. Needs root for the disk's faults (a small tmpfs), which
+are left out without it.
 """
 
 from __future__ import annotations
