@@ -12,12 +12,16 @@ from scipy.spatial import cKDTree
 
 PROBES = 4096
 NEIGHBOURS = 8  # of a probe, for the spacing
-PATCH = 32  # nearest points of a probe, to which a plane is fitted for the noise
+PATCH = 32  # nearest points of a probe, to which a quadric is fitted for the noise
 THINNINGS = 5  # scales at which patches are looked at, each with a quarter of the points of the one before
 FLAT = 0.3  # largest share of a flat patch's smallest extent in its middle one, as variances
 ROUND = 0.1  # smallest share of a patch's middle extent in its largest one, as variances
 FEWEST_FLAT = 0.1  # share of the patches, below which a scale says nothing about the noise
 STEADY = 1.2  # growth of the noise from one scale to the next, above which it is the shape's
+QUARTER, OF_QUARTER = (
+    0.25,
+    0.895,
+)  # quartile of the patches' noise, and its share of the true one (chi, 26 degrees)
 TWO_SHEETS = 2.0  # kurtosis of the distances from a plane: 3 of noise, 1 of the two sides of a thin board
 
 VOXELS_PER_SPACING = 1.8  # about three points on each voxel of an evenly scanned surface
@@ -55,9 +59,10 @@ def measure_granularity(chunks: Iterable[NDArray[np.float64]], probes: NDArray[n
     """Spacing and noise of a scan.
 
     The eighth nearest of a probe's neighbors at distance r means 8 points on a disc of area pi r^2; the spacing is the
-    side of one point's square. The noise is the distance of a patch of points from its plane, in the median over the
-    patches that are flat. Where the noise is larger than the spacing the nearest points fill a ball; so patches of
-    thinned points, which are wider, are looked at too.
+    side of one point's square. The noise is the distance of a patch of points from a quadric, which no curvature
+    enlarges, over the patches that are flat: from their lower quartile, as edges and thin parts enlarge it. Where it
+    is larger than the spacing the nearest points fill a ball; so patches of thinned points, which are wider, are looked
+    at too.
 
     A position counts once, however often and in whichever pieces it is repeated, so merged scans of one spot change
     nothing.
@@ -104,7 +109,7 @@ def _noise(scales: list[NDArray[np.float64]]) -> float:
 
 @dataclass(frozen=True)
 class _Flatness:
-    """Patches of one scale: the share that is flat; of these, in the median, the noise in meters and the kurtosis."""
+    """Patches of one scale: the share that is flat; the noise of these in meters, and their kurtosis in the median."""
 
     share: float
     noise: float
@@ -118,11 +123,14 @@ def _flatness(places: NDArray[np.float64]) -> _Flatness:
     is_flat = is_round & (extents[:, 0] < FLAT * extents[:, 1])
     if not is_flat.any():
         return _Flatness(0.0, 0.0, np.inf)
-    across = (centered[is_flat] @ axes[is_flat, :, :1])[..., 0]
-    variance = (across**2).mean(axis=1)
-    freedom = places.shape[1] / (places.shape[1] - 3)  # a plane has three parameters
-    kurtosis = (across**4).mean(axis=1) / np.maximum(variance**2, 1e-300)
-    noise = float(np.median(np.sqrt(variance * freedom)))
+    size = np.sqrt(extents[is_flat, 2])[:, None]
+    across, first, second = np.moveaxis(centered[is_flat] @ axes[is_flat], 2, 0) / size
+    terms = np.stack([np.ones_like(first), first, second, first**2, first * second, second**2], axis=2)
+    basis = np.linalg.qr(terms).Q
+    left = across - (basis @ (np.swapaxes(basis, 1, 2) @ across[..., None]))[..., 0]
+    variance = (left**2).sum(axis=1) / (left.shape[1] - terms.shape[2])
+    kurtosis = (across**4).mean(axis=1) / np.maximum((across**2).mean(axis=1) ** 2, 1e-300)
+    noise = float(np.quantile(np.sqrt(variance) * size[:, 0], QUARTER) / OF_QUARTER)
     return _Flatness(float(is_flat.mean()), noise, float(np.median(kurtosis)) if noise else np.inf)
 
 

@@ -210,6 +210,17 @@ def test_the_curvature_of_a_small_ball_is_not_taken_for_noise() -> None:
     assert found.voxel_size == pytest.approx(1.8 * np.sqrt(np.pi / 3_000), rel=0.1)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.005])
+def test_the_curvature_of_a_thin_ring_is_not_taken_for_noise(noise: float) -> None:
+    rng = np.random.default_rng(6)
+    ring, tube = rng.uniform(0, 2 * np.pi, (2, 3_000))
+    outwards = np.stack([np.cos(tube) * np.cos(ring), np.cos(tube) * np.sin(ring), np.sin(tube)], axis=1)
+    middle = 0.35 * np.stack([np.cos(ring), np.sin(ring), np.zeros_like(ring)], axis=1)
+    points = middle + (0.15 + noise * rng.normal(size=(len(ring), 1))) * outwards
+    # Planes would be off by 0.006 here: points are 0.03 apart, on a tube of radius 0.15.
+    assert measure_granularity([points], points).noise == pytest.approx(noise, rel=0.15, abs=5e-4)
+
+
 def test_a_denser_scan_of_the_same_noise_never_gets_a_voxel_below_the_noise(tmp_path: Path) -> None:
     noise = 0.02
     sizes = []
