@@ -103,6 +103,8 @@ def _open(address: str, is_joined: bool, cpus: int | None, gpus: int | None, fol
                 num_gpus=gpus,
                 include_dashboard=False,
                 _temp_dir=str(place),
+                # Else this process waits, and for ever, if one of the first workers dies or takes a minute to start.
+                _system_config={"prestart_worker_first_driver": False},
             )
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         if not is_joined:

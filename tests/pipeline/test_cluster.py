@@ -137,3 +137,25 @@ def test_a_process_that_native_code_ends_leaves_a_word(is_started: bool) -> None
     assert done.stderr == (
         "tessera: ended by Ray or from outside; what is finished is kept: run the same command again\n"
     )
+
+
+def test_a_private_ray_opens_without_waiting_for_workers_that_die_at_their_start(tmp_path: Path) -> None:
+    """Ray's own default is to wait for the first ones, for ever."""
+    dead = tmp_path / "worker.py"
+    dead.write_text("raise SystemExit(1)\n")
+    program = (
+        "from ray._private.parameter import RayParams\n"
+        "from pipeline.cluster import ray_session\n"
+        "update = RayParams.update_if_absent\n"
+        "def changed(self, **given):\n"
+        "    if 'worker_path' in given:\n"
+        f"        given['worker_path'] = {str(dead)!r}\n"
+        "    update(self, **given)\n"
+        "RayParams.update_if_absent = changed\n"
+        "with ray_session('local', cpus=1):\n"
+        "    print('open')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "open\n", "")
