@@ -25,6 +25,8 @@ FULL_SUPPORT = 1.0  # sum of weights below which the fit is blended out
 NEAR_VOXELS, FAR_VOXELS = 1.0, 2.0  # the network's distances between which the fit is blended out
 BAND_CELLS = 2  # lattice points around the corners of a point's cell that the fit may change
 REACH_RADII = 1.6  # of a point's plane
+NARROW_RADIUS = 0.6  # voxels
+SAME_VOXELS = 0.1  # by which a wide fit of a plane may differ from a narrow one
 LEAST_RADIUS, RADIUS_PER_NOISE, MOST_RADIUS = 0.8, 4.0, 1.6  # of the fit by default, voxels
 MOST_COUNTED = 4.0  # points of one cell that count each for itself
 
@@ -88,16 +90,30 @@ def fit_distances(
 ) -> Floats:
     """Distances at lattice points, moved to the scan's points where these are dense enough.
 
+    A wide fit averages more noise, but rounds edges and thins thin parts, where it differs from a narrow one; there the
+    narrow one counts.
+
     Args:
         network: (X, Y, Z) the network's signed distances in voxels, positive outside; nan where unknown.
         points: (C, 3) one for each occupied cell, in lattice units from the first lattice point of `network`.
         counts: (C,) how much each counts.
         cells_per_voxel: lattice cells along a voxel.
-        radius: of the weights, in voxels: more averages more noise and rounds edges more.
+        radius: of the wide fit's weights, in voxels.
 
     Returns:
         (X, Y, Z) fitted distances; nan where the network's are.
     """
+    narrow = _fit(network, points, counts, cells_per_voxel, min(radius, NARROW_RADIUS))
+    if radius <= NARROW_RADIUS:
+        return narrow
+    differs = _fit(network, points, counts, cells_per_voxel, radius) - narrow
+    return np.asarray(narrow + np.exp(-((differs / np.float32(SAME_VOXELS)) ** 2)) * differs, np.float32)
+
+
+def _fit(
+    network: Floats, points: NDArray[np.float64], counts: Floats, cells_per_voxel: int, radius: float
+) -> Floats:
+    """Distances at lattice points, fitted with weights of one radius."""
     cells = np.floor(points).astype(np.int64)
     normals, is_usable = _normals(network, points, cells)
     cells, counts = cells[is_usable], counts[is_usable]
