@@ -26,7 +26,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.cluster_watch import half_started, private_processes, watched
 from pipeline.devices import assigned_device, available_cpus, cluster_has, largest_memory, room, uses_gpus
-from pipeline.interruption import check_interrupted, uninterrupted
+from pipeline.interruption import check_interrupted, speaking_through, uninterrupted
 from pipeline.ray_address import joins
 from pipeline.ray_folder import ray_folder
 
@@ -178,6 +178,7 @@ def _muted(keeps_handler: bool) -> Iterator[None]:
     os.dup2(nowhere, STDERR)  # native code says there that it has understood the level
     try:
         with ExitStack() as changes:
+            changes.enter_context(speaking_through(stderr))
             changes.enter_context(_changed(worker, "listen_error_messages", _ignore))
             # half connected, this process would crash at its end
             changes.enter_context(_changed(worker, "connect", uninterrupted()(worker.connect)))

@@ -212,6 +212,31 @@ def test_an_interrupt_that_a_wrapper_passes_on_as_well_counts_once() -> None:
     assert (process.returncode, stderr.strip()) == (130, ENDS[0][2])
 
 
+def test_a_second_signal_while_ray_starts_leaves_a_word() -> None:
+    """What Ray prints then leads nowhere, and so would what we print."""
+    program = (
+        "import os, ray, signal, threading, time\n"
+        "import pipeline.cluster\n"
+        "from pipeline.interruption import Interruption\n"
+        "def init(**_):\n"
+        "    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    threading.Timer(1.2, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "    until = time.monotonic() + 20\n"
+        "    while time.monotonic() < until:\n"
+        "        try: time.sleep(1)\n"
+        "        except KeyboardInterrupt: pass\n"
+        "ray.init = init\n"
+        "with Interruption(), pipeline.cluster.ray_session('local'): pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        143,
+        "tessera: ended at once; run the same command again to continue\n",
+    )
+
+
 def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:
     process = at_work("nohup")
     process.send_signal(signal.SIGHUP)
