@@ -45,7 +45,7 @@ MOST_FAILURES = 2  # in a row, of a command that nothing disturbs
 SHARE_DAMAGED = 0.7  # of the starts, that find a damaged file
 FAULTS_AT_WORK = 2  # drawn for each start; the second may come too late
 TIMEOUT_S = 600.0
-DISK_MIB = 600
+DISK_MIB = 1500  # a training with its checkpoints and those of its retries
 
 
 @dataclass(frozen=True)
