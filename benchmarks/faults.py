@@ -270,7 +270,7 @@ def inject(case: Case, count: int, draw: random.Random, has_disk: bool) -> Tally
         code = _finish(case, process, tally, kind)
         tally.exits[str(code)] += 1
         lines = [line for line in log.read_text(errors="replace").splitlines() if _is_error(line)]
-        told = f"{kind}: exit {code}, {len(lines)} lines: {' | '.join(lines)[:400]}"
+        told = f"{kind}: exit {code}, {len(lines)} lines: {' | '.join(lines)[-800:]}"
         if code not in (0, -9) and len(lines) > MOST_LINES:
             tally.long_errors.append(told)
         if code not in (0, -9) and not lines:
