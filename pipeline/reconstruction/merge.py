@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import RunDirectoryError
 from pipeline.reconstruction.ingest import COLOR_NAMES
 from pipeline.reconstruction.parts import PartSums, SceneParts, TileParts, join_parts
 from pipeline.reconstruction.plan import ScenePlan
@@ -238,7 +239,11 @@ class TileReader:
         for owner in np.unique(owners):
             mine = np.flatnonzero(owners == owner)
             place, hit = _find(self.border(int(owner))[0], foreign[mine])
-            assert hit.all(), "a shared vertex is missing"
+            if not hit.all():
+                raise RunDirectoryError(
+                    f"{self.store.url}: its tiles do not meet, as different versions of the program have computed "
+                    "them; choose another --out or delete it"
+                )
             final[facts["owned"] + mine] = self.numbers(int(owner))[place]
         return np.asarray(final[rows[kept]])
 

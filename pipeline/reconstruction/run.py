@@ -45,7 +45,7 @@ from pipeline.reconstruction.schedule import Schedule, is_complete, timed
 from pipeline.reconstruction.stages import TileJob
 from pipeline.reconstruction.store import RunStore
 from pipeline.scan_reading import ScanSet, scan_set
-from pipeline.version import software_version
+from pipeline.version import UNKNOWN, software_version
 from preprocessing.errors import ScanError
 from preprocessing.formats import MESH_SUFFIXES
 from preprocessing.scan_files import scan_kind
@@ -189,6 +189,12 @@ def _compute(
     if is_complete(manifest, job):
         verify_points(store, manifest)
         return manifest, TileCounts(tiles_kept=len(manifest.surface_tiles or ()))
+    versions = {manifest.software, software_version()}
+    if len(versions - {UNKNOWN}) > 1:
+        raise RunDirectoryError(
+            f"{store.url}: was begun by tessera {manifest.software}, and this is {software_version()}, whose tiles may "
+            "not meet those; finish it with that version, or choose another --out"
+        )
     # One tile gains nothing from Ray, whose start takes longer.
     if all(plan.tile_count == 1 for plan in manifest.plans) and would_start_ray(address):
         with tasks_here(job.model, device) as run_tasks:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ import trimesh
 from scipy.spatial import cKDTree
 
 from pipeline import reconstruct
+from pipeline.errors import RunDirectoryError
 from pipeline.reconstruction import ReconstructConfig
+from pipeline.reconstruction.manifest import read_manifest, write_manifest
 from pipeline.reconstruction.store import RunStore
 from preprocessing.formats import MESH_SUFFIXES
 from preprocessing.meshes.checks import check_mesh
@@ -120,11 +124,22 @@ def test_colors_come_from_the_nearest_points(scene_points: np.ndarray, tmp_path:
 
 
 def test_a_run_of_another_setting_is_refused(run: Path, scan: Path) -> None:
-    from pipeline.errors import RunDirectoryError
-
     other = ReconstructConfig(voxel_size=0.2)
     with pytest.raises(RunDirectoryError, match="another scan, model or setting"):
         reconstruct(scan, run, other, show_progress=False)
+
+
+def test_a_run_that_another_version_has_begun_is_refused_unless_all_is_there(
+    run: Path, scan: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    store = RunStore(str(tmp_path / "run"))
+    write_manifest(store, replace(read_manifest(store), software="0.0.1"))
+    reconstruct(scan, tmp_path / "run", config(), show_progress=False)
+    assert (tmp_path / "run" / "mesh.ply").read_bytes() == (run / "mesh.ply").read_bytes()
+    next((tmp_path / "run" / "tiles").glob("*.vertices.parquet")).unlink()
+    with pytest.raises(RunDirectoryError, match=r"was begun by tessera 0\.0\.1, and this is .*another --out"):
+        reconstruct(scan, tmp_path / "run", config(), show_progress=False)
 
 
 def test_the_voxel_size_follows_the_spacing(tmp_path: Path) -> None:
