@@ -123,7 +123,7 @@ SUBJECTS = (
         "pipeline/reconstruction/scan_fit.py",
         (f"{RECONSTRUCTION}/test_scan_fit.py",),
         (
-            ("/ np.float32(radius**2) - differs**2)", "/ np.float32(radius**2))"),
+            ("- (differs / np.float32(AGREEMENT_VOXELS)) ** 2", "- 0 * differs"),
             ("flat[index + stride] - flat[index - stride]", "flat[index + stride] - flat[index]"),
             ("share = share * _smooth((np.float32(FAR_VOXELS)", "share = share + 0 * _smooth((np.float32(FAR_VOXELS)"),
             ("/ counts[:, None]", "/ np.maximum(counts[:, None] - 1, 1)"),

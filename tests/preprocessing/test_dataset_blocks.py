@@ -181,7 +181,7 @@ def test_damaged_values_are_refused(store: Path, share: float) -> None:
     data = bytearray(file.read_bytes())
     data[int(share * len(data))] ^= 0x10
     file.write_bytes(bytes(data))
-    with pytest.raises(DatasetError, match=r"shard 0 is damaged .*tessera info --check"):
+    with pytest.raises(DatasetError, match=r"shard 0 is damaged .*tessera preprocess"):
         read_all(store, STILL)
 
 
