@@ -148,18 +148,16 @@ def _take(file: LeaseFile, data: bytes) -> None:
         if age_s is None:
             continue  # it was given back meanwhile
         holder = _holder(held)
-        is_dead = age_s >= EXPIRES_S or (holder is not None and holder.is_known_dead)
-        if not is_dead and age_s < -RENEW_S:
-            if not _stands_still(file, held):
-                continue
-            is_dead = True
-        if not is_dead:
+        if age_s >= EXPIRES_S or (holder is not None and holder.is_known_dead):
+            file.remove_expired(held)
+        elif age_s >= -RENEW_S:
             who = "" if holder is None else f" (process {holder.process} on {holder.host})"
             raise RunDirectoryError(
                 f"{file.place}: another command{who} works on it and was alive {max(0, age_s):.0f} s ago; wait for it, "
                 f"or end it. A dead one's hold ends after {EXPIRES_S:.0f} s"
             ) from None
-        file.remove_expired(held)
+        elif _stands_still(file, held):
+            file.remove_expired(held)
 
 
 def _stands_still(file: LeaseFile, held: bytes | None) -> bool:

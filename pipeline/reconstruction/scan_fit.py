@@ -103,24 +103,30 @@ def fit_distances(
     Returns:
         (X, Y, Z) fitted distances; nan where the network's are.
     """
-    narrow = _fit(network, points, counts, cells_per_voxel, min(radius, NARROW_RADIUS))
+    cells = np.floor(points).astype(np.int64)
+    normals, is_usable = _normals(network, points, cells)
+    usable = (points[is_usable], cells[is_usable], normals[is_usable], counts[is_usable])
+    narrow = _fit(network, *usable, cells_per_voxel, min(radius, NARROW_RADIUS))
     if radius <= NARROW_RADIUS:
         return narrow
-    differs = _fit(network, points, counts, cells_per_voxel, radius) - narrow
+    differs = _fit(network, *usable, cells_per_voxel, radius) - narrow
     return np.asarray(narrow + np.exp(-((differs / np.float32(SAME_VOXELS)) ** 2)) * differs, np.float32)
 
 
 def _fit(
-    network: Floats, points: NDArray[np.float64], counts: Floats, cells_per_voxel: int, radius: float
+    network: Floats,
+    points: NDArray[np.float64],
+    cells: NDArray[np.int64],
+    normals: Floats,
+    counts: Floats,
+    cells_per_voxel: int,
+    radius: float,
 ) -> Floats:
-    """Distances at lattice points, fitted with weights of one radius."""
-    cells = np.floor(points).astype(np.int64)
-    normals, is_usable = _normals(network, points, cells)
-    cells, counts = cells[is_usable], counts[is_usable]
+    """Distances at lattice points, fitted with weights of one radius to points (C, 3) with these cells and normals."""
     # By columns, and in an array with a margin: this loop takes most of the time.
-    normal_x, normal_y, normal_z = np.ascontiguousarray(normals[is_usable].T)
+    normal_x, normal_y, normal_z = np.ascontiguousarray(normals.T)
     scale = np.float32(1 / cells_per_voxel)
-    inside = np.ascontiguousarray(((points[is_usable] - cells) * scale).astype(np.float32).T)
+    inside = np.ascontiguousarray(((points - cells) * scale).astype(np.float32).T)
     cutoff = REACH_RADII * radius
     reach = math.ceil(cutoff * cells_per_voxel)
     margin = reach + 1

@@ -18,10 +18,8 @@ FLAT = 0.3  # largest share of a flat patch's smallest extent in its middle one,
 ROUND = 0.1  # smallest share of a patch's middle extent in its largest one, as variances
 FEWEST_FLAT = 0.1  # share of the patches, below which a scale says nothing about the noise
 STEADY = 1.2  # growth of the noise from one scale to the next, above which it is the shape's
-QUARTER, OF_QUARTER = (
-    0.25,
-    0.895,
-)  # quartile of the patches' noise, and its share of the true one (chi, 26 degrees)
+# Quartile of the patches' noise, and its share of the true one (chi, 26 degrees).
+QUARTER, OF_QUARTER = 0.25, 0.895
 TWO_SHEETS = 2.0  # kurtosis of the distances from a plane: 3 of noise, 1 of the two sides of a thin board
 
 VOXELS_PER_SPACING = 1.8  # about three points on each voxel of an evenly scanned surface

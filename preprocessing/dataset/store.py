@@ -114,11 +114,12 @@ def _create_array(group: zarr.Group, layout: DatasetLayout, name: str) -> zarr.A
 def _wrong_arrays(path: Path, layout: DatasetLayout) -> list[str]:
     """Names of the arrays whose description is missing, or not that of the layout."""
     expected = zarr.create_group(zarr.storage.MemoryStore())
+    group = zarr.open_group(str(path), mode="r")
     wrong = []
     for name in layout.arrays:
         try:
             right = _create_array(expected, layout, name).metadata
-            found = zarr.open_array(str(path / name), mode="r"), zarr.open_group(str(path), mode="r")[name]
+            found = zarr.open_array(str(path / name), mode="r"), group[name]
             is_right = all(array.metadata == right for array in found)  # its own, and the consolidated copy
         except Exception:  # whatever zarr makes of damaged JSON
             is_right = False

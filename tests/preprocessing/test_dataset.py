@@ -181,11 +181,7 @@ def test_whichever_bit_flips_it_is_found_and_mended_or_refused(store: Path) -> N
             finish_dataset(store)
             mended += 1
             values = {at for at, content in good.items() if at.read_bytes() != content}
-            assert values <= {root}, (
-                trial,
-                path,
-                bit,
-            )  # its consolidated copy may be ordered anew
+            assert values <= {root}, (trial, path, bit)  # its consolidated copy may be ordered anew
             assert read_layout(store) == (LAYOUT, {"source": "test"})
             check_complete(store, LAYOUT)
         except DatasetError:
